@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: MPL-2.0
 
+#![doc = include_str!("../README.md")]
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+pub mod error;
+pub mod machine;
+pub mod perms;
