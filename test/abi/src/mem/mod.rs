@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Memory: every call that maps, protects, moves, locks or tells of memory, and what accesses to it do.
+//!
+//! One module for each family of calls. Below are the few things that all of them need; pages are 4 KiB.
+
+use libc::{MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE};
+
+use crate::{
+    harness::{Case, Helper},
+    sys,
+};
+
+mod anon;
+
+/// The groups of this area, in the order they run.
+pub const GROUPS: &[&[Case]] = &[anon::CASES];
+
+/// The roles of this area.
+pub const HELPERS: &[Helper] = &[];
+
+/// The size of a page in bytes.
+pub const PAGE: usize = 4096;
+
+/// Read and write.
+pub const RW: i32 = PROT_READ | PROT_WRITE;
+
+/// Flags of private anonymous memory.
+pub const ANON: i32 = MAP_PRIVATE | MAP_ANONYMOUS;
+
+/// Flags of shared anonymous memory.
+pub const ANON_SHARED: i32 = MAP_SHARED | MAP_ANONYMOUS;
+
+/// Maps private anonymous pages for reading and writing.
+#[track_caller]
+pub fn anon(pages: usize) -> usize {
+    ok!(sys::mmap(0, pages * PAGE, RW, ANON, -1, 0))
+}
+
+/// Maps shared anonymous pages for reading and writing.
+#[track_caller]
+pub fn anon_shared(pages: usize) -> usize {
+    ok!(sys::mmap(0, pages * PAGE, RW, ANON_SHARED, -1, 0))
+}
+
+/// An address at which nothing is mapped for that many pages, with an unmapped page on both sides.
+#[track_caller]
+pub fn free_range(pages: usize) -> usize {
+    let len = (pages + 2) * PAGE;
+    let start = ok!(sys::mmap(0, len, PROT_NONE, ANON, -1, 0));
+    ok!(sys::munmap(start, len));
+    start + PAGE
+}
+
+/// Maps private anonymous pages for reading and writing that have an unmapped page on both sides.
+#[track_caller]
+pub fn lone_anon(pages: usize) -> usize {
+    let start = free_range(pages);
+    check_eq!(sys::mmap(start, pages * PAGE, RW, ANON | libc::MAP_FIXED, -1, 0), Ok(start));
+    start
+}
+
+/// Reads a byte.
+pub fn peek(addr: usize) -> u8 {
+    // SAFETY: the case says that the byte is there; if not, its process ends by a signal.
+    unsafe { (addr as *const u8).read_volatile() }
+}
+
+/// Writes a byte.
+pub fn poke(addr: usize, value: u8) {
+    // SAFETY: the case says that the byte is there and its own; if not, its process ends by a signal.
+    unsafe { (addr as *mut u8).write_volatile(value) }
+}
+
+/// Writes `first`, `first + 1`, ... into the first byte of each page.
+pub fn number_pages(addr: usize, pages: usize, first: u8) {
+    for page in 0..pages {
+        poke(addr + page * PAGE, first.wrapping_add(page as u8));
+    }
+}
+
+/// The first byte of each page.
+pub fn page_numbers(addr: usize, pages: usize) -> Vec<u8> {
+    (0..pages).map(|page| peek(addr + page * PAGE)).collect()
+}
+
+/// The bytes of a range that nobody writes meanwhile.
+pub fn bytes(addr: usize, len: usize) -> &'static [u8] {
+    // SAFETY: the case keeps the range mapped and unwritten while it looks at it.
+    unsafe { std::slice::from_raw_parts(addr as *const u8, len) }
+}
+
+/// Sets the bytes of a range.
+pub fn fill(addr: usize, len: usize, value: u8) {
+    // SAFETY: the case says that the range is there and its own; if not, its process ends by a signal.
+    unsafe { std::ptr::write_bytes(addr as *mut u8, value, len) }
+}
