@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Open file descriptions: what a file descriptor refers to.
+//!
+//! ```text
+//!   fd 3 ─┐                    ┌ ops: the behaviour (a pipe's end, a regular file, a terminal)
+//!   fd 4 ─┼─► File (shared) ───┼ offset, status flags, access mode, owner
+//!   fork ─┘                    └ path: the name it was opened by, and its inode
+//! ```
+//!
+//! [`File`] holds what all open files have; [`FileOps`] is what they do. A read or write goes through `File`, which checks the
+//! access mode and keeps the offset; an implementation of `FileOps` sees only allowed calls.
+//!
+//! Locks: the offset is a sleeping lock held over a whole read or write of a seekable file, as POSIX demands. It comes
+//! before all locks of inodes.
+
+use core::any::Any;
+
+use bitflags::bitflags;
+use linux_raw_sys::general as abi;
+
+use super::{
+    inode::Inode,
+    io::{Sink, Source},
+    page_cache::FileVmo,
+    path::Path,
+    poll::{Blocking, PollEvents, PollTable},
+    types::*,
+};
+use crate::prelude::*;
+
+bitflags! {
+    /// The flags of `open(2)`, the access mode aside.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct OpenFlags: u32 {
+        /// Open for writing only (see [`AccessMode`]).
+        const WRONLY = abi::O_WRONLY;
+        /// Open for reading and writing (see [`AccessMode`]).
+        const RDWR = abi::O_RDWR;
+        /// Create the file if there is none.
+        const CREAT = abi::O_CREAT;
+        /// Fail if there is one.
+        const EXCL = abi::O_EXCL;
+        /// Do not make a terminal the controlling one.
+        const NOCTTY = abi::O_NOCTTY;
+        /// Cut the file to no bytes.
+        const TRUNC = abi::O_TRUNC;
+        /// Each write goes to the end.
+        const APPEND = abi::O_APPEND;
+        /// Fail with EAGAIN instead of waiting.
+        const NONBLOCK = abi::O_NONBLOCK;
+        /// Write data through.
+        const DSYNC = abi::O_DSYNC;
+        /// Send a signal when ready.
+        const ASYNC = abi::FASYNC;
+        /// Bypass caches; packet mode for pipes.
+        const DIRECT = abi::O_DIRECT;
+        /// 64-bit offsets; always so.
+        const LARGEFILE = abi::O_LARGEFILE;
+        /// Fail unless it is a directory.
+        const DIRECTORY = abi::O_DIRECTORY;
+        /// Fail if the last component is a symbolic link.
+        const NOFOLLOW = abi::O_NOFOLLOW;
+        /// Leave the access time alone.
+        const NOATIME = abi::O_NOATIME;
+        /// Close on execve.
+        const CLOEXEC = abi::O_CLOEXEC;
+        /// Write data and attributes through (without [`Self::DSYNC`]).
+        const SYNC_ALONE = abi::O_SYNC & !abi::O_DSYNC;
+        /// Only a location, not its contents.
+        const PATH = abi::O_PATH;
+        /// A file without a name (without [`Self::DIRECTORY`]).
+        const TMPFILE_ALONE = abi::O_TMPFILE & !abi::O_DIRECTORY;
+        /// What `F_SETFL` can change.
+        const CHANGEABLE =
+            abi::O_APPEND | abi::O_NONBLOCK | abi::FASYNC | abi::O_DIRECT | abi::O_NOATIME;
+        /// What only counts while opening.
+        const TRANSIENT = abi::O_CREAT | abi::O_EXCL | abi::O_NOCTTY | abi::O_TRUNC | abi::O_CLOEXEC;
+    }
+}
+
+impl OpenFlags {
+    /// Whether an operation on a file with these flags may wait.
+    pub fn blocking(self) -> Blocking {
+        if self.contains(Self::NONBLOCK) { Blocking::No } else { Blocking::Yes }
+    }
+
+    /// The access mode among the flags.
+    pub fn access(self) -> AccessMode {
+        match self.bits() & abi::O_ACCMODE {
+            _ if self.contains(Self::PATH) => AccessMode::NONE,
+            abi::O_RDONLY => AccessMode::READ,
+            abi::O_WRONLY => AccessMode::WRITE,
+            abi::O_RDWR => AccessMode::READ | AccessMode::WRITE,
+            // Mode 3: permission for both is checked, and neither is given (open(2), NOTES).
+            _ => AccessMode::NONE,
+        }
+    }
+}
+
+bitflags! {
+    /// What an open file may be used for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct AccessMode: u8 {
+        /// Neither.
+        const NONE = 0;
+        /// Reading.
+        const READ = 1;
+        /// Writing.
+        const WRITE = 2;
+        /// Both.
+        const BOTH = 3;
+    }
+}
+
+/// What mapping a file into memory maps.
+pub enum Mappable {
+    /// The pages of a memory object.
+    Vmo(FileVmo),
+    /// Fresh zeroed memory (`/dev/zero`).
+    Zero,
+}
+
+/// Whether an open file has an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// It has: `read_at` and `write_at` are called.
+    Seekable,
+    /// It has not: `read` and `write` are called.
+    Stream,
+}
+
+/// What an open file does. Implemented by every kind of file; `file` is the description the call came through.
+pub trait FileOps: Any + Send + Sync {
+    /// Whether the file has an offset.
+    fn position(&self) -> Position {
+        Position::Stream
+    }
+
+    /// Reads from a stream; 0 at its end.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if it would wait and `file` is non-blocking; ERESTARTSYS; EINVAL if the file cannot be read.
+    fn read(&self, _file: &File, _dst: &mut Sink<'_>) -> Result<usize> {
+        Err(EINVAL)
+    }
+
+    /// Writes to a stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileOps::read`]; EPIPE without a reader (the caller sends SIGPIPE).
+    fn write(&self, _file: &File, _src: &mut Source<'_>) -> Result<usize> {
+        Err(EINVAL)
+    }
+
+    /// Reads from offset `pos` of a seekable file; 0 at its end.
+    ///
+    /// # Errors
+    ///
+    /// The inode's.
+    fn read_at(&self, _file: &File, _pos: u64, _dst: &mut Sink<'_>) -> Result<usize> {
+        Err(ESPIPE)
+    }
+
+    /// Writes at `at` of a seekable file, and returns the offset of the first byte and the number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// The inode's; EFBIG beyond the limits.
+    fn write_at(&self, _file: &File, _at: WriteAt, _src: &mut Source<'_>) -> Result<(u64, usize)> {
+        Err(ESPIPE)
+    }
+
+    /// Computes the offset that `lseek` asks for; `current` is the present one.
+    ///
+    /// # Errors
+    ///
+    /// ESPIPE for a stream; EINVAL, ENXIO, EOVERFLOW.
+    fn seek(&self, _file: &File, _current: u64, _offset: i64, _whence: Whence) -> Result<u64> {
+        Err(ESPIPE)
+    }
+
+    /// What can be done without waiting. Hands each of the file's queues to `table` first.
+    fn poll(&self, _file: &File, _table: &mut PollTable) -> PollEvents {
+        PollEvents::READABLE | PollEvents::WRITABLE
+    }
+
+    /// A device's own command; `arg` is a number or a user address.
+    ///
+    /// # Errors
+    ///
+    /// ENOTTY for a command the file does not know.
+    fn ioctl(&self, _file: &File, _command: u32, _arg: usize) -> Result<usize> {
+        Err(ENOTTY)
+    }
+
+    /// What mapping the file maps.
+    ///
+    /// # Errors
+    ///
+    /// ENODEV if it cannot be mapped.
+    fn mappable(&self, _file: &File) -> Result<Mappable> {
+        Err(ENODEV)
+    }
+
+    /// Lists a directory from position `from` on, `.` and `..` included, until `visit` returns `false`.
+    ///
+    /// # Errors
+    ///
+    /// ENOTDIR if it is none.
+    fn readdir(&self, _file: &File, _from: u64, _visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+        Err(ENOTDIR)
+    }
+
+    /// Brings the contents to stable storage.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL where there is nothing to bring anywhere (pipes, sockets).
+    fn sync(&self, _file: &File) -> Result<()> {
+        Err(EINVAL)
+    }
+
+    /// Further lines for `/proc/PID/fdinfo/N`.
+    fn fdinfo(&self, _file: &File, _out: &mut String) {}
+
+    /// Called when the last descriptor of `file` is gone.
+    fn release(&self, _file: &File) {}
+}
+
+impl dyn FileOps {
+    /// The operations as the concrete type they are.
+    pub fn downcast_ref<T: FileOps>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
+
+/// Where a write to a seekable file goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteAt {
+    /// To this offset.
+    Offset(u64),
+    /// To the end of the file, wherever that is by then.
+    End,
+}
+
+/// What a file is known by.
+enum Name {
+    /// The path it was opened by.
+    Path(Path),
+    /// An inode outside all directories, shown as the text given.
+    Anonymous(Arc<dyn Inode>, Box<str>),
+}
+
+/// Who gets the signals of a file (`F_SETOWN`, `F_SETSIG`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SignalOwner {
+    /// A process (positive), a process group (negative) or nobody (0).
+    pub pid: i32,
+    /// A thread instead, where `F_SETOWN_EX` says so.
+    pub thread: bool,
+    /// The signal; 0 for SIGIO.
+    pub signal: i32,
+}
+
+/// An open file description.
+pub struct File {
+    ops: Arc<dyn FileOps>,
+    name: Name,
+    access: AccessMode,
+    flags: AtomicU32,
+    offset: Mutex<u64>,
+    owner: SpinLock<SignalOwner>,
+}
+
+impl File {
+    /// An open file that has been reached by `path`.
+    pub fn new(path: Path, ops: Arc<dyn FileOps>, flags: OpenFlags) -> Arc<Self> {
+        Self::build(Name::Path(path), ops, flags)
+    }
+
+    /// An open file without a path, shown in `/proc/PID/fd` as `label` (`anon_inode:[eventfd]`, `pipe:[17]`).
+    pub fn new_anonymous(
+        inode: Arc<dyn Inode>,
+        label: impl Into<Box<str>>,
+        ops: Arc<dyn FileOps>,
+        flags: OpenFlags,
+    ) -> Arc<Self> {
+        Self::build(Name::Anonymous(inode, label.into()), ops, flags)
+    }
+
+    fn build(name: Name, ops: Arc<dyn FileOps>, flags: OpenFlags) -> Arc<Self> {
+        let kept = flags - OpenFlags::TRANSIENT;
+        Arc::new(Self {
+            ops,
+            name,
+            access: flags.access(),
+            flags: AtomicU32::new(kept.bits()),
+            offset: Mutex::new(0),
+            owner: SpinLock::new(SignalOwner::default()),
+        })
+    }
+
+    /// What the file does.
+    pub fn ops(&self) -> &Arc<dyn FileOps> {
+        &self.ops
+    }
+
+    /// The behaviour as a concrete type, if it is that.
+    pub fn downcast_ops<T: FileOps>(&self) -> Option<&T> {
+        self.ops.downcast_ref()
+    }
+
+    /// The path the file was opened by, if it was.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.name {
+            Name::Path(path) => Some(path),
+            Name::Anonymous(..) => None,
+        }
+    }
+
+    /// The inode behind the file.
+    pub fn inode(&self) -> &Arc<dyn Inode> {
+        match &self.name {
+            Name::Path(path) => path.inode(),
+            Name::Anonymous(inode, _) => inode,
+        }
+    }
+
+    /// What a link in `/proc/PID/fd` says of the file.
+    pub fn display_name(&self) -> Vec<u8> {
+        match &self.name {
+            Name::Path(path) => path.display(),
+            Name::Anonymous(_, label) => label.as_bytes().to_vec(),
+        }
+    }
+
+    /// What the file may be used for.
+    pub fn access(&self) -> AccessMode {
+        self.access
+    }
+
+    /// The flags it was opened with, as changed by `F_SETFL` since.
+    pub fn flags(&self) -> OpenFlags {
+        OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Whether an operation may wait.
+    pub fn blocking(&self) -> Blocking {
+        self.flags().blocking()
+    }
+
+    /// Sets those flags that can be changed to what they are in `flags`.
+    pub fn set_flags(&self, flags: OpenFlags) {
+        let new = flags & OpenFlags::CHANGEABLE;
+        // The closure always gives a value, so the update cannot fail.
+        let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+            Some((old & !OpenFlags::CHANGEABLE.bits()) | new.bits())
+        });
+    }
+
+    /// Sets or clears `O_NONBLOCK` (`FIONBIO`).
+    pub fn set_blocking(&self, blocking: Blocking) {
+        match blocking {
+            Blocking::Yes => self.flags.fetch_and(!abi::O_NONBLOCK, Ordering::Relaxed),
+            Blocking::No => self.flags.fetch_or(abi::O_NONBLOCK, Ordering::Relaxed),
+        };
+    }
+
+    /// Who gets the signals of the file.
+    pub fn owner(&self) -> SignalOwner {
+        *self.owner.lock()
+    }
+
+    /// Changes who gets the signals of the file.
+    pub fn set_owner(&self, owner: SignalOwner) {
+        *self.owner.lock() = owner;
+    }
+
+    /// Fails with EBADF unless the file allows all of `wanted` and is not only a location.
+    ///
+    /// # Errors
+    ///
+    /// EBADF.
+    pub fn require(&self, wanted: AccessMode) -> Result<()> {
+        if self.flags().contains(OpenFlags::PATH) || !self.access.contains(wanted) {
+            return Err(EBADF);
+        }
+        Ok(())
+    }
+
+    /// Reads at the offset, and moves it.
+    ///
+    /// # Errors
+    ///
+    /// EBADF unless open for reading; the file's own.
+    pub fn read(&self, dst: &mut Sink<'_>) -> Result<usize> {
+        self.require(AccessMode::READ)?;
+        match self.ops.position() {
+            Position::Stream => self.ops.read(self, dst),
+            Position::Seekable => {
+                let mut offset = self.offset.lock();
+                let count = self.ops.read_at(self, *offset, dst)?;
+                *offset += count as u64;
+                Ok(count)
+            }
+        }
+    }
+
+    /// Writes at the offset (or at the end, with `O_APPEND`), and moves it.
+    ///
+    /// # Errors
+    ///
+    /// EBADF unless open for writing; the file's own.
+    pub fn write(&self, src: &mut Source<'_>) -> Result<usize> {
+        self.require(AccessMode::WRITE)?;
+        match self.ops.position() {
+            Position::Stream => self.ops.write(self, src),
+            Position::Seekable => {
+                let mut offset = self.offset.lock();
+                let at = match self.flags().contains(OpenFlags::APPEND) {
+                    true => WriteAt::End,
+                    false => WriteAt::Offset(*offset),
+                };
+                let (start, count) = self.ops.write_at(self, at, src)?;
+                *offset = start + count as u64;
+                Ok(count)
+            }
+        }
+    }
+
+    /// Reads at `pos`, and leaves the offset alone.
+    ///
+    /// # Errors
+    ///
+    /// EBADF unless open for reading; ESPIPE for a stream; the file's own.
+    pub fn pread(&self, pos: u64, dst: &mut Sink<'_>) -> Result<usize> {
+        if self.ops.position() == Position::Stream {
+            return Err(ESPIPE);
+        }
+        self.require(AccessMode::READ)?;
+        self.ops.read_at(self, pos, dst)
+    }
+
+    /// Writes at `pos` (with `O_APPEND` at the end, as Linux does), and leaves the offset alone.
+    ///
+    /// # Errors
+    ///
+    /// EBADF unless open for writing; ESPIPE for a stream; the file's own.
+    pub fn pwrite(&self, pos: u64, src: &mut Source<'_>) -> Result<usize> {
+        if self.ops.position() == Position::Stream {
+            return Err(ESPIPE);
+        }
+        self.require(AccessMode::WRITE)?;
+        let at = match self.flags().contains(OpenFlags::APPEND) {
+            true => WriteAt::End,
+            false => WriteAt::Offset(pos),
+        };
+        Ok(self.ops.write_at(self, at, src)?.1)
+    }
+
+    /// Moves the offset, and returns the new one.
+    ///
+    /// # Errors
+    ///
+    /// EBADF for a mere location; ESPIPE for a stream; EINVAL, ENXIO, EOVERFLOW.
+    pub fn seek(&self, by: i64, whence: Whence) -> Result<u64> {
+        self.require(AccessMode::NONE)?;
+        let mut offset = self.offset.lock();
+        *offset = self.ops.seek(self, *offset, by, whence)?;
+        Ok(*offset)
+    }
+
+    /// The present offset.
+    pub fn offset(&self) -> u64 {
+        *self.offset.lock()
+    }
+
+    /// Lists a directory from the offset on, and moves it past the entries that `visit` has accepted.
+    ///
+    /// # Errors
+    ///
+    /// EBADF unless open for reading; ENOTDIR.
+    pub fn readdir(&self, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+        if self.inode().kind() != FileType::Directory {
+            return Err(ENOTDIR);
+        }
+        self.require(AccessMode::READ)?;
+        let mut offset = self.offset.lock();
+        let mut next = *offset;
+        self.ops.readdir(self, next, &mut |entry| {
+            let accepted = visit(entry);
+            if accepted {
+                next = entry.next;
+            }
+            accepted
+        })?;
+        *offset = next;
+        Ok(())
+    }
+
+    /// What can be done without waiting.
+    pub fn poll(&self, table: &mut PollTable) -> PollEvents {
+        if self.flags().contains(OpenFlags::PATH) {
+            return PollEvents::NVAL;
+        }
+        self.ops.poll(self, table)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let ops = self.ops.clone();
+        ops.release(self);
+        super::locks::release_file(self);
+    }
+}
