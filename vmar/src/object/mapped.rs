@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Who maps an object: so that pages which leave the object also leave every page table.
+//!
+//! Each address space that maps an object is on the object's list once, with the number of its mappings. A
+//! [`MappedVmo`] is one such mapping's place on the list: it is taken when the mapping is made (which can fail), copied
+//! when the mapping is split (which cannot), and given back when it is dropped.
+
+use alloc::{
+    sync::{Arc, Weak},
+    vec::Vec,
+};
+use core::{
+    fmt,
+    ops::{Deref, Range},
+};
+
+use super::Vmo_;
+use crate::{
+    error::Error,
+    fallible::try_reserve,
+    machine::{Machine, SleepLock},
+};
+
+/// An address space, seen from an object that it maps.
+pub trait Mapper<M: Machine>: Send + Sync {
+    /// Drops the entries for the pages `pages` (indices) of `object` from the page table.
+    ///
+    /// When this returns, no fault that found one of those pages before it was removed from the object is still to
+    /// map it.
+    fn zap(&self, object: &Vmo_<M>, pages: Range<usize>, which: Zap);
+}
+
+/// Which entries leave the page tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zap {
+    /// The object's own pages: private copies stay (a hole is punched).
+    Object,
+    /// Private copies too (the object is truncated).
+    All,
+}
+
+/// Whether the program may ever write to the object through the mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteAccess {
+    /// A shared mapping that may be writable.
+    MayWrite,
+    /// A private mapping, or one that can never be writable.
+    Never,
+}
+
+/// The address spaces that map an object.
+pub(super) struct Mappers<M: Machine> {
+    /// Sorted by the address of the space.
+    spaces: Vec<Entry<M>>,
+    /// Mappings through which the object may be written.
+    writers: usize,
+    /// Whether new ones are refused.
+    writers_denied: bool,
+}
+
+struct Entry<M: Machine> {
+    space: Weak<dyn Mapper<M>>,
+    mappings: usize,
+}
+
+impl<M: Machine> Entry<M> {
+    fn key(&self) -> usize {
+        key_of(&self.space)
+    }
+}
+
+fn key_of<M: Machine>(space: &Weak<dyn Mapper<M>>) -> usize {
+    space.as_ptr().addr()
+}
+
+impl<M: Machine> Mappers<M> {
+    pub(super) const fn new() -> Self {
+        Self { spaces: Vec::new(), writers: 0, writers_denied: false }
+    }
+
+    fn position(&self, key: usize) -> Result<usize, usize> {
+        self.spaces.binary_search_by_key(&key, Entry::key)
+    }
+
+    /// Returns the first living space whose key is above `key`, and its key.
+    fn after(&self, key: usize) -> Option<(usize, Arc<dyn Mapper<M>>)> {
+        let first = self.spaces.partition_point(|entry| entry.key() <= key);
+        self.spaces[first..].iter().find_map(|entry| Some((entry.key(), entry.space.upgrade()?)))
+    }
+}
+
+/// An object as one mapping holds it.
+pub struct MappedVmo<M: Machine> {
+    object: Arc<Vmo_<M>>,
+    space: Weak<dyn Mapper<M>>,
+    access: WriteAccess,
+}
+
+impl<M: Machine> MappedVmo<M> {
+    /// Puts a mapping of `object` in `space` on the object's list.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::OutOfMemory`] if the list cannot grow.
+    /// - [`Error::AccessDenied`] if the mapping may write and new writers are denied.
+    pub fn new(object: Arc<Vmo_<M>>, space: Weak<dyn Mapper<M>>, access: WriteAccess) -> Result<Self, Error> {
+        {
+            let mut mappers = object.mappers.write();
+            if access == WriteAccess::MayWrite && mappers.writers_denied {
+                return Err(Error::AccessDenied);
+            }
+            match mappers.position(key_of(&space)) {
+                Ok(at) => mappers.spaces[at].mappings += 1,
+                Err(at) => {
+                    try_reserve(&mut mappers.spaces, 1)?;
+                    mappers.spaces.insert(at, Entry { space: space.clone(), mappings: 1 });
+                }
+            }
+            mappers.writers += usize::from(access == WriteAccess::MayWrite);
+        }
+        Ok(Self { object, space, access })
+    }
+
+    /// Puts the same mapping, of a forked space, on the object's list.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), but a writer begets a writer.
+    pub fn fork(&self, space: Weak<dyn Mapper<M>>) -> Result<Self, Error> {
+        let mut forked = Self::new(self.object.clone(), space, WriteAccess::Never)?;
+        if self.access == WriteAccess::MayWrite {
+            forked.object.mappers.write().writers += 1;
+            forked.access = WriteAccess::MayWrite;
+        }
+        Ok(forked)
+    }
+
+    /// Returns the object.
+    pub fn object(&self) -> &Arc<Vmo_<M>> {
+        &self.object
+    }
+
+    /// Returns whether `other` is the same object.
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.object, &other.object)
+    }
+}
+
+impl<M: Machine> Deref for MappedVmo<M> {
+    type Target = Vmo_<M>;
+
+    fn deref(&self) -> &Vmo_<M> {
+        &self.object
+    }
+}
+
+impl<M: Machine> Clone for MappedVmo<M> {
+    fn clone(&self) -> Self {
+        let mut mappers = self.object.mappers.write();
+        if let Ok(at) = mappers.position(key_of(&self.space)) {
+            mappers.spaces[at].mappings += 1;
+        }
+        mappers.writers += usize::from(self.access == WriteAccess::MayWrite);
+        drop(mappers);
+        Self { object: self.object.clone(), space: self.space.clone(), access: self.access }
+    }
+}
+
+impl<M: Machine> Drop for MappedVmo<M> {
+    fn drop(&mut self) {
+        let mut mappers = self.object.mappers.write();
+        if let Ok(at) = mappers.position(key_of(&self.space)) {
+            mappers.spaces[at].mappings -= 1;
+            if mappers.spaces[at].mappings == 0 {
+                mappers.spaces.remove(at);
+            }
+        }
+        mappers.writers -= usize::from(self.access == WriteAccess::MayWrite);
+    }
+}
+
+impl<M: Machine> fmt::Debug for MappedVmo<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MappedVmo").field("object", &self.object).field("access", &self.access).finish()
+    }
+}
+
+impl<M: Machine> Vmo_<M> {
+    /// Drops the entries for `pages` from every page table that has them.
+    ///
+    /// Takes the lock of each space in turn, and no lock of the object meanwhile. A space that starts to map the
+    /// object while this runs may be passed over: it finds the object as it is now.
+    pub(super) fn zap(&self, pages: Range<usize>, which: Zap) {
+        if pages.is_empty() {
+            return;
+        }
+        let mut key = 0;
+        loop {
+            let next = self.mappers.read().after(key);
+            let Some((space_key, space)) = next else { return };
+            space.zap(self, pages.clone(), which);
+            key = space_key;
+        }
+    }
+
+    /// Returns how many shared mappings may write the object, now or after a change of their permissions.
+    pub(super) fn count_writers(&self) -> usize {
+        self.mappers.read().writers
+    }
+
+    /// Refuses shared mappings that may write from now on.
+    pub(super) fn deny_writers(&self) -> Result<(), Error> {
+        let mut mappers = self.mappers.write();
+        if mappers.writers != 0 {
+            return Err(Error::Occupied);
+        }
+        mappers.writers_denied = true;
+        Ok(())
+    }
+}
