@@ -8,6 +8,7 @@
 
 use std::{
     arch::global_asm,
+    cell::UnsafeCell,
     sync::{
         Once,
         atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed},
@@ -111,13 +112,27 @@ extern "C" fn report(signal: i32, info: *mut siginfo_t, _context: *mut c_void) {
 
 type Handler = extern "C" fn(i32, *mut siginfo_t, *mut c_void);
 
-/// Installs `handler` for `signals`, on a stack of its own.
-pub fn handle(handler: Handler, signals: &[i32]) {
+/// The stack of handlers. It is data of the program: a new mapping could fill a hole that a case has left on purpose.
+struct HandlerStack(UnsafeCell<[u8; HandlerStack::SIZE]>);
+
+impl HandlerStack {
     const SIZE: usize = 64 << 10;
-    let stack = ok!(sys::mmap(0, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    // SAFETY: plain C structures, all of whose bytes may be 0; the stack is a fresh mapping that nobody unmaps.
+}
+
+// SAFETY: only the kernel uses the bytes, for the one thread of a process that has called `handle`.
+unsafe impl Sync for HandlerStack {}
+
+static HANDLER_STACK: HandlerStack = HandlerStack(UnsafeCell::new([0; HandlerStack::SIZE]));
+
+/// Installs `handler` for `signals`, on a stack of its own. For one thread of a process.
+pub fn handle(handler: Handler, signals: &[i32]) {
+    // SAFETY: plain C structures, all of whose bytes may be 0; the stack lives as long as the program.
     unsafe {
-        let stack = libc::stack_t { ss_sp: stack as *mut c_void, ss_flags: 0, ss_size: SIZE };
+        let stack = libc::stack_t {
+            ss_sp: HANDLER_STACK.0.get().cast::<c_void>(),
+            ss_flags: 0,
+            ss_size: HandlerStack::SIZE,
+        };
         check_eq!(libc::sigaltstack(&stack, std::ptr::null_mut()), 0);
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as *const () as usize;

@@ -20,6 +20,8 @@
 
 #[macro_use]
 mod check;
+#[macro_use]
+mod sys;
 
 mod arena;
 mod child;
@@ -27,7 +29,6 @@ mod fault;
 mod harness;
 mod mem;
 mod procfs;
-mod sys;
 mod tmp;
 
 use harness::{Case, Helper, Options};

@@ -12,9 +12,15 @@ use crate::{
 };
 
 mod anon;
+mod file;
+mod mmap_errors;
+mod mprotect;
+mod munmap;
+mod place;
 
 /// The groups of this area, in the order they run.
-pub const GROUPS: &[&[Case]] = &[anon::CASES];
+pub const GROUPS: &[&[Case]] =
+    &[anon::CASES, mmap_errors::CASES, place::CASES, file::CASES, munmap::CASES, mprotect::CASES];
 
 /// The roles of this area.
 pub const HELPERS: &[Helper] = &[];
