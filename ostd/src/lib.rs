@@ -1,4 +1,39 @@
 // SPDX-License-Identifier: MPL-2.0
 
+//! The VMAR machine on OSTD.
+//!
+//! ```text
+//!   vmar::Machine        Ostd                a zero-sized handle: there is one machine
+//!   vmar::AddressSpace   OstdSpace           a VmSpace; transact = one cursor, one flush
+//!   vmar::Cursor         OstdCursor          a CursorMut
+//!   vmar::Frame          OstdFrame           an untyped frame
+//!   vmar::SleepLock      OstdLock            a RwMutex
+//!   vmar::Counter        OstdCounter         one atomic per CPU
+//! ```
+//!
+//! Two things are this crate's own. [`reserve`]: user memory runs out before the kernel's does, because OSTD panics when
+//! it cannot allocate a page-table node. [`reclaim`]: what is unmapped comes back only after every CPU has switched
+//! contexts; the amount that waits for that is bounded.
+
 #![no_std]
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+mod counter;
+mod frame;
+mod lock;
+mod machine;
+pub mod reclaim;
+pub mod reserve;
+mod space;
+
+#[cfg(ktest)]
+mod test;
+
+pub use counter::OstdCounter;
+pub use frame::OstdFrame;
+pub use lock::OstdLock;
+pub use machine::{DeviceMemory, Ostd};
+pub use space::{OstdCursor, OstdSpace};

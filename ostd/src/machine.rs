@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The machine itself: a zero-sized handle.
+
+use ostd::{
+    io::IoMem,
+    mm::{FrameAllocOptions, HasSize, PAGE_SIZE, io::util::HasVmReaderWriter},
+};
+use vmar::{
+    error::OutOfMemory,
+    machine::{IoMem as DeviceMemoryOps, Machine},
+};
+
+use crate::{OstdCounter, OstdFrame, OstdLock, OstdSpace, frame, reserve};
+
+/// The one OSTD machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ostd;
+
+/// Device memory that can be mapped into a program.
+#[derive(Clone, Debug)]
+pub struct DeviceMemory(IoMem);
+
+impl DeviceMemory {
+    /// Wraps acquired I/O memory.
+    ///
+    /// Returns `None` if its size is not a multiple of the page size: such memory cannot be mapped.
+    pub fn new(io_mem: IoMem) -> Option<Self> {
+        io_mem.size().is_multiple_of(PAGE_SIZE).then_some(Self(io_mem))
+    }
+
+    pub(crate) fn io_mem(&self) -> &IoMem {
+        &self.0
+    }
+}
+
+impl DeviceMemoryOps for DeviceMemory {
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+}
+
+impl Machine for Ostd {
+    const PAGE_SIZE: usize = PAGE_SIZE;
+
+    type Space = OstdSpace;
+    type Frame = OstdFrame;
+    type IoMem = DeviceMemory;
+    type Lock<T: Send + Sync + 'static> = OstdLock<T>;
+    type Counter = OstdCounter;
+
+    fn new_space(&self) -> Result<OstdSpace, OutOfMemory> {
+        OstdSpace::new()
+    }
+
+    fn new_counter(&self) -> Result<OstdCounter, OutOfMemory> {
+        OstdCounter::new()
+    }
+
+    fn alloc_zeroed(&self) -> Result<OstdFrame, OutOfMemory> {
+        reserve::ensure_user_frame()?;
+        let frame = FrameAllocOptions::new().alloc_frame().map_err(|_| OutOfMemory)?;
+        Ok(OstdFrame::from(frame))
+    }
+
+    fn alloc_copy(&self, source: &OstdFrame) -> Result<OstdFrame, OutOfMemory> {
+        reserve::ensure_user_frame()?;
+        let frame = FrameAllocOptions::new().zeroed(false).alloc_frame().map_err(|_| OutOfMemory)?;
+        frame.writer().write(&mut source.as_uframe().reader());
+        Ok(OstdFrame::from(frame))
+    }
+
+    fn zero_frame(&self) -> OstdFrame {
+        frame::zero_frame()
+    }
+}

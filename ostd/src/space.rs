@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Address spaces: OSTD's `VmSpace` behind the framework's transactions.
+//!
+//! A transaction is one cursor with preemption disabled. What the cursor unmaps is flushed as OSTD's `unmap` asks; what
+//! it narrows is collected into one flush. Both are waited for before the transaction returns, so a caller never sees a
+//! stale translation of what it took away.
+
+use alloc::sync::Arc;
+use core::ops::{Deref, Range};
+
+use ostd::{
+    mm::{
+        CachePolicy as OstdCache, MAX_USERSPACE_VADDR, PAGE_SIZE, PageFlags as OstdFlags, PageProperty,
+        VmSpace,
+        frame::{FrameRef, untyped::AnyUFrameMeta},
+        tlb::TlbFlushOp,
+        vm_space::{CursorMut, VmQueriedItem},
+    },
+    task::disable_preempt,
+};
+use ref_cast::RefCast;
+use vmar::{
+    error::OutOfMemory,
+    machine::{AddressSpace, CachePolicy, Cursor, Entry, PageFlags, PageProps},
+};
+
+use crate::{DeviceMemory, Ostd, OstdFrame, reclaim, reserve};
+
+/// What one page-table node of the lowest level covers, in bytes.
+const NODE_SPAN: usize = 512 * PAGE_SIZE;
+
+/// The page table of a program.
+#[derive(Debug)]
+pub struct OstdSpace {
+    vm_space: Arc<VmSpace>,
+}
+
+impl OstdSpace {
+    pub(crate) fn new() -> Result<Self, OutOfMemory> {
+        // The root of the page table.
+        let _promise = reserve::promise_kernel_frames(1)?;
+        Ok(Self { vm_space: Arc::new(VmSpace::new()) })
+    }
+
+    /// Makes this the current CPU's address space. It stays held until the CPU activates another.
+    pub fn activate(&self) {
+        self.vm_space.activate();
+    }
+
+    /// Returns OSTD's space, whose readers and writers reach the memory of the running program.
+    pub fn vm_space(&self) -> &Arc<VmSpace> {
+        &self.vm_space
+    }
+}
+
+impl AddressSpace for OstdSpace {
+    type Machine = Ostd;
+    type Cursor<'a> = OstdCursor<'a>;
+
+    fn user_range(&self) -> Range<usize> {
+        0..MAX_USERSPACE_VADDR
+    }
+
+    fn transact<T>(
+        &self,
+        range: Range<usize>,
+        growth: usize,
+        body: impl FnOnce(&mut OstdCursor<'_>) -> T,
+    ) -> Result<T, OutOfMemory> {
+        let promise = match growth {
+            0 => None,
+            _ => Some(reserve::promise_kernel_frames(node_count(&range, growth))?),
+        };
+        let unmapped;
+        let result = {
+            let preempt_guard = disable_preempt();
+            let locked = widened(&range);
+            let inner =
+                self.vm_space.cursor_mut(&preempt_guard, &locked).expect("a transaction over a bad range");
+            let mut cursor = OstdCursor { inner, narrowed: None, unmapped: 0 };
+            if locked.start != range.start {
+                cursor.seek(range.start);
+            }
+            let result = body(&mut cursor);
+            unmapped = cursor.finish();
+            result
+        };
+        drop(promise);
+        if unmapped != 0 {
+            reclaim::note_unmapped(unmapped);
+        }
+        Ok(result)
+    }
+}
+
+/// Returns how many page-table nodes mapping `growth` pages within `range` can take at most.
+fn node_count(range: &Range<usize>, growth: usize) -> usize {
+    const LEVELS: usize = 3;
+    let mut nodes = 0;
+    let mut span = NODE_SPAN;
+    for _ in 0..LEVELS {
+        let covering = (range.end - 1) / span - range.start / span + 1;
+        nodes += covering.min(growth);
+        span *= 512;
+    }
+    nodes
+}
+
+/// Widens a range that exactly covers nodes by one page, where there is room.
+///
+/// A cursor over exactly one node locks that node and takes its pages out one by one; a cursor that is a page wider locks
+/// the node above and takes the whole node out, 75 times cheaper.
+fn widened(range: &Range<usize>) -> Range<usize> {
+    if !range.start.is_multiple_of(NODE_SPAN) || !range.len().is_multiple_of(NODE_SPAN) {
+        range.clone()
+    } else if range.end + PAGE_SIZE <= MAX_USERSPACE_VADDR {
+        range.start..range.end + PAGE_SIZE
+    } else {
+        range.start - PAGE_SIZE..range.end
+    }
+}
+
+/// A position in the page table.
+pub struct OstdCursor<'a> {
+    inner: CursorMut<'a>,
+    /// The range of addresses that narrowed entries lie in.
+    narrowed: Option<Range<usize>>,
+    /// How many pages were unmapped.
+    unmapped: usize,
+}
+
+impl OstdCursor<'_> {
+    /// Flushes what was narrowed, waits for all flushes, and returns how many pages were unmapped.
+    fn finish(mut self) -> usize {
+        if let Some(range) = self.narrowed.take() {
+            let flusher = self.inner.flusher();
+            flusher.issue_tlb_flush(TlbFlushOp::for_range(range));
+            flusher.dispatch_tlb_flush();
+            flusher.sync_tlb_flush();
+        } else if self.unmapped != 0 {
+            self.inner.flusher().sync_tlb_flush();
+        }
+        self.unmapped
+    }
+
+    fn note_narrowed(&mut self, page: Range<usize>) {
+        self.narrowed = Some(match self.narrowed.take() {
+            None => page,
+            Some(range) => range.start.min(page.start)..range.end.max(page.end),
+        });
+    }
+}
+
+/// A page in a page table, borrowed from the cursor.
+pub struct BorrowedFrame<'a>(FrameRef<'a, dyn AnyUFrameMeta>);
+
+impl Deref for BorrowedFrame<'_> {
+    type Target = OstdFrame;
+
+    fn deref(&self) -> &OstdFrame {
+        OstdFrame::ref_cast(&self.0)
+    }
+}
+
+impl Cursor for OstdCursor<'_> {
+    type Machine = Ostd;
+    type FrameRef<'a>
+        = BorrowedFrame<'a>
+    where
+        Self: 'a;
+
+    fn position(&self) -> usize {
+        self.inner.virt_addr()
+    }
+
+    fn seek(&mut self, addr: usize) {
+        self.inner.jump(addr).expect("a cursor moved out of its range");
+    }
+
+    fn query(&mut self) -> Entry<BorrowedFrame<'_>> {
+        let (_, item) = self.inner.query().expect("a cursor looked out of its range");
+        match item {
+            None => Entry::Empty,
+            Some(VmQueriedItem::MappedRam { frame, prop }) => {
+                Entry::Page { frame: BorrowedFrame(frame), props: from_property(prop) }
+            }
+            Some(VmQueriedItem::MappedIoMem { prop, .. }) => Entry::Device { props: from_property(prop) },
+        }
+    }
+
+    fn next_mapped(&mut self, end: usize) -> Option<usize> {
+        let len = end - self.position();
+        (len != 0).then(|| self.inner.find_next(len)).flatten()
+    }
+
+    fn map(&mut self, frame: OstdFrame, props: PageProps) {
+        self.inner.map(frame.into_uframe(), to_property(props));
+    }
+
+    fn map_device(&mut self, io: &DeviceMemory, offset: usize, props: PageProps) {
+        self.inner.map_iomem(io.io_mem().clone(), to_property(props), PAGE_SIZE, offset);
+    }
+
+    fn unmap(&mut self, end: usize) -> usize {
+        let count = self.inner.unmap(end - self.position());
+        self.seek_within(end);
+        self.unmapped += count;
+        count
+    }
+
+    fn take(&mut self) -> Option<(OstdFrame, PageProps)> {
+        let addr = self.position();
+        let Entry::Page { frame, props } = self.query() else { return None };
+        let frame = (*frame).clone();
+        self.unmapped += self.inner.unmap(PAGE_SIZE);
+        self.seek_within(addr);
+        Some((frame, props))
+    }
+
+    fn protect(&mut self, end: usize, mut change: impl FnMut(&mut PageFlags)) {
+        while self.position() < end {
+            let mut has_narrowed = false;
+            let page = self.inner.protect_next(end - self.position(), |flags, _| {
+                let old = from_flags(*flags);
+                let mut new = old;
+                change(&mut new);
+                has_narrowed = !new.contains(old & PageFlags::ACCESS);
+                *flags = to_flags(new);
+            });
+            match page {
+                Some(page) if has_narrowed => self.note_narrowed(page),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        self.seek_within(end);
+    }
+}
+
+impl OstdCursor<'_> {
+    /// Moves to `addr`, which may be the end of the cursor's range. OSTD's cursor may have run past it, skipping a node
+    /// with nothing in it.
+    fn seek_within(&mut self, addr: usize) {
+        if self.position() == addr {
+            return;
+        }
+        // Fails only for the end of the range, where no operation but dropping the cursor is left.
+        let _ = self.inner.jump(addr);
+    }
+}
+
+const FLAG_PAIRS: [(PageFlags, OstdFlags); 6] = [
+    (PageFlags::READ, OstdFlags::R),
+    (PageFlags::WRITE, OstdFlags::W),
+    (PageFlags::EXEC, OstdFlags::X),
+    (PageFlags::ACCESSED, OstdFlags::ACCESSED),
+    (PageFlags::DIRTY, OstdFlags::DIRTY),
+    (PageFlags::PRIVATE, OstdFlags::AVAIL2),
+];
+
+fn to_flags(flags: PageFlags) -> OstdFlags {
+    FLAG_PAIRS
+        .iter()
+        .filter(|(ours, _)| flags.contains(*ours))
+        .fold(OstdFlags::empty(), |all, (_, theirs)| all | *theirs)
+}
+
+fn from_flags(flags: OstdFlags) -> PageFlags {
+    FLAG_PAIRS
+        .iter()
+        .filter(|(_, theirs)| flags.contains(*theirs))
+        .fold(PageFlags::empty(), |all, (ours, _)| all | *ours)
+}
+
+fn to_property(props: PageProps) -> PageProperty {
+    let cache = match props.cache {
+        CachePolicy::WriteBack => OstdCache::Writeback,
+        CachePolicy::WriteThrough => OstdCache::Writethrough,
+        CachePolicy::WriteCombining => OstdCache::WriteCombining,
+        CachePolicy::Uncacheable => OstdCache::Uncacheable,
+    };
+    PageProperty::new_user(to_flags(props.flags), cache)
+}
+
+fn from_property(prop: PageProperty) -> PageProps {
+    let cache = match prop.cache {
+        OstdCache::Writeback => CachePolicy::WriteBack,
+        OstdCache::Writethrough | OstdCache::WriteProtected => CachePolicy::WriteThrough,
+        OstdCache::WriteCombining => CachePolicy::WriteCombining,
+        OstdCache::Uncacheable => CachePolicy::Uncacheable,
+    };
+    PageProps { flags: from_flags(prop.flags), cache }
+}
