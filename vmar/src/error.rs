@@ -58,6 +58,11 @@ pub enum Error {
     BusError,
 }
 
+impl Limit {
+    /// All bounds, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::AddressSpace, Self::Data, Self::Stack, Self::Locked, Self::Mappings];
+}
+
 impl From<OutOfMemory> for Error {
     fn from(_: OutOfMemory) -> Self {
         Self::OutOfMemory

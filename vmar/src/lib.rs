@@ -8,5 +8,7 @@
 extern crate alloc;
 
 pub mod error;
+pub mod limits;
 pub mod machine;
 pub mod perms;
+pub mod placement;

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! A mapping: what one contiguous range of addresses means.
+//!
+//! A [`VmMapping`] is a value in the interval map of its address space; the range is the key and not stored again.
+//!
+//! ```text
+//!   0x1000 ─────────── 0x5000   VmMapping { memory: Vmo { offset: 0x3000 }, perms, sharing, flags, residency, .. }
+//!        │ split_off(0x2000)
+//!        ▼
+//!   0x1000 ─ 0x3000   { Vmo { offset: 0x3000 }, .. }    0x3000 ─ 0x5000  { Vmo { offset: 0x5000 }, .. }
+//! ```
+//!
+//! # Invariants
+//!
+//! - An entry of the page table never allows more than its mapping does. It may allow less: permissions are granted
+//!   lazily, by the fault that misses them, and taken away eagerly.
+//! - An entry with [`PageFlags::PRIVATE`](crate::machine::PageFlags::PRIVATE) belongs to the mapping alone. One
+//!   without it shows a page of the object, or in anonymous memory the shared frame of zeros.
+//! - What was [noted](VmMapping::note_entries) of a mapping bounds from above what the page table holds for it.
+
+use alloc::sync::{Arc, Weak};
+use core::{
+    any::Any,
+    fmt::Debug,
+    mem,
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+};
+
+use aster_rights::Rights;
+
+use crate::{
+    error::Error,
+    machine::{CachePolicy, Machine, PageFlags},
+    object::{MappedVmo, Mapper},
+    perms::VmPerms,
+    rss::RssKind,
+};
+
+/// What the kernel knows of a mapping and the framework does not: the file, its name, the device.
+///
+/// A kernel gets its own type back by way of [`Any`].
+pub trait Mappable: Any + Debug + Send + Sync {
+    /// Returns what the backing allows any mapping of it: a file system mounted without execution lacks
+    /// [`Rights::EXEC`], for instance. Looked at once, when the mapping is made.
+    fn capabilities(&self) -> Rights {
+        Rights::all()
+    }
+}
+
+/// Whether writes are seen by others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// Writes go to pages of the mapping's own (`MAP_PRIVATE`).
+    #[default]
+    Private,
+    /// Writes go to the object (`MAP_SHARED`).
+    Shared,
+}
+
+bitflags::bitflags! {
+    /// Traits of a mapping beyond its permissions.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct MappingFlags: u16 {
+        /// A fault just below the mapping makes it larger (`MAP_GROWSDOWN`).
+        const GROWS_DOWN = 1 << 0;
+        /// Its pages stay resident (`mlock`).
+        const LOCKED = 1 << 1;
+        /// With `LOCKED`: pages become resident when they are touched (`MLOCK_ONFAULT`).
+        const LOCK_ON_FAULT = 1 << 2;
+        /// No memory is set aside for it (`MAP_NORESERVE`).
+        const NO_RESERVE = 1 << 3;
+        /// A forked child does not get it (`MADV_DONTFORK`).
+        const DONT_FORK = 1 << 4;
+        /// A forked child finds zeros in it (`MADV_WIPEONFORK`).
+        const WIPE_ON_FORK = 1 << 5;
+        /// Left out of core dumps (`MADV_DONTDUMP`).
+        const DONT_DUMP = 1 << 6;
+        /// The stack that a program starts on; only a mark for the kernel.
+        const STACK = 1 << 7;
+        /// A fault may map resident neighbours of the page as well.
+        const FAULT_AROUND = 1 << 8;
+        /// Accesses are expected in order (`MADV_SEQUENTIAL`).
+        const SEQUENTIAL = 1 << 9;
+        /// Accesses are expected in no order (`MADV_RANDOM`).
+        const RANDOM = 1 << 10;
+    }
+}
+
+impl MappingFlags {
+    /// The flags by which memory is locked.
+    pub const ANY_LOCK: Self = Self::LOCKED.union(Self::LOCK_ON_FAULT);
+}
+
+/// What a mapping shows.
+#[derive(Debug)]
+pub enum MappedMemory<M: Machine> {
+    /// Zeros until written. Always private: anonymous memory that is shared is an object.
+    Anonymous,
+    /// An object.
+    Vmo {
+        /// The object, which knows of the mapping.
+        object: MappedVmo<M>,
+        /// Where in it the mapping starts (bytes, page-aligned).
+        offset: usize,
+    },
+    /// Device memory.
+    Device {
+        /// The device memory.
+        io: M::IoMem,
+        /// Where in it the mapping starts (bytes, page-aligned).
+        offset: usize,
+        /// How it is cached.
+        cache: CachePolicy,
+    },
+}
+
+/// What the page table may hold for a mapping: an upper bound.
+///
+/// It spares operations the page table where nothing was ever resident. Faults, which hold the mappings' lock for
+/// reading, only widen it; what shrinks it holds the lock for writing. The lock also orders the accesses.
+#[derive(Debug)]
+struct Residency {
+    /// No entry lies below this address.
+    low: AtomicUsize,
+    /// No entry lies at or above this address.
+    high: AtomicUsize,
+    /// Whether entries may be of several kinds.
+    mixed: AtomicBool,
+}
+
+impl Residency {
+    const fn none() -> Self {
+        Self {
+            low: AtomicUsize::new(usize::MAX),
+            high: AtomicUsize::new(0),
+            mixed: AtomicBool::new(false),
+        }
+    }
+
+    fn note(&self, range: &Range<usize>, is_main_kind: bool) {
+        if range.start < self.low.load(Relaxed) {
+            self.low.fetch_min(range.start, Relaxed);
+        }
+        if range.end > self.high.load(Relaxed) {
+            self.high.fetch_max(range.end, Relaxed);
+        }
+        if !is_main_kind && !self.mixed.load(Relaxed) {
+            self.mixed.store(true, Relaxed);
+        }
+    }
+
+    fn span(&self) -> Range<usize> {
+        self.low.load(Relaxed)..self.high.load(Relaxed)
+    }
+
+    /// Returns the same for the part at or above `at`, and forgets that part.
+    fn split_off(&mut self, at: usize) -> Self {
+        let Range { start, end } = self.span();
+        let upper = Self {
+            low: AtomicUsize::new(start.max(at)),
+            high: AtomicUsize::new(end),
+            mixed: AtomicBool::new(*self.mixed.get_mut()),
+        };
+        *self.high.get_mut() = end.min(at);
+        upper
+    }
+
+    fn absorb(&mut self, other: &Self) {
+        let span = other.span();
+        if !span.is_empty() {
+            self.note(&span, !other.mixed.load(Relaxed));
+        }
+    }
+}
+
+/// What a contiguous range of addresses means.
+#[derive(Debug)]
+pub struct VmMapping<M: Machine> {
+    memory: MappedMemory<M>,
+    mappable: Option<Arc<dyn Mappable>>,
+    perms: VmPerms,
+    sharing: Sharing,
+    flags: MappingFlags,
+    residency: Residency,
+}
+
+impl<M: Machine> VmMapping<M> {
+    /// Makes a mapping of which nothing is resident.
+    pub fn new(memory: MappedMemory<M>, perms: VmPerms, sharing: Sharing, flags: MappingFlags) -> Self {
+        Self { memory, mappable: None, perms, sharing, flags, residency: Residency::none() }
+    }
+
+    /// The same, with what the kernel knows of it.
+    pub fn with_mappable(self, mappable: Option<Arc<dyn Mappable>>) -> Self {
+        Self { mappable, ..self }
+    }
+
+    /// Returns what it shows.
+    pub fn memory(&self) -> &MappedMemory<M> {
+        &self.memory
+    }
+
+    /// Returns the object it shows, if it shows one.
+    pub fn object(&self) -> Option<&MappedVmo<M>> {
+        match &self.memory {
+            MappedMemory::Vmo { object, .. } => Some(object),
+            _ => None,
+        }
+    }
+
+    /// Returns what the kernel knows of it.
+    pub fn mappable(&self) -> Option<&Arc<dyn Mappable>> {
+        self.mappable.as_ref()
+    }
+
+    /// Returns what it allows now, and may ever allow.
+    pub fn perms(&self) -> VmPerms {
+        self.perms
+    }
+
+    /// Returns whether writes are seen by others.
+    pub fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    /// Returns whether it is shared.
+    pub fn is_shared(&self) -> bool {
+        self.sharing == Sharing::Shared
+    }
+
+    /// Returns its traits.
+    pub fn flags(&self) -> MappingFlags {
+        self.flags
+    }
+
+    /// Returns where in its object or device it starts (bytes); zero for anonymous memory.
+    pub fn offset(&self) -> usize {
+        match &self.memory {
+            MappedMemory::Anonymous => 0,
+            MappedMemory::Vmo { offset, .. } | MappedMemory::Device { offset, .. } => *offset,
+        }
+    }
+
+    /// Returns the part of `range` (bytes) outside of which the page table certainly holds nothing for the mapping;
+    /// `None` if that is all of it.
+    pub fn resident_span(&self, range: &Range<usize>) -> Option<Range<usize>> {
+        let span = self.residency.span();
+        let span = span.start.max(range.start)..span.end.min(range.end);
+        (!span.is_empty()).then_some(span)
+    }
+
+    /// Returns whether its entries may be of several kinds, so that each must be asked for its PRIVATE flag. Otherwise
+    /// all are of the [main kind](Self::main_kind), and counting them is enough.
+    pub fn is_mixed(&self) -> bool {
+        self.residency.mixed.load(Relaxed)
+    }
+
+    /// Notes that entries with `flags` are about to be made in `range` (bytes): to be called before the first is, with
+    /// the mappings' lock held for reading or writing. Cheap when it tells nothing new.
+    pub fn note_entries(&self, range: &Range<usize>, flags: PageFlags) {
+        let is_anonymous = matches!(self.memory, MappedMemory::Anonymous);
+        self.residency.note(range, flags.contains(PageFlags::PRIVATE) == is_anonymous);
+    }
+
+    /// Notes that no entries are left.
+    pub fn forget_entries(&mut self) {
+        self.residency = Residency::none();
+    }
+
+    /// Returns what its entries count as unless it is [mixed](Self::is_mixed): private pages in anonymous memory, the
+    /// object's own pages otherwise; `None` for device memory, which is not counted.
+    pub fn main_kind(&self) -> Option<RssKind> {
+        match &self.memory {
+            MappedMemory::Anonymous => Some(RssKind::Anonymous),
+            MappedMemory::Vmo { object, .. } => Some(object.kind().into()),
+            MappedMemory::Device { .. } => None,
+        }
+    }
+
+    /// Returns what an entry with `flags` counts as; `None` if it is not counted (the frame of zeros, a device).
+    pub fn kind_of(&self, flags: PageFlags) -> Option<RssKind> {
+        if flags.contains(PageFlags::PRIVATE) {
+            return Some(RssKind::Anonymous);
+        }
+        match &self.memory {
+            MappedMemory::Vmo { object, .. } => Some(object.kind().into()),
+            MappedMemory::Anonymous | MappedMemory::Device { .. } => None,
+        }
+    }
+
+    /// Returns whether it counts as data: private, writable, and no stack (`RLIMIT_DATA`; Linux since 4.5).
+    pub fn is_data(&self) -> bool {
+        is_data(self.perms, self.sharing, self.flags)
+    }
+
+    /// Splits it, `distance` bytes after its start, at the address `at`, and returns the upper part. The caller
+    /// shortens this one's range.
+    pub fn split_off(&mut self, distance: usize, at: usize) -> Self {
+        Self {
+            memory: self.memory.at(distance),
+            mappable: self.mappable.clone(),
+            perms: self.perms,
+            sharing: self.sharing,
+            flags: self.flags,
+            residency: self.residency.split_off(at),
+        }
+    }
+
+    /// Cuts `distance` bytes off its front, so that it starts at `at`. The caller shortens its range.
+    pub fn cut_front(&mut self, distance: usize, at: usize) {
+        self.memory.shift(distance as isize);
+        self.residency = self.residency.split_off(at);
+    }
+
+    /// Makes it start `distance` bytes earlier. The caller extends its range.
+    pub fn extend_front(&mut self, distance: usize) {
+        self.memory.shift(-(distance as isize));
+    }
+
+    /// Cuts off what lies at `at` and above. The caller shortens its range.
+    pub fn cut_back(&mut self, at: usize) {
+        drop(self.residency.split_off(at));
+    }
+
+    /// Returns whether `next`, which starts `length` bytes after this one does and where this one ends, continues
+    /// it: one mapping could stand for both.
+    pub fn continues_with(&self, length: usize, next: &Self) -> bool {
+        self.perms == next.perms
+            && self.flags == next.flags
+            && self.sharing == next.sharing
+            && same_mappable(self.mappable.as_ref(), next.mappable.as_ref())
+            && self.memory.continues_with(length, &next.memory)
+    }
+
+    /// Takes over `next`, for which [`continues_with`](Self::continues_with) holds. The caller extends the range.
+    pub fn absorb(&mut self, next: &Self) {
+        self.residency.absorb(&next.residency);
+    }
+
+    /// Returns the same mapping with nothing resident, for the forked space `child`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] if the object's list of mappings cannot grow.
+    pub fn fork(&self, child: Weak<dyn Mapper<M>>) -> Result<Self, Error> {
+        let memory = match &self.memory {
+            MappedMemory::Vmo { object, offset } => {
+                MappedMemory::Vmo { object: object.fork(child)?, offset: *offset }
+            }
+            other => other.at(0),
+        };
+        Ok(Self::new(memory, self.perms, self.sharing, self.flags).with_mappable(self.mappable.clone()))
+    }
+
+    /// Replaces what it allows now; the MAY bits stay.
+    pub(crate) fn set_access(&mut self, access: VmPerms) {
+        self.perms = (self.perms & VmPerms::MAY) | access.access();
+    }
+
+    /// Replaces its traits, and returns the former.
+    pub(crate) fn set_flags(&mut self, flags: MappingFlags) -> MappingFlags {
+        mem::replace(&mut self.flags, flags)
+    }
+
+    /// Returns whether dropping it has effects beyond this crate's own memory, and so is better done without locks.
+    pub(crate) fn is_heavy(&self) -> bool {
+        !matches!(self.memory, MappedMemory::Anonymous) || self.mappable.is_some()
+    }
+}
+
+impl<M: Machine> MappedMemory<M> {
+    /// Returns the same memory from `distance` bytes on.
+    fn at(&self, distance: usize) -> Self {
+        match self {
+            Self::Anonymous => Self::Anonymous,
+            Self::Vmo { object, offset } => Self::Vmo { object: object.clone(), offset: offset + distance },
+            Self::Device { io, offset, cache } => {
+                Self::Device { io: io.clone(), offset: offset + distance, cache: *cache }
+            }
+        }
+    }
+
+    /// Moves the start by `distance` bytes.
+    fn shift(&mut self, distance: isize) {
+        match self {
+            Self::Anonymous => {}
+            Self::Vmo { offset, .. } | Self::Device { offset, .. } => {
+                *offset = offset.wrapping_add_signed(distance);
+            }
+        }
+    }
+
+    fn continues_with(&self, length: usize, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Anonymous, Self::Anonymous) => true,
+            (Self::Vmo { object, offset }, Self::Vmo { object: next_object, offset: next_offset }) => {
+                offset.checked_add(length) == Some(*next_offset) && object.is_same_object(next_object)
+            }
+            // Device mappings never merge: what they show is not ours to compare.
+            _ => false,
+        }
+    }
+}
+
+/// Returns whether a mapping with these traits counts as data.
+pub(crate) fn is_data(perms: VmPerms, sharing: Sharing, flags: MappingFlags) -> bool {
+    perms.contains(VmPerms::WRITE)
+        && sharing == Sharing::Private
+        && !flags.contains(MappingFlags::GROWS_DOWN)
+}
+
+fn same_mappable(a: Option<&Arc<dyn Mappable>>, b: Option<&Arc<dyn Mappable>>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The mappings of a space: what lies where, and how much of it there is.
+//!
+//! [`Mappings`] keeps the interval map and the totals that limits are checked against, and offers the steps that
+//! operations are made of. A step that inserts needs room that was reserved with [`Mappings::try_reserve`]; with it, no
+//! step fails.
+//!
+//! Invariant: the totals are the sums over the mappings, and no two neighbours could be one mapping unless an operation
+//! that changes them is under way.
+
+use core::ops::Range;
+
+use crate::{
+    error::OutOfMemory,
+    interval_map::IntervalMap,
+    limits::Usage,
+    machine::Machine,
+    mapping::{MappingFlags, VmMapping},
+    perms::VmPerms,
+    placement::Window,
+};
+
+/// The mappings of a space.
+pub struct Mappings<M: Machine> {
+    map: IntervalMap<VmMapping<M>>,
+    totals: Totals,
+    window: Window,
+    default_flags: MappingFlags,
+}
+
+/// Sums over all mappings, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    data: usize,
+    exec: usize,
+    stack: usize,
+    locked: usize,
+    /// The largest that the sum of all sizes has been.
+    peak: usize,
+}
+
+impl<M: Machine> Mappings<M> {
+    pub(crate) fn new(window: Window) -> Self {
+        Self {
+            map: IntervalMap::new(),
+            totals: Totals::default(),
+            window,
+            default_flags: MappingFlags::empty(),
+        }
+    }
+
+    /// Makes an empty set of mappings with the same window, for a forked space.
+    pub(crate) fn fork_empty(&self) -> Self {
+        Self::new(self.window)
+    }
+
+    /// Returns how much there is.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            address_space: self.map.total_size(),
+            data: self.totals.data,
+            exec: self.totals.exec,
+            stack: self.totals.stack,
+            locked: self.totals.locked,
+            mappings: self.map.len(),
+            peak_address_space: self.totals.peak,
+        }
+    }
+
+    /// Returns the number of mappings.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Returns the sum of all sizes (bytes).
+    pub(crate) fn total_size(&self) -> usize {
+        self.map.total_size()
+    }
+
+    pub(crate) fn window(&self) -> Window {
+        self.window
+    }
+
+    pub(crate) fn set_window(&mut self, window: Window) {
+        self.window = window;
+    }
+
+    pub(crate) fn default_flags(&self) -> MappingFlags {
+        self.default_flags
+    }
+
+    pub(crate) fn set_default_flags(&mut self, flags: MappingFlags) {
+        self.default_flags = flags;
+    }
+
+    /// Returns the mapping that `addr` lies in, and its range.
+    #[inline]
+    pub(crate) fn find(&self, addr: usize) -> Option<(Range<usize>, &VmMapping<M>)> {
+        self.map.find(addr)
+    }
+
+    /// Returns the mapping that `addr` lies in, or the first above it.
+    pub(crate) fn find_or_next(&self, addr: usize) -> Option<(Range<usize>, &VmMapping<M>)> {
+        self.map.find(addr).or_else(|| self.map.next(addr))
+    }
+
+    /// Returns the last mapping that ends at `addr` or below.
+    pub(crate) fn prev(&self, addr: usize) -> Option<(Range<usize>, &VmMapping<M>)> {
+        self.map.prev(addr)
+    }
+
+    /// Returns the first mapping that starts at `addr` or above.
+    pub(crate) fn next(&self, addr: usize) -> Option<(Range<usize>, &VmMapping<M>)> {
+        self.map.next(addr)
+    }
+
+    /// Iterates over the mappings that overlap `range`, ascending. Those at its ends may reach beyond it.
+    pub(crate) fn range(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = (Range<usize>, &VmMapping<M>)> {
+        self.map.range(range)
+    }
+
+    /// Iterates over all mappings, ascending.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (Range<usize>, &VmMapping<M>)> {
+        self.map.iter()
+    }
+
+    /// Returns the address that a gap starts at in `range`: the first that no mapping covers, or the end.
+    pub(crate) fn covered_until(&self, range: &Range<usize>) -> usize {
+        let mut at = range.start;
+        for (found, _) in self.map.range(range.clone()) {
+            if found.start > at {
+                break;
+            }
+            at = found.end.min(range.end);
+        }
+        at
+    }
+
+    /// Makes room for `count` insertions.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`].
+    pub(crate) fn try_reserve(&mut self, count: usize) -> Result<(), OutOfMemory> {
+        Ok(self.map.try_reserve(count)?)
+    }
+}
