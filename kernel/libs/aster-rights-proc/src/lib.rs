@@ -10,7 +10,8 @@ mod expand;
 mod parse;
 
 use proc_macro::TokenStream;
-use syn::parse_macro_input;
+use proc_macro2::TokenStream as TokenStream2;
+use quote::quote;
 
 /// Lets a method be called only if a type parameter, a set of rights, has the rights named.
 ///
@@ -56,8 +57,8 @@ use syn::parse_macro_input;
 /// A list of requirements, separated by commas. Each is one of
 ///
 /// - `R > Read | Write`: the set `R` has each of these rights. They are those that `aster_rights` declares, and
-///   need not be imported. Becomes `R: aster_rights::Contains<aster_rights::Read> + ...`.
-/// - `R >= S`: the set `R` has all rights of the set `S`, which is any type. Becomes `R: aster_rights::Includes<S>`.
+///   need not be imported. Becomes the bounds `R: aster_rights::Contains<aster_rights::Read> + ...`.
+/// - `R >= S`: the set `R` has all rights of the set `S`, which is any type. Becomes the bound `R: aster_rights::Includes<S>`.
 ///
 /// `R` is a type parameter of the function or of the `impl` around it. The attribute goes on methods and free
 /// functions, with a body or without.
@@ -69,7 +70,14 @@ use syn::parse_macro_input;
 /// right is lacking.
 #[proc_macro_attribute]
 pub fn require(args: TokenStream, item: TokenStream) -> TokenStream {
-    let requirements = parse_macro_input!(args as parse::Requirements);
-    let function = parse_macro_input!(item as parse::Function);
-    expand::expand(requirements, function).unwrap_or_else(|error| error.to_compile_error()).into()
+    let unchanged = TokenStream2::from(item.clone());
+    let expanded = syn::parse(args)
+        .and_then(|requirements| Ok((requirements, syn::parse(item)?)))
+        .and_then(|(requirements, function)| expand::expand(requirements, function));
+    let tokens = expanded.unwrap_or_else(|error| {
+        // With the function still there, the compiler reports this error alone and not each use of it too.
+        let error = error.to_compile_error();
+        quote! { #error #unchanged }
+    });
+    tokens.into()
 }

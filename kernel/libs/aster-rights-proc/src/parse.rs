@@ -2,11 +2,12 @@
 
 //! Reading the attribute's argument and the function it stands on.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use syn::{
     Attribute, Error, Ident, Result, Signature, Token, Type, Visibility,
     parse::{Parse, ParseStream},
     punctuated::Punctuated,
+    spanned::Spanned,
 };
 
 const USAGE: &str = "rights are required as in `R > Read | Write`, those of a set `S` as in `R >= S`";
@@ -32,7 +33,7 @@ pub enum Demand {
 impl Parse for Requirements {
     fn parse(input: ParseStream) -> Result<Self> {
         if input.is_empty() {
-            return Err(input.error(format!("no rights are named; {USAGE}")));
+            return Err(Error::new(input.span(), format!("no rights are named; {USAGE}")));
         }
         let list = Punctuated::<Requirement, Token![,]>::parse_terminated(input)?;
         Ok(Self(list.into_iter().collect()))
@@ -45,27 +46,39 @@ impl Parse for Requirement {
             Error::new(error.span(), format!("not the name of a type parameter; {USAGE}"))
         })?;
         let demand = if input.peek(Token![>=]) {
-            input.parse::<Token![>=]>()?;
-            Demand::Set(input.parse()?)
+            let operator: Token![>=] = input.parse()?;
+            Demand::Set(Box::new(parse_set(input, operator.span())?))
         } else if input.peek(Token![>]) && !input.peek(Token![>>]) {
-            input.parse::<Token![>]>()?;
-            Demand::Rights(parse_rights(input)?)
-        } else if input.is_empty() {
+            let operator: Token![>] = input.parse()?;
+            Demand::Rights(parse_rights(input, operator.span())?)
+        } else if input.is_empty() || input.peek(Token![,]) {
             return Err(Error::new(subject.span(), format!("nothing is required of `{subject}`; {USAGE}")));
         } else {
-            return Err(input.error(format!("neither `>` nor `>=`; {USAGE}")));
+            return Err(Error::new(input.span(), format!("neither `>` nor `>=`; {USAGE}")));
         };
         if !input.is_empty() && !input.peek(Token![,]) {
-            return Err(input.error(format!("not the end of the requirement; {USAGE}")));
+            return Err(Error::new(input.span(), format!("not the end of the requirement; {USAGE}")));
         }
         Ok(Self { subject, demand })
     }
 }
 
-/// Reads `Read | Write`: at least one right, each named once.
-fn parse_rights(input: ParseStream) -> Result<Vec<Ident>> {
+/// Reads the type after the operator `>=`, which stands at `operator`.
+fn parse_set(input: ParseStream, operator: Span) -> Result<Type> {
+    if input.is_empty() {
+        return Err(Error::new(operator, format!("no set of rights follows; {USAGE}")));
+    }
+    input.parse()
+}
+
+/// Reads `Read | Write`, at least one right and each named once, after the operator `>`, which stands at
+/// `operator`.
+fn parse_rights(input: ParseStream, mut operator: Span) -> Result<Vec<Ident>> {
     let mut rights: Vec<Ident> = Vec::new();
     loop {
+        if input.is_empty() {
+            return Err(Error::new(operator, format!("no right follows; {USAGE}")));
+        }
         let right: Ident = input
             .parse()
             .map_err(|error| Error::new(error.span(), format!("not the name of a right; {USAGE}")))?;
@@ -76,7 +89,7 @@ fn parse_rights(input: ParseStream) -> Result<Vec<Ident>> {
         if !input.peek(Token![|]) {
             return Ok(rights);
         }
-        input.parse::<Token![|]>()?;
+        operator = input.parse::<Token![|]>()?.span();
     }
 }
 

@@ -85,4 +85,4 @@ pub use aster_rights_proc::require;
 // With all that the macro `TRights!` expects in the crate's root.
 pub use rights::*;
 pub use set::{Contains, FullRights, MissingRights, RightsOp, TRightSet};
-pub use typeflags_util::{FlagSet, Includes};
+pub use typeflags_util::{Absent, FlagSet, Includes};

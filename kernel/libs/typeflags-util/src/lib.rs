@@ -61,6 +61,7 @@ pub trait Flag: Copy + 'static {
 ///
 /// The types that implement this trait exist only as types. They take up no memory, and nobody makes a value
 /// of them.
+#[diagnostic::on_unimplemented(message = "`{Self}` is not a set of flags")]
 pub trait FlagSet: 'static {
     /// The unsigned integer that holds the bits of the universe.
     type Bits;

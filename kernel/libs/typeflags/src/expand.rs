@@ -100,6 +100,7 @@ fn expand_slots(universe: &Universe, names: &Names) -> TokenStream {
     let Names { set, slots, .. } = names;
     let flags: Vec<_> = universe.flags.iter().map(|flag| &flag.name).collect();
     let lacks = format!("the set of `{name}` lacks the flag `{{Slot}}`");
+    let no_slot = format!("`{{Self}}` cannot stand in the place of `{{F}}` in a set of `{name}`");
     let no_flag = format!("`{{Self}}` is not a flag of `{name}`");
     let only = (0..flags.len()).map(|index| {
         let content = flags.iter().enumerate().map(|(other, flag)| match other == index {
@@ -119,6 +120,7 @@ fn expand_slots(universe: &Universe, names: &Names) -> TokenStream {
             pub trait Sealed {}
 
             /// What can stand in the slot of the flag `F`: `F` itself, or `Absent`.
+            #[diagnostic::on_unimplemented(message = #no_slot)]
             pub trait Slot<F>: 'static {
                 /// Whether `F` stands here.
                 const PRESENT: bool;
