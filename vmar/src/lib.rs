@@ -6,8 +6,12 @@
 #![warn(missing_docs)]
 
 extern crate alloc;
+#[cfg(any(test, feature = "sim"))]
+extern crate std;
 
 pub mod error;
+pub mod fallible;
+pub mod interval_map;
 pub mod limits;
 pub mod machine;
 pub mod perms;

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The tree itself: from ranges to the numbers of their values.
+//!
+//! All leaves are at the same depth and are linked in address order. A node other than the root is at least a quarter
+//! full, so with `n` entries the path from the root to a leaf has at most `2 + log(n / 16) / log(8)` nodes at the sizes
+//! in use.
+//!
+//! This file finds things; `edit` changes the tree, `gap` looks for free ranges.
+
+use core::ops::Range;
+#[cfg(test)]
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{
+    arena::{Arena, NIL},
+    node::{Inner, Leaf, Node, Span},
+};
+use crate::fallible::OutOfMemory;
+
+/// How many levels a tree can have, leaves included: `u32::MAX` entries in nodes of the smallest size, each as empty as
+/// it may be, need no more.
+const LEVELS: usize = 17;
+
+const LEAF_CHUNK: u32 = 4;
+const INNER_CHUNK: u32 = 3;
+
+pub(super) struct Tree<const LEAF: usize, const FAN: usize> {
+    leaves: Arena<Leaf<LEAF>, LEAF_CHUNK>,
+    inners: Arena<Inner<FAN>, INNER_CHUNK>,
+    /// An inner node if `height` is above 0, else a leaf, or `NIL` if the tree is empty.
+    pub(super) root: u32,
+    /// How many levels of inner nodes there are.
+    pub(super) height: usize,
+    /// What is known of the root, if there is one.
+    pub(super) span: Span,
+    pub(super) entries: usize,
+    /// The sum of the sizes of all entries.
+    pub(super) total: usize,
+    /// How many nodes each level has, leaves first.
+    pub(super) counts: [u32; LEVELS],
+    #[cfg(test)]
+    visits: AtomicUsize,
+}
+
+/// The place of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) leaf: u32,
+    pub(super) at: usize,
+}
+
+/// One step down: which child was taken in which inner node.
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    pub(super) node: u32,
+    at: u32,
+}
+
+impl Step {
+    #[inline]
+    pub(super) fn at(self) -> usize {
+        self.at as usize
+    }
+}
+
+/// The way from the root to a leaf.
+pub(super) struct Path {
+    steps: [Step; LEVELS],
+    height: usize,
+    pub(super) leaf: u32,
+    /// The end of the last entry before this leaf, or 0.
+    pub(super) low: usize,
+    /// The start of the first entry after this leaf, or `usize::MAX`.
+    pub(super) high: usize,
+}
+
+impl Path {
+    /// The steps, root first.
+    #[inline]
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps[..self.height]
+    }
+}
+
+impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
+    pub(super) const fn new() -> Self {
+        Self {
+            leaves: Arena::new(),
+            inners: Arena::new(),
+            root: NIL,
+            height: 0,
+            span: Span { start: 0, end: 0, gap: 0 },
+            entries: 0,
+            total: 0,
+            counts: [0; LEVELS],
+            #[cfg(test)]
+            visits: AtomicUsize::new(0),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.root == NIL
+    }
+
+    /// The last entry that starts at `addr` or below.
+    #[inline]
+    pub(super) fn at_or_below(&self, addr: usize) -> Option<Position> {
+        if self.is_empty() {
+            return None;
+        }
+        let addr = addr.min(usize::MAX - 1);
+        let leaf = self.leaf_toward(addr);
+        let at = self.leaf(leaf).rank(addr).checked_sub(1)?;
+        Some(Position { leaf, at })
+    }
+
+    /// The entry that `addr` lies in.
+    #[inline]
+    pub(super) fn containing(&self, addr: usize) -> Option<Position> {
+        self.at_or_below(addr).filter(|entry| self.leaf(entry.leaf).ends[entry.at] > addr)
+    }
+
+    /// The first entry that starts at `addr` or above.
+    pub(super) fn at_or_above(&self, addr: usize) -> Option<Position> {
+        match addr.checked_sub(1).and_then(|below| self.at_or_below(below)) {
+            Some(before) => self.after(before),
+            None => self.first(),
+        }
+    }
+
+    /// The last entry that ends at `addr` or below.
+    pub(super) fn ending_by(&self, addr: usize) -> Option<Position> {
+        let entry = self.at_or_below(addr.checked_sub(1)?)?;
+        if self.range(entry).end <= addr { Some(entry) } else { self.before(entry) }
+    }
+
+    /// The first entry that ends above `addr`.
+    pub(super) fn ending_above(&self, addr: usize) -> Option<Position> {
+        match self.at_or_below(addr) {
+            Some(entry) if self.range(entry).end > addr => Some(entry),
+            Some(entry) => self.after(entry),
+            None => self.first(),
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<Position> {
+        (!self.is_empty()).then(|| Position { leaf: self.leaf_toward(0), at: 0 })
+    }
+
+    pub(super) fn last(&self) -> Option<Position> {
+        self.at_or_below(usize::MAX)
+    }
+
+    #[inline]
+    pub(super) fn after(&self, entry: Position) -> Option<Position> {
+        let leaf = self.leaf(entry.leaf);
+        if entry.at + 1 < leaf.len() {
+            Some(Position { leaf: entry.leaf, at: entry.at + 1 })
+        } else {
+            (leaf.next != NIL).then_some(Position { leaf: leaf.next, at: 0 })
+        }
+    }
+
+    #[inline]
+    pub(super) fn before(&self, entry: Position) -> Option<Position> {
+        if entry.at > 0 {
+            return Some(Position { leaf: entry.leaf, at: entry.at - 1 });
+        }
+        let prev = self.leaf(entry.leaf).prev;
+        (prev != NIL).then(|| Position { leaf: prev, at: self.leaf(prev).len() - 1 })
+    }
+
+    #[inline]
+    pub(super) fn range(&self, entry: Position) -> Range<usize> {
+        self.leaf(entry.leaf).range(entry.at)
+    }
+
+    #[inline]
+    pub(super) fn slot(&self, entry: Position) -> u32 {
+        self.leaf(entry.leaf).slots[entry.at]
+    }
+
+    /// The leaf that `addr` would be in. The tree is not empty and `addr` is less than `usize::MAX`.
+    #[inline]
+    fn leaf_toward(&self, addr: usize) -> u32 {
+        let mut node = self.root;
+        for _ in 0..self.height {
+            let inner = self.inner(node);
+            node = inner.children[inner.toward(addr)];
+        }
+        node
+    }
+
+    /// The way to the leaf that `addr` would be in. The tree is not empty and `addr` is less than `usize::MAX`.
+    #[inline]
+    pub(super) fn path_toward(&self, addr: usize) -> Path {
+        let mut steps = [Step { node: NIL, at: 0 }; LEVELS];
+        let (mut low, mut high) = (0, usize::MAX);
+        let mut node = self.root;
+        for step in &mut steps[..self.height] {
+            let inner = self.inner(node);
+            let at = inner.toward(addr);
+            if at > 0 {
+                low = inner.ends[at - 1];
+            }
+            if at + 1 < inner.len() {
+                high = inner.starts[at + 1];
+            }
+            *step = Step { node, at: at as u32 };
+            node = inner.children[at];
+        }
+        Path { steps, height: self.height, leaf: node, low, high }
+    }
+
+    /// Makes room for any `count` insertions to come, whatever is removed or resized in between.
+    ///
+    /// An insertion adds at most one node to each level. And since no node but the root is less than a quarter full,
+    /// the number of entries bounds the number of nodes too. Either bound holds at all times until then, so the lower
+    /// one is enough.
+    pub(super) fn reserve(&mut self, count: usize) -> Result<(), OutOfMemory> {
+        let entries = self.entries.checked_add(count).ok_or(OutOfMemory)?;
+        let bound = |level: usize, below: usize, min: usize| {
+            (self.counts[level] as usize).saturating_add(count).min((below / min).max(1))
+        };
+        let mut nodes = bound(0, entries, <Leaf<LEAF> as Node>::MIN);
+        let leaves = nodes.saturating_sub(self.counts[0] as usize);
+        let mut inners = 0;
+        for level in 1..LEVELS {
+            if nodes <= 1 {
+                break;
+            }
+            nodes = bound(level, nodes, <Inner<FAN> as Node>::MIN);
+            inners += nodes.saturating_sub(self.counts[level] as usize);
+        }
+        self.leaves.reserve(leaves)?;
+        self.inners.reserve(inners)
+    }
+
+    /// Makes room for `leaves` and `inners` more nodes.
+    #[inline]
+    pub(super) fn reserve_nodes(&mut self, leaves: usize, inners: usize) -> Result<(), OutOfMemory> {
+        self.leaves.reserve(leaves)?;
+        self.inners.reserve(inners)
+    }
+
+    #[inline]
+    pub(super) fn leaf(&self, node: u32) -> &Leaf<LEAF> {
+        self.visit();
+        self.leaves.get(node)
+    }
+
+    #[inline]
+    pub(super) fn leaf_mut(&mut self, node: u32) -> &mut Leaf<LEAF> {
+        self.visit();
+        self.leaves.get_mut(node)
+    }
+
+    pub(super) fn leaf_pair(&mut self, left: u32, right: u32) -> (&mut Leaf<LEAF>, &mut Leaf<LEAF>) {
+        self.visit();
+        self.visit();
+        self.leaves.pair_mut(left, right)
+    }
+
+    #[inline]
+    pub(super) fn inner(&self, node: u32) -> &Inner<FAN> {
+        self.visit();
+        self.inners.get(node)
+    }
+
+    #[inline]
+    pub(super) fn inner_mut(&mut self, node: u32) -> &mut Inner<FAN> {
+        self.visit();
+        self.inners.get_mut(node)
+    }
+
+    pub(super) fn inner_pair(&mut self, left: u32, right: u32) -> (&mut Inner<FAN>, &mut Inner<FAN>) {
+        self.visit();
+        self.visit();
+        self.inners.pair_mut(left, right)
+    }
+
+    pub(super) fn new_leaf(&mut self) -> u32 {
+        self.counts[0] += 1;
+        self.leaves.put(Leaf::new())
+    }
+
+    pub(super) fn new_inner(&mut self, level: usize) -> u32 {
+        self.counts[level] += 1;
+        self.inners.put(Inner::new())
+    }
+
+    pub(super) fn discard(&mut self, level: usize, node: u32) {
+        self.counts[level] -= 1;
+        match level {
+            0 => self.leaves.discard(node),
+            _ => self.inners.discard(node),
+        }
+    }
+
+    /// Counts a look at a node, in tests.
+    #[inline]
+    fn visit(&self) {
+        #[cfg(test)]
+        self.visits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a node has been looked at since the last time this was asked.
+    #[cfg(test)]
+    pub(super) fn take_visits(&self) -> usize {
+        self.visits.swap(0, Ordering::Relaxed)
+    }
+
+    /// How many nodes are in use: leaves and inner ones.
+    #[cfg(test)]
+    pub(super) fn nodes(&self) -> (usize, usize) {
+        (self.leaves.len(), self.inners.len())
+    }
+}
