@@ -1,5 +1,60 @@
 // SPDX-License-Identifier: MPL-2.0
 
+//! The host tool: everything around the kernel that is not the kernel.
+//!
+//! `cargo xtask VERB`, one module for each verb. The `Makefile` is its usual caller: it brings the toolchain,
+//! then turns `make`'s variables into the options below.
+//!
+//! ```text
+//! run ──── initramfs ──── packages      what the guest finds in its root
+//!   └───── kernel                       cargo-osdk builds it
+//!   └───── guest ──────── child         QEMU, its console, its log, its exit status
+//! test ─── steps ──────── tally         every proof there is, one after the other
+//! check-rows                            docs/src/systems.md against the tests that ran
+//! ```
+
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod child;
+mod guest;
+mod initramfs;
+mod kernel;
+mod project;
+mod rows;
+mod run;
+mod terminal;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Packs, starts, reads and compares kernels.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+enum Verb {
+    /// Boot the kernel: to a shell, or to run the command line in $TESSERA_CMD.
+    Run(run::Options),
+    /// Pack the root without starting anything, and say where it is.
+    Initramfs(initramfs::Options),
+    /// Run every test there is, and sum up.
+    Test(test::Options),
+    /// Check that every test named in docs/src/systems.md exists and passed.
+    CheckRows(rows::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Verb::parse() {
+        Verb::Run(options) => run::run(&options),
+        Verb::Initramfs(options) => initramfs::run(&options),
+        Verb::Test(options) => test::run(&options),
+        Verb::CheckRows(options) => rows::run(&options),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tessera: error: {error:#}");
+            ExitCode::from(guest::STATUS_BROKEN)
+        }
+    }
+}

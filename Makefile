@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MPL-2.0
+#
+# Two commands matter: `make run` and `make test`. The work is done by `cargo xtask` (osdk/); what is here makes
+# sure that its toolchain is there, and turns `make`'s variables into its options.
+
+.DEFAULT_GOAL := help
+
+nightly := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+stable := 1.95.0
+export PATH := $(CURDIR)/target/tools/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+cargo := rustup run $(nightly) cargo
+xtask := $(cargo) xtask
+
+# CMD is handed over exactly as it was typed: make must not expand the dollars in it.
+unexport CMD
+export TESSERA_CMD := $(value CMD)
+
+# The machine and what is in it: see `make help`.
+machine := $(if $(SMP),--smp $(SMP)) $(if $(MEM),--mem $(MEM)) $(if $(filter-out 0,$(ICOUNT)),--icount) \
+	$(if $(ROOT),--root $(ROOT)) $(if $(ADD),--add '$(ADD)') $(if $(LOG),--log $(LOG)) \
+	$(if $(TIMEOUT),--timeout $(TIMEOUT)) $(if $(filter-out 0,$(V)),--verbose)
+
+# ---- Run --------------------------------------------------------------------------------------------------------
+
+# make ends with the status of the command in the guest if it can: see osdk/make-exit.c.
+ifneq ($(filter run,$(MAKECMDGOALS)),)
+-load target/make_exit.so
+
+target/make_exit.so: osdk/make-exit.c
+	@osdk/setup.sh run
+	@mkdir -p target && cc -shared -fPIC -O -o $@ $< 2>/dev/null || :
+endif
+
+.PHONY: help
+help: ## Show this list
+	@echo "make TARGET [VARIABLE=value]..."
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
+	@echo
+	@echo "  CMD='...'       run this command line instead of an interactive shell; end with its status"
+	@echo "  ROOT=debian     Debian's own programs instead of busybox"
+	@echo "  ADD=dir         put the files of a folder into the root"
+	@echo "  SMP=2 MEM=512M  the machine's processors and memory (default: 1 and 1G)"
+	@echo "  ICOUNT=1        let time be the number of instructions"
+	@echo "  TIMEOUT=60      give up after so many seconds"
+	@echo "  LOG=debug V=1   the kernel's log level; show its log afterwards"
+
+.PHONY: run
+run: run-and-keep-status ## Boot to a shell, or run CMD='...' under one
+	@$(exit-as target/run/status)exit $$(cat target/run/status)
+
+.PHONY: run-and-keep-status
+run-and-keep-status: setup-run
+	@mkdir -p target/run && rm -f target/run/status && { $(xtask) run $(machine); echo $$? > target/run/status; }
+
+# ---- Test -------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: setup-test ## Everything: lint, host tests, ktests, the ABI suite, real programs
+	@$(xtask) test
+
+.PHONY: lint
+lint: setup-test ## Formatting, clippy and rustdoc, warnings denied
+	@$(xtask) test --only lint
+
+.PHONY: test-host
+test-host: setup-test ## The tests that run on the host
+	@$(xtask) test --only host
+
+.PHONY: ktest
+ktest: setup-test ## The tests that run inside the kernel, in QEMU
+	@$(xtask) test --only ktest
+
+.PHONY: test-abi
+test-abi: setup-test ## The ABI suite on Tessera, with one processor and with two
+	@$(xtask) test --only abi
+
+.PHONY: test-abi-host
+test-abi-host: setup-test ## The ABI suite on this machine's Linux, which it must agree with
+	@$(xtask) test --only abi-host
+
+.PHONY: test-fresh
+test-fresh: setup-fresh ## Try a clean clone in a new Debian 12 root (needs root)
+	@osdk/fresh.sh
+
+.PHONY: bench-host
+bench-host: setup-run ## The interval map beside other people's
+	@$(cargo) bench -p vmar --bench interval_map
+
+# ---- The rest ---------------------------------------------------------------------------------------------------
+
+.PHONY: docs
+docs: setup-docs ## Build the book and the API documentation
+	@mdbook build docs
+	@$(cargo) doc --workspace --no-deps --target x86_64-unknown-none --exclude xtask
+
+.PHONY: initramfs
+initramfs: setup-run ## Pack the root without starting anything
+	@$(xtask) initramfs $(if $(ROOT),--root $(ROOT)) $(if $(ADD),--add '$(ADD)')
+
+.PHONY: setup-run setup-test setup-docs setup-fresh
+setup-run setup-test setup-docs setup-fresh: setup-%:
+	@osdk/setup.sh $*

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Debian's packages, fetched and unpacked, never installed.
+//!
+//! apt-get resolves as if nothing were installed, so that what a root holds does not depend on the host; it also
+//! checks the signatures. Packages and unpacked roots are kept under `target/`: a second call does nothing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::project;
+
+/// Makes sure that `target/root/NAME` holds these packages and what they depend on; returns it.
+///
+/// # Errors
+///
+/// When a package cannot be found, fetched or unpacked.
+pub fn unpack(name: &str, packages: &[&str], without: &[&str]) -> Result<PathBuf> {
+    let root = project::target("root");
+    let folder = root.join(name);
+    let stamp_path = root.join(format!("{name}.packages"));
+    let stamp = format!("{} but {}\n", packages.join(" "), without.join(" "));
+    if fs::read_to_string(&stamp_path).is_ok_and(|old| old == stamp) && folder.is_dir() {
+        return Ok(folder);
+    }
+
+    eprintln!("tessera: fetching Debian's packages for the root: {}", packages.join(" "));
+    fs::create_dir_all(&root).context("target/root cannot be made")?;
+    let scratch = tempfile::tempdir_in(&root).context("no folder can be made in target/root")?;
+    for archive in fetch(packages)? {
+        let file = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if without.iter().any(|name| file.split('_').next() == Some(name)) {
+            continue;
+        }
+        let status = Command::new("dpkg-deb").arg("-x").arg(&archive).arg(scratch.path()).status();
+        if !status.context("dpkg-deb cannot be started: is this Debian?")?.success() {
+            bail!("{file} cannot be unpacked");
+        }
+    }
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
+    }
+    fs::rename(scratch.keep(), &folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    fs::write(&stamp_path, stamp).context("target/root cannot be written")?;
+    Ok(folder)
+}
+
+/// Fetches packages and what they depend on; returns the archives.
+fn fetch(packages: &[&str]) -> Result<Vec<PathBuf>> {
+    let cache = project::target("debs");
+    for folder in ["archives/partial", "empty/partial", "lists/partial"] {
+        fs::create_dir_all(cache.join(folder)).context("target/debs cannot be made")?;
+    }
+    fs::write(cache.join("nothing-installed"), "").context("target/debs cannot be written")?;
+
+    let with_lists_of_host = Apt { cache: &cache, own_lists: false };
+    with_lists_of_host.fetch(packages).or_else(|_| {
+        // The host's lists are missing or old. Fresh ones of our own need no root.
+        let with_own_lists = Apt { cache: &cache, own_lists: true };
+        with_own_lists.run(&["update"], &[])?;
+        with_own_lists.fetch(packages)
+    })
+}
+
+/// apt-get with a cache of our own.
+struct Apt<'a> {
+    cache: &'a Path,
+    own_lists: bool,
+}
+
+impl Apt<'_> {
+    fn fetch(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let install = ["--no-install-recommends", "--yes", "install"];
+        // The plan leaves out what is in the cache, so it is made for an empty one.
+        let empty = format!("Dir::Cache::archives={}", self.cache.join("empty").display());
+        let plan = self.run(&[&["-o", &empty, "--print-uris"], &install[..]].concat(), packages)?;
+        self.run(&[&["--download-only"], &install[..]].concat(), packages)?;
+        let archives: Vec<PathBuf> =
+            archive_names(&plan).map(|name| self.cache.join("archives").join(name)).collect();
+        match archives.iter().find(|archive| !archive.exists()) {
+            Some(missing) => bail!("apt-get did not fetch {}", missing.display()),
+            None if archives.is_empty() => bail!("apt-get found nothing to fetch"),
+            None => Ok(archives),
+        }
+    }
+
+    fn run(&self, arguments: &[&str], packages: &[&str]) -> Result<String> {
+        let option = |name: &str, path: &str| format!("{name}={}", self.cache.join(path).display());
+        let mut apt = Command::new("apt-get");
+        apt.args(["-qq", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root", "-o"]);
+        apt.args([&option("Dir::State::status", "nothing-installed"), "-o", &option("Dir::Cache", "")]);
+        if self.own_lists {
+            apt.args(["-o", &option("Dir::State::lists", "lists")]);
+        }
+        let output = apt.args(arguments).args(packages).stdin(Stdio::null()).output();
+        let output = output.context("apt-get cannot be started: is this Debian?")?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+            bail!("apt-get could not get {}: {words}", packages.join(" "));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// The file names in apt-get's list of what it would fetch: `'URI' NAME SIZE HASH` on each line.
+fn archive_names(plan: &str) -> impl Iterator<Item = &str> {
+    plan.lines().filter(|line| line.starts_with('\'')).filter_map(|line| line.split_whitespace().nth(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::archive_names;
+
+    #[test]
+    fn archive_names_skip_what_is_no_package() {
+        let plan = "Reading...\n'http://x/a.deb' a_1%3a2_amd64.deb 12 SHA256:0\n\n'http://x/b.deb' b_1_all.deb 3 x\n";
+        assert_eq!(archive_names(plan).collect::<Vec<_>>(), ["a_1%3a2_amd64.deb", "b_1_all.deb"]);
+    }
+}

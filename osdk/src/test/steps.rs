@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The steps of `make test`, in their order. To add one, add a line to [`all`].
+
+use std::{env, os::unix::process::CommandExt, process::Command, time::Duration};
+
+use anyhow::{Context, Result};
+
+use super::tally::Count;
+use crate::{kernel, project};
+
+/// One step: a command, its time limit, and how to count what it proved.
+pub struct Step {
+    /// The steps of a group can be asked for together.
+    pub group: &'static str,
+    /// The name of the step and of its log.
+    pub name: &'static str,
+    /// How to count.
+    pub count: Count,
+    /// It is ended after this time.
+    pub limit: Duration,
+    /// The command; its first word is `cargo`, `guest-cargo` (the stable one, in `test/`), `xtask` or a program.
+    pub words: Vec<&'static str>,
+    environment: Vec<(&'static str, &'static str)>,
+}
+
+/// All the steps.
+pub fn all() -> Vec<Step> {
+    let mut steps = vec![
+        Step::new("lint", "fmt", Count::Step, 1, "cargo fmt --all --check"),
+        Step::new("lint", "clippy-host", Count::Step, 10, CLIPPY_HOST),
+        Step::new("lint", "clippy-kernel", Count::Step, 10, CLIPPY_KERNEL),
+        Step::new("lint", "clippy-ktest", Count::Step, 10, CLIPPY_KERNEL).env("RUSTFLAGS", "--cfg ktest"),
+        Step::new("lint", "rustdoc", Count::Step, 10, RUSTDOC).env("RUSTDOCFLAGS", "-D warnings"),
+        Step::new("host", "host", Count::Libtest, 20, HOST),
+    ];
+    if has("test/Cargo.toml") {
+        steps.push(Step::new("lint", "fmt-guest", Count::Step, 1, "guest-cargo fmt --all --check"));
+        steps.push(Step::new("lint", "clippy-guest", Count::Step, 10, CLIPPY_GUEST));
+    }
+    if has("test/abi") {
+        steps.push(Step::new("abi-host", "abi-host", Count::Summary, 10, "guest-cargo run --release -p abi"));
+    }
+    steps.push(Step::new("rows", "rows", Count::Step, 1, "xtask check-rows"));
+    steps
+}
+
+/// Whether a part of the project is there.
+fn has(path: &str) -> bool {
+    project::root().join(path).exists()
+}
+
+const CLIPPY_HOST: &str = "cargo clippy --workspace --exclude tessera --exclude vmar-ostd --all-targets --all-features -- -D warnings";
+const CLIPPY_GUEST: &str = "guest-cargo clippy --workspace --all-targets -- -D warnings";
+const RUSTDOC: &str = "cargo doc --workspace --exclude xtask --no-deps --target x86_64-unknown-none";
+const HOST: &str =
+    "cargo test --workspace --exclude tessera --exclude vmar-ostd --all-features --no-fail-fast";
+const CLIPPY_KERNEL: &str =
+    "cargo clippy -p tessera -p vmar-ostd --target x86_64-unknown-none -- -D warnings";
+
+impl Step {
+    fn new(
+        group: &'static str,
+        name: &'static str,
+        count: Count,
+        minutes: u64,
+        command: &'static str,
+    ) -> Self {
+        Self {
+            group,
+            name,
+            count,
+            limit: Duration::from_secs(60 * minutes),
+            words: command.split_whitespace().collect(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Sets a variable of the command's environment.
+    fn env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.environment.push((name, value));
+        self
+    }
+
+    /// The command, ready to be started as the leader of a process group.
+    pub fn command(&self) -> Result<Command> {
+        let (first, rest) = self.words.split_first().context("a step needs a command")?;
+        let mut command = match *first {
+            "cargo" => project::cargo(),
+            "guest-cargo" => project::guest_cargo(),
+            "xtask" => Command::new(env::current_exe().context("this program cannot be found")?),
+            program => Command::new(program),
+        };
+        command.args(rest).process_group(0).env("CARGO_TERM_COLOR", "never");
+        command.env(kernel::ENVIRONMENT.0, kernel::ENVIRONMENT.1).env_remove("TESSERA_CMD");
+        command.envs(self.environment.iter().copied());
+        Ok(command)
+    }
+}
