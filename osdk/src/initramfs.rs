@@ -39,7 +39,7 @@ pub enum Root {
 
 /// What goes into the root.
 #[derive(Args)]
-pub struct Options {
+pub struct Contents {
     /// The programs in it.
     #[arg(long, value_enum, default_value = "busybox")]
     root: Root,
@@ -89,6 +89,7 @@ const NOT_PACKED: &[&str] = &[
     "usr/share/info",
     "usr/share/locale",
     "usr/share/lintian",
+    "usr/lib/x86_64-linux-gnu/gconv",
     "var/lib/dpkg",
 ];
 
@@ -113,11 +114,11 @@ const FOLDERS: &[(&str, u32)] = &[
 ];
 
 /// `cargo xtask initramfs`: packs the root and says where it is.
-pub fn run(options: &Options) -> Result<ExitCode> {
-    let name = options.root.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+pub fn run(contents: &Contents) -> Result<ExitCode> {
+    let name = contents.root.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
     let path = project::target(&format!("initramfs/{name}.cpio"));
     std::fs::create_dir_all(project::target("initramfs")).context("target/initramfs cannot be made")?;
-    let mut tree = Tree::new(options)?;
+    let mut tree = Tree::new(contents)?;
     tree.add_session(&Session { terminal: Some(None), term: None, command: None, input: None });
     let size = tree.write(&path)?;
     println!("{} ({} KiB)", path.display(), size / 1024);
@@ -130,7 +131,7 @@ impl Tree {
     /// # Errors
     ///
     /// When a package cannot be had, or a file cannot be read.
-    pub fn new(options: &Options) -> Result<Self> {
+    pub fn new(contents: &Contents) -> Result<Self> {
         let mut tree = Self::default();
         for link in ["bin", "sbin", "lib", "lib64"] {
             tree.link(link, &format!("usr/{link}"));
@@ -138,7 +139,7 @@ impl Tree {
         for &(path, mode) in FOLDERS {
             tree.folder(path, mode);
         }
-        if options.root == Root::Debian {
+        if contents.root == Root::Debian {
             tree.add_folder(&packages::unpack("debian", DEBIAN, NOT_NEEDED)?, NOT_PACKED)?;
             // What the packages' installation scripts would have linked.
             tree.link_if_absent("usr/bin/awk", "mawk");
@@ -146,13 +147,13 @@ impl Tree {
         }
         tree.add_busybox(&packages::unpack("busybox", BUSYBOX, NOT_NEEDED)?.join("bin/busybox"))?;
         tree.add_folder(&project::root().join("osdk/root"), &[])?;
-        for folder in &options.add {
+        for folder in &contents.add {
             if !folder.is_dir() {
                 bail!("{} is not a folder", folder.display());
             }
             tree.add_folder(folder, &[])?;
         }
-        for program in &options.program {
+        for program in &contents.program {
             let name = program.file_name().context("a program to add has no name")?.to_string_lossy();
             tree.file_of_host(&format!("usr/bin/{name}"), program, 0o755);
         }

@@ -36,7 +36,7 @@ enum Verb {
     /// Boot the kernel: to a shell, or to run the command line in $TESSERA_CMD.
     Run(run::Options),
     /// Pack the root without starting anything, and say where it is.
-    Initramfs(initramfs::Options),
+    Initramfs(initramfs::Contents),
     /// Run every test there is, and sum up.
     Test(test::Options),
     /// Check that every test named in docs/src/systems.md exists and passed.
@@ -46,7 +46,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Verb::parse() {
         Verb::Run(options) => run::run(&options),
-        Verb::Initramfs(options) => initramfs::run(&options),
+        Verb::Initramfs(contents) => initramfs::run(&contents),
         Verb::Test(options) => test::run(&options),
         Verb::CheckRows(options) => rows::run(&options),
     };
@@ -56,5 +56,17 @@ fn main() -> ExitCode {
             eprintln!("tessera: error: {error:#}");
             ExitCode::from(guest::STATUS_BROKEN)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Verb;
+
+    #[test]
+    fn options_are_consistent() {
+        Verb::command().debug_assert();
     }
 }

@@ -28,7 +28,7 @@ pub struct Options {
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
-    root: initramfs::Options,
+    contents: initramfs::Contents,
     /// Show the kernel's log afterwards.
     #[arg(long, short)]
     verbose: bool,
@@ -40,7 +40,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let attended = terminal::is_attended();
     let console = if attended || command.is_none() { Console::Terminal } else { Console::Output };
 
-    let mut tree = Tree::new(&options.root)?;
+    let mut tree = Tree::new(&options.contents)?;
     tree.add_session(&Session {
         terminal: matches!(console, Console::Terminal).then(terminal::size),
         term: env::var("TERM").ok(),
