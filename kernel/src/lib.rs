@@ -1,14 +1,60 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The Tessera kernel.
+//! Tessera: a Linux-ABI kernel on the VMAR framework.
+//!
+//! ```text
+//! syscall/   from registers to functions, one file for each family
+//! process/   processes, threads, exec          signal/  signals        sched/  the scheduler
+//! mm/        glue to the VMAR framework        fs/      files          time/   clocks and timers
+//! wait.rs    wait queues                       usermem.rs  user memory     futex.rs
+//! ```
+//!
+//! OSTD starts [`kernel_main`] on the first CPU. It brings up what needs an order, unpacks the initramfs and starts the
+//! first program; after that everything happens for a system call, a fault or an interrupt.
 
 #![no_std]
 #![deny(unsafe_code)]
 
-use ostd::power::{ExitCode, poweroff};
+extern crate alloc;
+#[macro_use]
+extern crate ostd_pod;
+
+/// The prefix of log lines that OSTD's macros ask each crate for.
+macro_rules! __log_prefix {
+    () => {
+        ""
+    };
+}
+
+pub mod error;
+pub mod fs;
+pub mod futex;
+pub mod log;
+pub mod mm;
+pub mod power;
+pub mod prelude;
+pub mod process;
+pub mod sched;
+pub mod signal;
+pub mod syscall;
+pub mod time;
+pub mod usermem;
+pub mod wait;
+
+use ostd::boot::{boot_info, smp::register_ap_entry};
+
+use crate::prelude::*;
 
 #[ostd::main]
 fn kernel_main() {
-    ostd::early_println!("Tessera");
-    poweroff(ExitCode::Success);
+    let cmdline = boot_info().kernel_cmdline.as_str();
+    log::init(cmdline);
+    sched::init();
+    sched::init_on_cpu();
+    register_ap_entry(sched::init_on_cpu);
+    time::init();
+    process::local::init();
+    mm::fault::init();
+    info!("booting with {:?}", cmdline);
+    process::init::start(cmdline);
 }

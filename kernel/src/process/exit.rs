@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The end of threads and processes.
+
+use linux_raw_sys::general::SIGKILL;
+
+use crate::{
+    mm,
+    prelude::*,
+    process::{ExitStatus, ThreadLocal, table},
+    signal::{self, SigInfo},
+};
+
+/// Ends the calling thread; the process too, with `status`, if it is the last.
+pub fn exit_thread(ctx: &Ctx, status: ExitStatus) {
+    ctx.thread.must_exit.store(true, Ordering::Relaxed);
+    if ctx.process.thread_count() == 1 {
+        exit_group(ctx.process, status);
+    }
+}
+
+/// Ends all threads of `process`. The first to decide on the status wins. Any context.
+pub fn exit_group(process: &Arc<Process>, status: ExitStatus) {
+    process.with_threads(|threads| {
+        process.report.lock().exiting.get_or_insert(status);
+        for thread in threads {
+            thread.must_exit.store(true, Ordering::Relaxed);
+            thread.interrupt();
+        }
+    });
+}
+
+/// The last thing a thread does.
+pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
+    let process = thread.process();
+    let vm = local.vm();
+    super::exit_hooks::clear_child_tid(thread, local, &vm);
+    drop(vm);
+
+    let files = thread.set_files(None);
+    let fs = thread.set_fs(None);
+    drop((files, fs));
+
+    super::exit_hooks::account(thread);
+    let left = process.remove_thread(thread);
+    let removed = table::with(|table| table.remove_thread(thread.tid()));
+    drop(removed);
+    local.set_vm(mm::AddressSpace::kernel());
+    if left == 0 {
+        process_exited(process);
+    }
+}
+
+fn process_exited(process: &Arc<Process>) {
+    let status = process.exit_status().unwrap_or(ExitStatus::Exited(0));
+    if process.pid() == table::INIT {
+        crate::power::init_exited(status.shell_status());
+    }
+    let vm = process.set_vm(None);
+    drop(vm);
+    process.set_exe(None);
+    release_vfork_parent(process);
+
+    let orphaned = super::exit_hooks::newly_orphaned_groups(process);
+    let (reaper, children) = table::with(|table| table.reparent_children(process.pid()));
+    for child in &children {
+        super::exit_hooks::parent_died(child);
+    }
+    for group in orphaned {
+        signal::hang_up_orphaned_group(group);
+    }
+    if let Some(reaper) = reaper {
+        // A zombie among the children is the new parent's to wait for.
+        if children.iter().any(|child| child.is_zombie()) {
+            super::exit_hooks::reap_ignored(&reaper, &children);
+            reaper.child_events.wake_all();
+        }
+    }
+    super::exit_hooks::become_zombie(process, status);
+}
+
+/// Lets a `vfork` parent go on.
+pub fn release_vfork_parent(process: &Process) {
+    if process.in_vfork.swap(false, Ordering::AcqRel) {
+        process.vfork_done.wake_all();
+    }
+}
+
+/// Ends `process` as `SIGKILL` does.
+pub fn kill(process: &Arc<Process>) {
+    signal::send_to_process(process, SigInfo::kernel(SIGKILL as u8));
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What the end of a thread or process means to others.
+
+use linux_raw_sys::general::{CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCHLD};
+
+use crate::{
+    mm::AddressSpace,
+    prelude::*,
+    process::{ExitStatus, ThreadLocal, process::Usage, table},
+    signal::{self, SigDetail, SigInfo},
+};
+
+/// `set_tid_address(2)`: clears the thread's number in user memory and wakes who waits for that.
+pub(super) fn clear_child_tid(thread: &Arc<Thread>, _local: &ThreadLocal, vm: &Arc<AddressSpace>) {
+    let addr = thread.clear_child_tid.swap(0, Ordering::Relaxed);
+    // With no other user of the memory, nobody could see it.
+    if addr != 0 && Arc::strong_count(vm) > 3 && vm.write_val(addr, &0u32).is_ok() {
+        crate::futex::wake_at(vm, addr);
+    }
+}
+
+/// Adds the thread's times to its process's.
+pub(super) fn account(thread: &Arc<Thread>) {
+    let usage = thread.usage();
+    let process = thread.process();
+    process.times.lock().own += usage;
+    process.last_uid.store(thread.credentials().uid, Ordering::Relaxed);
+}
+
+/// Groups that are orphaned by the end of `process` and have a stopped member.
+pub(super) fn newly_orphaned_groups(process: &Arc<Process>) -> Vec<Pid> {
+    table::with(|table| {
+        let pid = process.pid();
+        let Some(node) = table.node(pid) else { return Vec::new() };
+        let mut groups: BTreeSet<Pid> =
+            node.children.iter().filter_map(|child| table.node(*child)).map(|child| child.group).collect();
+        groups.insert(node.group);
+        groups.retain(|group| {
+            let has_stopped =
+                !table.members(|other| other.group == *group && other.process.is_stopped()).is_empty();
+            has_stopped && !table.is_orphaned(*group, None) && table.is_orphaned(*group, Some(pid))
+        });
+        groups.into_iter().collect()
+    })
+}
+
+/// Tells a child that its parent has ended (`PR_SET_PDEATHSIG`).
+pub(super) fn parent_died(child: &Arc<Process>) {
+    for thread in child.threads() {
+        let wanted = thread.parent_death_signal.load(Ordering::Relaxed) as u8;
+        if wanted != 0 {
+            signal::send_to_thread(&thread, SigInfo::user(wanted, 0, 0));
+        }
+    }
+}
+
+/// Forgets those zombies among `children` that their new parent does not want to wait for.
+pub(super) fn reap_ignored(parent: &Arc<Process>, children: &[Arc<Process>]) {
+    if parent.signals.reaps_children_itself() {
+        for child in children.iter().filter(|child| child.is_zombie()) {
+            let node = table::with(|table| table.remove_process(child.pid()));
+            drop(node);
+        }
+    }
+}
+
+/// Makes `process` a zombie and tells its parent, or forgets it if the parent does not want to know.
+pub(super) fn become_zombie(process: &Arc<Process>, status: ExitStatus) {
+    let signal = process.exit_signal.load(Ordering::Relaxed) as u8;
+    let Some(parent) = process.parent() else { return };
+    let unwanted = u32::from(signal) == SIGCHLD && parent.signals.reaps_children_itself();
+    process.report.lock().is_zombie = true;
+    if unwanted {
+        let node = table::with(|table| table.remove_process(process.pid()));
+        drop(node);
+    }
+    if signal != 0 {
+        signal::send_to_process(&parent, child_info(process, signal, status));
+    }
+    parent.child_events.wake_all();
+}
+
+/// What `SIGCHLD` says about a child that has ended.
+pub fn child_info(process: &Process, signal: u8, status: ExitStatus) -> SigInfo {
+    let (code, value) = match status {
+        ExitStatus::Exited(code) => (CLD_EXITED, i32::from(code)),
+        ExitStatus::Killed { signal, core: true } => (CLD_DUMPED, i32::from(signal)),
+        ExitStatus::Killed { signal, core: false } => (CLD_KILLED, i32::from(signal)),
+    };
+    child_report(process, signal, code as i32, value)
+}
+
+/// What `SIGCHLD` says about a child: `code` is one of `CLD_*`.
+pub fn child_report(process: &Process, signal: u8, code: i32, status: i32) -> SigInfo {
+    let Usage { user_nanos, system_nanos, .. } = process.usage();
+    SigInfo {
+        signal,
+        errno: 0,
+        code,
+        detail: SigDetail::Child {
+            pid: process.pid(),
+            uid: process.real_uid(),
+            status,
+            utime: (user_nanos / 10_000_000) as i64,
+            stime: (system_nanos / 10_000_000) as i64,
+        },
+    }
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What only a thread itself touches: its registers outside the kernel's own, and the address space it runs in.
+//!
+//! The floating-point state and the FS base stay in the CPU while the thread is in the kernel (which uses neither). They
+//! are saved when the CPU goes to another task, and loaded just before the thread next enters user mode:
+//!
+//! ```text
+//! user ──syscall──► kernel ──► user            nothing saved, nothing loaded
+//! user ──syscall──► kernel ──switch──► other   saved;  loaded again before user mode
+//! ```
+
+use core::cell::{Cell, RefCell};
+
+use ostd::{
+    arch::cpu::context::{FpuContext, FsBase, GsBase},
+    irq::DisabledLocalIrqGuard,
+    task::{CurrentTask, Task},
+};
+
+use crate::{mm::AddressSpace, prelude::*};
+
+/// A thread's private state; the local data of its task.
+pub struct ThreadLocal {
+    fpu: RefCell<FpuContext>,
+    fs_base: Cell<FsBase>,
+    gs_base: Cell<GsBase>,
+    /// Whether the CPU holds the three above, and holds them more truly than the fields.
+    in_cpu: Cell<bool>,
+    vm: RefCell<Arc<AddressSpace>>,
+}
+
+impl ThreadLocal {
+    /// The state of a thread that starts afresh in `vm`.
+    pub fn new(vm: Arc<AddressSpace>) -> Self {
+        Self {
+            fpu: RefCell::new(FpuContext::new()),
+            fs_base: Cell::new(FsBase::new(0)),
+            gs_base: Cell::new(GsBase::new(0)),
+            in_cpu: Cell::new(false),
+            vm: RefCell::new(vm),
+        }
+    }
+
+    /// The state of a thread that the calling thread clones, to run in `vm`.
+    pub fn clone_for(&self, vm: Arc<AddressSpace>) -> Self {
+        self.settle();
+        Self {
+            fpu: RefCell::new(self.fpu.borrow().clone()),
+            fs_base: self.fs_base.clone(),
+            gs_base: self.gs_base.clone(),
+            in_cpu: Cell::new(false),
+            vm: RefCell::new(vm),
+        }
+    }
+
+    /// The address space the thread runs in.
+    pub fn vm(&self) -> Arc<AddressSpace> {
+        self.vm.borrow().clone()
+    }
+
+    /// Moves the thread to another address space, at once.
+    pub fn set_vm(&self, vm: Arc<AddressSpace>) {
+        vm.activate();
+        let old = self.vm.replace(vm);
+        drop(old);
+    }
+
+    /// Gives `f` the floating-point state, up to date, to read and change.
+    pub fn with_fpu<R>(&self, f: impl FnOnce(&mut FpuContext) -> R) -> R {
+        self.settle();
+        f(&mut self.fpu.borrow_mut())
+    }
+
+    /// The FS base.
+    pub fn fs_base(&self) -> Vaddr {
+        self.settle();
+        self.fs_base.get().addr()
+    }
+
+    /// Sets the FS base.
+    pub fn set_fs_base(&self, addr: Vaddr) {
+        self.settle();
+        self.fs_base.set(FsBase::new(addr));
+    }
+
+    /// The GS base.
+    pub fn gs_base(&self) -> Vaddr {
+        self.settle();
+        self.gs_base.get().addr()
+    }
+
+    /// Sets the GS base.
+    pub fn set_gs_base(&self, addr: Vaddr) {
+        self.settle();
+        self.gs_base.set(GsBase::new(addr));
+    }
+
+    /// Forgets the registers' contents: what a new program starts with.
+    pub fn reset(&self) {
+        self.settle();
+        *self.fpu.borrow_mut() = FpuContext::new();
+        self.fs_base.set(FsBase::new(0));
+        self.gs_base.set(GsBase::new(0));
+    }
+
+    /// Brings the fields up to date; the CPU's copy no longer counts.
+    fn settle(&self) {
+        let guard = ostd::irq::disable_local();
+        self.save(&guard);
+    }
+
+    fn save(&self, guard: &DisabledLocalIrqGuard) {
+        if !self.in_cpu.replace(false) {
+            return;
+        }
+        self.fpu.borrow_mut().save();
+        let (mut fs_base, mut gs_base) = (FsBase::default(), GsBase::default());
+        fs_base.save();
+        gs_base.save(guard);
+        self.fs_base.set(fs_base);
+        self.gs_base.set(gs_base);
+    }
+
+    /// Loads the registers if the CPU does not hold them. Called with interrupts off just before user mode.
+    pub fn load(&self, guard: &DisabledLocalIrqGuard) {
+        if self.in_cpu.replace(true) {
+            return;
+        }
+        self.fpu.borrow().load();
+        self.fs_base.get().load();
+        self.gs_base.get().load(guard);
+    }
+}
+
+/// The local state of a task that runs a thread.
+pub fn of(task: &CurrentTask) -> Option<&ThreadLocal> {
+    task.local_data().downcast_ref()
+}
+
+/// Has OSTD call this module at every switch between tasks.
+pub fn init() {
+    ostd::task::inject_pre_schedule_handler(before_switch);
+    ostd::task::inject_post_schedule_handler(after_switch);
+}
+
+fn before_switch(guard: &DisabledLocalIrqGuard) {
+    if let Some(task) = Task::current()
+        && let Some(local) = of(&task)
+    {
+        local.save(guard);
+    }
+}
+
+fn after_switch() {
+    crate::sched::after_switch();
+    if let Some(task) = Task::current()
+        && let Some(local) = of(&task)
+    {
+        local.vm.borrow().activate();
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Processes and threads.
+//!
+//! ```text
+//! table (all pids) ──► Process ──► AddressSpace (shared after vfork, CLONE_VM)
+//!                        │  ▲
+//!                        ▼  │
+//!                      Thread ──► FileTable, FsContext, Credentials (shared or not, as clone(2) asked)
+//! ```
+//!
+//! - A [`Process`] is what Linux calls a thread group: the threads that share a pid, an address space, signal
+//!   dispositions and limits.
+//! - A [`Thread`] runs a user program on an OSTD task. It keeps its process alive; the process forgets it at its exit.
+//! - Who is whose parent, and the process groups and sessions, are in [`table`], under one lock.
+//! - A system call gets a [`Ctx`]: the calling thread and what belongs to it.
+
+pub mod credentials;
+mod ctx;
+pub mod exit;
+mod exit_hooks;
+pub mod init;
+pub mod local;
+pub mod process;
+pub mod rlimit;
+pub mod run;
+pub mod status;
+pub mod table;
+mod thread;
+
+pub use self::{
+    credentials::Credentials,
+    ctx::Ctx,
+    local::ThreadLocal,
+    process::Process,
+    status::ExitStatus,
+    thread::{TaskData, Thread, ThreadName},
+};
+
+/// A process's number, also that of a process group or a session.
+pub type Pid = u32;
+/// A thread's number. The first thread of a process has the process's own.
+pub type Tid = u32;

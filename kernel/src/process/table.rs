@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The table of all processes: pids, parents and children, process groups and sessions.
+//!
+//! One spin lock guards it all, so what `fork`, `exit`, `wait` and `setpgid` see of each other is one consistent tree.
+//! A process stays in the table until it is waited for. Nothing sleeps, and no user memory is touched, under the lock.
+
+use hashbrown::HashMap;
+
+use crate::prelude::*;
+
+/// The largest number of a process, plus one (`/proc/sys/kernel/pid_max`).
+pub const PID_MAX: Pid = 32_768;
+
+/// The process that all orphans end up with.
+pub const INIT: Pid = 1;
+
+static TABLE: SpinLock<Option<Table>> = SpinLock::new(None);
+
+/// All processes.
+pub struct Table {
+    nodes: HashMap<Pid, Node>,
+    threads: HashMap<Tid, Arc<Thread>>,
+    last_pid: Pid,
+}
+
+/// A process's place among the others.
+pub struct Node {
+    /// The process.
+    pub process: Arc<Process>,
+    /// Its parent; 0 for the first process.
+    pub parent: Pid,
+    /// Its children.
+    pub children: BTreeSet<Pid>,
+    /// Its process group.
+    pub group: Pid,
+    /// Its session.
+    pub session: Pid,
+}
+
+/// Runs `f` on the table, with the lock held.
+pub fn with<R>(f: impl FnOnce(&mut Table) -> R) -> R {
+    let mut guard = TABLE.lock();
+    f(guard.get_or_insert_with(|| Table { nodes: HashMap::new(), threads: HashMap::new(), last_pid: 0 }))
+}
+
+/// The process with this pid, a zombie included.
+pub fn process(pid: Pid) -> Option<Arc<Process>> {
+    with(|table| table.nodes.get(&pid).map(|node| node.process.clone()))
+}
+
+/// The living thread with this number.
+pub fn thread(tid: Tid) -> Option<Arc<Thread>> {
+    with(|table| table.threads.get(&tid).cloned())
+}
+
+/// The members of process group `group`.
+pub fn group_members(group: Pid) -> Vec<Arc<Process>> {
+    with(|table| table.members(|node| node.group == group))
+}
+
+/// The members of session `session`.
+pub fn session_members(session: Pid) -> Vec<Arc<Process>> {
+    with(|table| table.members(|node| node.session == session))
+}
+
+/// All processes, zombies included, by ascending pid.
+pub fn all() -> Vec<Arc<Process>> {
+    let mut all = with(|table| table.members(|_| true));
+    all.sort_unstable_by_key(|process| process.pid());
+    all
+}
+
+impl Table {
+    /// A number that no process, thread, group or session has, or `EAGAIN`.
+    pub fn allocate_pid(&mut self) -> Result<Pid> {
+        for _ in 0..PID_MAX {
+            self.last_pid = if self.last_pid + 1 >= PID_MAX {
+                // As Linux does, leave the low numbers to those that started early.
+                300
+            } else {
+                self.last_pid + 1
+            };
+            let pid = self.last_pid;
+            let taken = self.nodes.contains_key(&pid)
+                || self.threads.contains_key(&pid)
+                || self.nodes.values().any(|node| node.group == pid || node.session == pid);
+            if !taken {
+                return Ok(pid);
+            }
+        }
+        Err(EAGAIN)
+    }
+
+    /// Adds `process` as a child of `parent`, in the parent's group and session.
+    pub fn add_process(&mut self, process: Arc<Process>, parent: Pid) {
+        let pid = process.pid();
+        let (group, session) = match self.nodes.get_mut(&parent) {
+            Some(parent) => {
+                parent.children.insert(pid);
+                (parent.group, parent.session)
+            }
+            None => (pid, pid),
+        };
+        self.nodes.insert(pid, Node { process, parent, children: BTreeSet::new(), group, session });
+    }
+
+    /// Removes a process that was waited for.
+    pub fn remove_process(&mut self, pid: Pid) -> Option<Node> {
+        let node = self.nodes.remove(&pid)?;
+        if let Some(parent) = self.nodes.get_mut(&node.parent) {
+            parent.children.remove(&pid);
+        }
+        Some(node)
+    }
+
+    /// Adds a thread.
+    pub fn add_thread(&mut self, thread: Arc<Thread>) {
+        self.threads.insert(thread.tid(), thread);
+    }
+
+    /// Removes a thread that has ended.
+    pub fn remove_thread(&mut self, tid: Tid) -> Option<Arc<Thread>> {
+        self.threads.remove(&tid)
+    }
+
+    /// A process's place.
+    pub fn node(&self, pid: Pid) -> Option<&Node> {
+        self.nodes.get(&pid)
+    }
+
+    /// A process's place, to change.
+    pub fn node_mut(&mut self, pid: Pid) -> Option<&mut Node> {
+        self.nodes.get_mut(&pid)
+    }
+
+    /// How many threads live.
+    pub fn thread_count(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// The number given out last.
+    pub fn last_pid(&self) -> Pid {
+        self.last_pid
+    }
+
+    /// The processes whose place satisfies `filter`.
+    pub fn members(&self, filter: impl Fn(&Node) -> bool) -> Vec<Arc<Process>> {
+        self.nodes.values().filter(|node| filter(node)).map(|node| node.process.clone()).collect()
+    }
+
+    /// Whether any process is in `group`, and if so, in which session the group is.
+    pub fn session_of_group(&self, group: Pid) -> Option<Pid> {
+        self.nodes.values().find(|node| node.group == group).map(|node| node.session)
+    }
+
+    /// Whether `group` is orphaned: no living member has a parent in another group of the same session. `without`
+    /// counts as gone.
+    pub fn is_orphaned(&self, group: Pid, without: Option<Pid>) -> bool {
+        !self.nodes.values().any(|node| {
+            node.group == group
+                && Some(node.process.pid()) != without
+                && !node.process.is_zombie()
+                && self
+                    .nodes
+                    .get(&node.parent)
+                    .is_some_and(|parent| parent.group != group && parent.session == node.session)
+        })
+    }
+
+    /// Gives the children of `pid` to the nearest subreaper above it, or to the first process. Answers the new parent
+    /// and the children.
+    pub fn reparent_children(&mut self, pid: Pid) -> (Option<Arc<Process>>, Vec<Arc<Process>>) {
+        let Some(node) = self.nodes.get_mut(&pid) else { return (None, Vec::new()) };
+        let children = core::mem::take(&mut node.children);
+        let mut reaper = node.parent;
+        while reaper != INIT {
+            match self.nodes.get(&reaper) {
+                Some(node)
+                    if node.process.is_subreaper.load(Ordering::Relaxed) && !node.process.is_exiting() =>
+                {
+                    break;
+                }
+                Some(node) if node.parent != 0 => reaper = node.parent,
+                _ => reaper = INIT,
+            }
+        }
+        let mut moved = Vec::new();
+        for child in &children {
+            if let Some(child) = self.nodes.get_mut(child) {
+                child.parent = reaper;
+                moved.push(child.process.clone());
+            }
+        }
+        let reaper = self.nodes.get_mut(&reaper).map(|reaper| {
+            reaper.children.extend(children);
+            reaper.process.clone()
+        });
+        (reaper, moved)
+    }
+}
+
+impl Process {
+    /// Its parent's pid; 0 if it has none.
+    pub fn parent_pid(&self) -> Pid {
+        with(|table| table.node(self.pid()).map_or(0, |node| node.parent))
+    }
+
+    /// Its parent.
+    pub fn parent(&self) -> Option<Arc<Process>> {
+        with(|table| {
+            let parent = table.node(self.pid())?.parent;
+            table.node(parent).map(|node| node.process.clone())
+        })
+    }
+
+    /// Its process group.
+    pub fn group(&self) -> Pid {
+        with(|table| table.node(self.pid()).map_or(0, |node| node.group))
+    }
+
+    /// Its session.
+    pub fn session(&self) -> Pid {
+        with(|table| table.node(self.pid()).map_or(0, |node| node.session))
+    }
+
+    /// Its children, zombies included.
+    pub fn children(&self) -> Vec<Arc<Process>> {
+        with(|table| {
+            let Some(node) = table.node(self.pid()) else { return Vec::new() };
+            node.children
+                .iter()
+                .filter_map(|pid| table.node(*pid))
+                .map(|child| child.process.clone())
+                .collect()
+        })
+    }
+}

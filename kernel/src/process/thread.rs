@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! A thread of a user program.
+
+use ostd::{
+    sync::Waker,
+    task::{CurrentTask, Task},
+};
+
+use crate::{
+    fs::{FileTable, FsContext},
+    prelude::*,
+    process::{Credentials, process::Usage},
+    sched::SchedEntity,
+    signal::ThreadSignals,
+};
+
+/// The data of every OSTD task of the kernel.
+pub enum TaskData {
+    /// The task runs a user thread.
+    User(Arc<Thread>),
+    /// The task runs kernel code only.
+    Kernel(SchedEntity),
+}
+
+/// A thread of a user program.
+pub struct Thread {
+    tid: Tid,
+    process: Arc<Process>,
+    name: SpinLock<ThreadName>,
+    credentials: SpinLock<Arc<Credentials>>,
+    files: SpinLock<Option<Arc<FileTable>>>,
+    fs: SpinLock<Option<Arc<FsContext>>>,
+    waker: SpinLock<Option<Arc<Waker>>, LocalIrqDisabled>,
+    /// Signal state: the mask, what is pending for this thread alone, the alternate stack.
+    pub signals: ThreadSignals,
+    /// What the scheduler keeps of the thread.
+    pub sched: SchedEntity,
+    /// Where to write 0 and wake a futex when the thread ends; 0 for nowhere (`set_tid_address(2)`).
+    pub clear_child_tid: AtomicUsize,
+    /// The head of the robust futex list; 0 if none (`set_robust_list(2)`).
+    pub robust_list: AtomicUsize,
+    /// Set once the thread must go; it goes when it next would return to user mode.
+    pub must_exit: AtomicBool,
+    /// The signal that a `vfork` child, or a thread's parent, is told at the end of this thread's parent.
+    pub parent_death_signal: AtomicU32,
+}
+
+/// What a new thread takes from the one that clones it.
+pub struct ThreadParts {
+    /// Its name.
+    pub name: ThreadName,
+    /// Its credentials.
+    pub credentials: Arc<Credentials>,
+    /// Its open files.
+    pub files: Arc<FileTable>,
+    /// Its root, working directory and umask.
+    pub fs: Arc<FsContext>,
+    /// Its signal state.
+    pub signals: ThreadSignals,
+    /// Its scheduling state.
+    pub sched: SchedEntity,
+}
+
+impl Thread {
+    /// A thread of `process`, not yet running and in nobody's list.
+    pub fn new(tid: Tid, process: Arc<Process>, parts: ThreadParts) -> Self {
+        Self {
+            tid,
+            process,
+            name: SpinLock::new(parts.name),
+            credentials: SpinLock::new(parts.credentials),
+            files: SpinLock::new(Some(parts.files)),
+            fs: SpinLock::new(Some(parts.fs)),
+            waker: SpinLock::new(None),
+            signals: parts.signals,
+            sched: parts.sched,
+            clear_child_tid: AtomicUsize::new(0),
+            robust_list: AtomicUsize::new(0),
+            must_exit: AtomicBool::new(false),
+            parent_death_signal: AtomicU32::new(0),
+        }
+    }
+
+    /// The calling thread, if the caller is one.
+    pub fn current() -> Option<Arc<Thread>> {
+        Task::current().as_ref().and_then(Self::of).cloned()
+    }
+
+    /// The thread that `task` runs, if it runs one.
+    pub fn of(task: &CurrentTask) -> Option<&Arc<Thread>> {
+        match task.data().downcast_ref::<TaskData>() {
+            Some(TaskData::User(thread)) => Some(thread),
+            _ => None,
+        }
+    }
+
+    /// Its number.
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    /// Its name (`comm`).
+    pub fn name(&self) -> ThreadName {
+        *self.name.lock()
+    }
+
+    /// Renames it.
+    pub fn set_name(&self, name: ThreadName) {
+        *self.name.lock() = name;
+    }
+
+    /// Its credentials, as they are now.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.lock().clone()
+    }
+
+    /// Replaces its credentials.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        let credentials = Arc::new(credentials);
+        let old = core::mem::replace(&mut *self.credentials.lock(), credentials);
+        drop(old);
+    }
+
+    /// Its open files; an empty table once the thread has ended.
+    pub fn files(&self) -> Arc<FileTable> {
+        let files = self.files.lock().clone();
+        files.unwrap_or_default()
+    }
+
+    /// Replaces its open files, and answers the table it had.
+    pub fn set_files(&self, files: Option<Arc<FileTable>>) -> Option<Arc<FileTable>> {
+        core::mem::replace(&mut *self.files.lock(), files)
+    }
+
+    /// Its root, working directory and umask; the machine's root once the thread has ended.
+    pub fn fs(&self) -> Arc<FsContext> {
+        let fs = self.fs.lock().clone();
+        fs.unwrap_or_default()
+    }
+
+    /// Replaces its root, working directory and umask, and answers what it had.
+    pub fn set_fs(&self, fs: Option<Arc<FsContext>>) -> Option<Arc<FsContext>> {
+        core::mem::replace(&mut *self.fs.lock(), fs)
+    }
+
+    /// What it has used.
+    pub fn usage(&self) -> Usage {
+        self.sched.usage()
+    }
+
+    /// Lets [`Thread::interrupt`] end the sleep that is about to begin, until the guard goes.
+    pub fn interruptible(&self, waker: Arc<Waker>) -> Interruptible<'_> {
+        *self.waker.lock() = Some(waker);
+        Interruptible(self)
+    }
+
+    /// Ends an interruptible sleep of the thread, if it is in one. Any context.
+    pub fn interrupt(&self) {
+        let waker = self.waker.lock().clone();
+        if let Some(waker) = waker {
+            waker.wake_up();
+        }
+    }
+}
+
+/// While this lives, a signal can wake the thread.
+#[must_use]
+pub struct Interruptible<'a>(&'a Thread);
+
+impl Drop for Interruptible<'_> {
+    fn drop(&mut self) {
+        let waker = self.0.waker.lock().take();
+        drop(waker);
+    }
+}
+
+/// A thread's name: at most 15 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ThreadName([u8; 16]);
+
+impl ThreadName {
+    /// The name made of the first 15 bytes of `name`, or of those before its first NUL.
+    pub fn new(name: &[u8]) -> Self {
+        let mut bytes = [0; 16];
+        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len()).min(15);
+        bytes[..end].copy_from_slice(&name[..end]);
+        Self(bytes)
+    }
+
+    /// The name without its NUL.
+    pub fn as_bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
+        &self.0[..end]
+    }
+
+    /// The name with its NUL and padding, as `prctl(PR_GET_NAME)` writes it.
+    pub fn as_padded(&self) -> &[u8; 16] {
+        &self.0
+    }
+}

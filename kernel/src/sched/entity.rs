@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What the scheduler keeps of each task.
+
+use ostd::{
+    cpu::{CpuId, num_cpus},
+    task::Task,
+};
+
+use crate::{
+    prelude::*,
+    process::{TaskData, process::Usage},
+};
+
+/// The weights of the nice levels -20 to 19: a level more is a quarter less. As in Linux.
+const WEIGHTS: [u32; 40] = [
+    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904, 3906, 3121,
+    2501, 1991, 1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45, 36, 29,
+    23, 18, 15,
+];
+
+/// The weight of nice level 0.
+pub const NICE_0_WEIGHT: u64 = 1024;
+
+const NO_CPU: u32 = u32::MAX;
+
+/// The scheduling state of a task.
+pub struct SchedEntity {
+    vruntime: AtomicU64,
+    nice: AtomicI32,
+    affinity: AtomicU64,
+    last_cpu: AtomicU32,
+    home: Option<CpuId>,
+    run_nanos: AtomicU64,
+    user_ticks: AtomicU64,
+    system_ticks: AtomicU64,
+    /// Times the task gave up the CPU by itself.
+    pub voluntary_switches: AtomicU64,
+    /// Times the CPU was taken from it.
+    pub involuntary_switches: AtomicU64,
+    /// Page faults served from memory.
+    pub minor_faults: AtomicU64,
+    /// The policy that `sched_setscheduler(2)` has set. All are scheduled fairly.
+    pub policy: AtomicU32,
+    /// The real-time priority that goes with it.
+    pub priority: AtomicU32,
+}
+
+impl SchedEntity {
+    /// A task that may run anywhere, at nice level 0.
+    pub fn new() -> Self {
+        Self::with(0, u64::MAX, None)
+    }
+
+    /// The idle task of `cpu`.
+    pub fn idle(cpu: CpuId) -> Self {
+        Self::with(0, u64::MAX, Some(cpu))
+    }
+
+    /// What a cloned thread starts with: the same nice level, affinity and policy; no time used.
+    pub fn clone_for_child(&self) -> Self {
+        let child = Self::with(self.nice(), self.affinity(), None);
+        child.vruntime.store(self.vruntime(), Ordering::Relaxed);
+        child.policy.store(self.policy.load(Ordering::Relaxed), Ordering::Relaxed);
+        child.priority.store(self.priority.load(Ordering::Relaxed), Ordering::Relaxed);
+        child
+    }
+
+    fn with(nice: i32, affinity: u64, home: Option<CpuId>) -> Self {
+        Self {
+            vruntime: AtomicU64::new(0),
+            nice: AtomicI32::new(nice),
+            affinity: AtomicU64::new(affinity),
+            last_cpu: AtomicU32::new(NO_CPU),
+            home,
+            run_nanos: AtomicU64::new(0),
+            user_ticks: AtomicU64::new(0),
+            system_ticks: AtomicU64::new(0),
+            voluntary_switches: AtomicU64::new(0),
+            involuntary_switches: AtomicU64::new(0),
+            minor_faults: AtomicU64::new(0),
+            policy: AtomicU32::new(0),
+            priority: AtomicU32::new(0),
+        }
+    }
+
+    /// Its nice level, -20 to 19.
+    pub fn nice(&self) -> i32 {
+        self.nice.load(Ordering::Relaxed)
+    }
+
+    /// Sets the nice level; what is out of range counts as the nearest level.
+    pub fn set_nice(&self, nice: i32) {
+        self.nice.store(nice.clamp(-20, 19), Ordering::Relaxed);
+    }
+
+    /// The CPUs it may run on: bit `n` for CPU `n`. CPUs from 64 on are always allowed.
+    pub fn affinity(&self) -> u64 {
+        self.affinity.load(Ordering::Relaxed)
+    }
+
+    /// Sets the CPUs it may run on. The caller has checked that one of them exists.
+    pub fn set_affinity(&self, mask: u64) {
+        self.affinity.store(mask, Ordering::Relaxed);
+    }
+
+    /// Whether it may run on `cpu`.
+    pub fn may_run_on(&self, cpu: CpuId) -> bool {
+        let cpu = u32::from(cpu);
+        cpu >= 64 || self.affinity() & (1 << cpu) != 0
+    }
+
+    /// The CPU it ran on last.
+    pub fn last_cpu(&self) -> Option<CpuId> {
+        let last = self.last_cpu.load(Ordering::Relaxed) as usize;
+        (last < num_cpus()).then(|| CpuId::try_from(last).ok()).flatten()
+    }
+
+    /// The time it has run, in nanoseconds.
+    pub fn run_nanos(&self) -> u64 {
+        self.run_nanos.load(Ordering::Relaxed)
+    }
+
+    /// What it has used. The time it has run is exact; how much of it was in user mode is sampled at each tick.
+    pub fn usage(&self) -> Usage {
+        let total = self.run_nanos();
+        let user = self.user_ticks.load(Ordering::Relaxed);
+        let system = self.system_ticks.load(Ordering::Relaxed);
+        let user_nanos = match user + system {
+            0 => total,
+            ticks => (u128::from(total) * u128::from(user) / u128::from(ticks)) as u64,
+        };
+        Usage {
+            user_nanos,
+            system_nanos: total - user_nanos,
+            minor_faults: self.minor_faults.load(Ordering::Relaxed),
+            major_faults: 0,
+            voluntary_switches: self.voluntary_switches.load(Ordering::Relaxed),
+            involuntary_switches: self.involuntary_switches.load(Ordering::Relaxed),
+            max_rss_kib: 0,
+        }
+    }
+
+    pub(super) fn home(&self) -> Option<CpuId> {
+        self.home
+    }
+
+    pub(super) fn vruntime(&self) -> u64 {
+        self.vruntime.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_vruntime(&self, vruntime: u64) {
+        self.vruntime.store(vruntime, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_last_cpu(&self, cpu: CpuId) {
+        self.last_cpu.store(cpu.into(), Ordering::Relaxed);
+    }
+
+    /// Adds time that the task has run.
+    pub(super) fn charge(&self, nanos: u64) {
+        self.run_nanos.fetch_add(nanos, Ordering::Relaxed);
+        let weight = u64::from(WEIGHTS[(self.nice() + 20).clamp(0, 39) as usize]);
+        self.vruntime.fetch_add(nanos.saturating_mul(NICE_0_WEIGHT) / weight, Ordering::Relaxed);
+    }
+
+    /// Counts a tick that has interrupted the task.
+    pub(super) fn tick(&self, in_user_mode: bool) {
+        let ticks = if in_user_mode { &self.user_ticks } else { &self.system_ticks };
+        ticks.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Default for SchedEntity {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The scheduling state of `task`, if it is one of the kernel's own.
+pub(super) fn of(task: &Arc<Task>) -> Option<&SchedEntity> {
+    match task.data().downcast_ref::<TaskData>()? {
+        TaskData::User(thread) => Some(&thread.sched),
+        TaskData::Kernel(entity) => Some(entity),
+    }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! System calls: from the registers to a function and back.
+//!
+//! Each call is a function `sys_name(ctx, arguments..) -> Result<usize>` in the file of its family, with at most six
+//! arguments of integer types, in the order of the man page. [`table`] names the function for each number. Pointers
+//! are [`Vaddr`]s, to be used only through [`crate::usermem`].
+
+mod process;
+mod table;
+
+use linux_raw_sys::general::__NR_restart_syscall;
+use ostd::arch::cpu::context::UserContext;
+
+use crate::{prelude::*, signal::Interrupted};
+
+/// The most system call numbers there are.
+const MAX_NUMBER: usize = 512;
+
+/// Numbers that nobody here knows and that were already told in the log.
+static REPORTED: [AtomicBool; MAX_NUMBER] = [const { AtomicBool::new(false) }; MAX_NUMBER];
+
+/// Runs the system call that the registers ask for and puts its result into them.
+///
+/// Answers the call if it was interrupted and may have to be restarted; the registers then say `EINTR`.
+pub fn handle(ctx: &Ctx, registers: &mut UserContext) -> Option<Interrupted> {
+    let number = registers.rax();
+    let arguments =
+        [registers.rdi(), registers.rsi(), registers.rdx(), registers.r10(), registers.r8(), registers.r9()];
+    match table::call(ctx, registers, number, arguments) {
+        Ok(Some(value)) => registers.set_rax(value),
+        // The call has set the registers itself.
+        Ok(None) => {}
+        Err(error) => match error.restart() {
+            None => registers.set_rax(error.to_return_value()),
+            Some(restart) => {
+                registers.set_rax(EINTR.to_return_value());
+                return Some(Interrupted { number, restart });
+            }
+        },
+    }
+    None
+}
+
+/// Answers a number that nobody knows, and tells of it in the log, once for each number.
+fn unknown(ctx: &Ctx, number: usize) -> Errno {
+    let first_time = REPORTED.get(number).is_some_and(|reported| !reported.swap(true, Ordering::Relaxed));
+    if first_time && number != __NR_restart_syscall as usize {
+        warn!(
+            "system call {} is not implemented (first asked for by {})",
+            number,
+            String::from_utf8_lossy(ctx.thread.name().as_bytes())
+        );
+    }
+    ENOSYS
+}
