@@ -4,7 +4,6 @@
 
 use ostd::power::{ExitCode, poweroff, restart};
 
-
 /// Powers the machine off because the first process has ended with `status`.
 ///
 /// The last line of the log tells the status, in the encoding of a shell: the exit code, or 128 plus the signal.

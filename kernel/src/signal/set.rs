@@ -2,7 +2,6 @@
 
 //! A set of signals; the layout of the kernel's `sigset_t`.
 
-
 /// A set of the signals 1 to 64.
 #[repr(transparent)]
 #[derive(Pod, Clone, Copy, Debug, Default, PartialEq, Eq)]
