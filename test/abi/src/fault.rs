@@ -16,8 +16,8 @@ use std::{
 };
 
 use libc::{
-    MAP_ANONYMOUS, MAP_PRIVATE, O_CLOEXEC, PROT_READ, PROT_WRITE, REG_RAX, REG_RIP, SA_ONSTACK, SA_SIGINFO,
-    SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, c_void, siginfo_t, ucontext_t,
+    O_CLOEXEC, REG_RAX, REG_RIP, SA_ONSTACK, SA_SIGINFO, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP,
+    c_void, siginfo_t, ucontext_t,
 };
 
 use crate::{child::Child, sys};

@@ -154,6 +154,10 @@ fn run_one(case: &Case, limit: u64) -> Verdict {
 fn run_child(case: &Case, writer: i32) -> ! {
     let _ = sys::setpgid(0, 0);
     let _ = sys::setrlimit(libc::RLIMIT_CORE, 0, 0);
+    // Rust's runtime has handlers of its own for these; a case starts with what exec leaves.
+    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGPIPE] {
+        sys::default_action(signal);
+    }
     check::report_to(writer);
     tmp::begin_case();
     (case.run)();

@@ -58,15 +58,20 @@ pub fn syscall6(number: libc::c_long, args: [usize; 6]) -> Result {
     if (-4095..0).contains(&result) { Err(Errno(-result as i32)) } else { Ok(result as usize) }
 }
 
-/// `syscall!(SYS_x, a, b)`: the call with up to six arguments, each cast to a register's width.
+/// Pads arguments with zeros.
+pub fn six<const N: usize>(given: [usize; N]) -> [usize; 6] {
+    let mut args = [0; 6];
+    args[..N].copy_from_slice(&given);
+    args
+}
+
+/// `syscall!(SYS_x, a, b)`: the call with up to six arguments, each cast to a register's width. Temporaries in the
+/// arguments live until the call is over.
 #[macro_export]
 macro_rules! syscall {
-    ($number:ident $(, $arg:expr)* $(,)?) => {{
-        let given: &[usize] = &[$($arg as usize),*];
-        let mut args = [0; 6];
-        args[..given.len()].copy_from_slice(given);
-        $crate::sys::syscall6(libc::$number, args)
-    }};
+    ($number:ident $(, $arg:expr)* $(,)?) => {
+        $crate::sys::syscall6(libc::$number, $crate::sys::six([$($arg as usize),*]))
+    };
 }
 
 pub fn mmap(addr: usize, len: usize, prot: c_int, flags: c_int, fd: c_int, offset: i64) -> Result {
@@ -174,6 +179,19 @@ pub fn wait4(pid: c_int, options: c_int) -> Result<(c_int, c_int)> {
 
 pub fn kill(pid: c_int, signal: c_int) -> Result {
     syscall!(SYS_kill, pid, signal)
+}
+
+/// Gives a signal its default action.
+pub fn default_action(signal: c_int) {
+    // SAFETY: the default action runs no code of ours.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Gives up root for good, and every privilege with it.
+pub fn become_unprivileged() {
+    const NOBODY: u32 = 65534;
+    ok!(syscall!(SYS_setresgid, NOBODY, NOBODY, NOBODY));
+    ok!(syscall!(SYS_setresuid, NOBODY, NOBODY, NOBODY));
 }
 
 pub fn getpid() -> c_int {

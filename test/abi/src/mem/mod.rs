@@ -11,16 +11,32 @@ use crate::{
     sys,
 };
 
+mod access;
 mod anon;
+mod brk;
 mod file;
+mod fork;
 mod mmap_errors;
 mod mprotect;
+mod mremap;
 mod munmap;
 mod place;
+mod text;
 
 /// The groups of this area, in the order they run.
-pub const GROUPS: &[&[Case]] =
-    &[anon::CASES, mmap_errors::CASES, place::CASES, file::CASES, munmap::CASES, mprotect::CASES];
+pub const GROUPS: &[&[Case]] = &[
+    anon::CASES,
+    mmap_errors::CASES,
+    place::CASES,
+    file::CASES,
+    munmap::CASES,
+    mprotect::CASES,
+    access::CASES,
+    text::CASES,
+    fork::CASES,
+    mremap::CASES,
+    brk::CASES,
+];
 
 /// The roles of this area.
 pub const HELPERS: &[Helper] = &[];
