@@ -18,17 +18,7 @@ use core::{
     ops::{Deref, DerefMut},
 };
 
-/// The allocator has refused: there is no memory left for this operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory;
-
-impl fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("out of memory")
-    }
-}
-
-impl core::error::Error for OutOfMemory {}
+pub use crate::error::OutOfMemory;
 
 /// Asks whether an allocation may be tried now; to be called once before each.
 ///
@@ -39,6 +29,8 @@ impl core::error::Error for OutOfMemory {}
 /// [`OutOfMemory`] if a test has chosen this request to fail.
 #[inline]
 pub fn gate() -> Result<(), OutOfMemory> {
+    #[cfg(any(test, feature = "sim"))]
+    crate::sim::assert_no_cursor("memory is allocated");
     #[cfg(any(test, feature = "sim"))]
     if inject::refuses() {
         return Err(OutOfMemory);

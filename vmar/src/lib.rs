@@ -14,5 +14,8 @@ pub mod fallible;
 pub mod interval_map;
 pub mod limits;
 pub mod machine;
+pub mod object;
 pub mod perms;
 pub mod placement;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;

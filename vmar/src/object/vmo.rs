@@ -159,6 +159,11 @@ impl<M: Machine> Vmo_<M> {
         }
     }
 
+    /// Returns whether somebody wants to be told of writes.
+    pub fn notes_writes(&self) -> bool {
+        self.pager.is_some()
+    }
+
     /// Notes a coming write to page `index`.
     pub fn note_write(&self, index: usize) {
         if let Some(pager) = &self.pager {

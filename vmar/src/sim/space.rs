@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Simulated page tables, and transactions on them that watch who uses them.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Mutex, MutexGuard, PoisonError},
+    vec::Vec,
+};
+
+use super::{
+    PAGE_SIZE, Sim,
+    frame::{SimFrame, SimIoMem},
+    rules::Transaction,
+};
+use crate::{
+    error::OutOfMemory,
+    fallible,
+    machine::{AddressSpace, Cursor, Entry, Frame, IoMem, PageFlags, PageProps},
+};
+
+/// A simulated page table.
+#[derive(Debug)]
+pub struct SimSpace {
+    id: u64,
+    sim: Sim,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// By the page's address.
+    pub(super) entries: BTreeMap<usize, Pte>,
+}
+
+#[derive(Debug)]
+pub(super) struct Pte {
+    pub(super) target: Target,
+    pub(super) props: PageProps,
+}
+
+#[derive(Debug)]
+pub(super) enum Target {
+    Page(SimFrame),
+    Device { io: SimIoMem, offset: usize },
+}
+
+/// An entry as a test sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// The page's address, in bytes.
+    pub addr: usize,
+    /// The frame's number; `None` for device memory.
+    pub frame: Option<u64>,
+    /// Whether the frame is the frame of zeros.
+    pub is_zero_frame: bool,
+    /// Its properties.
+    pub props: PageProps,
+}
+
+impl SimSpace {
+    pub(super) fn new(id: u64, sim: Sim) -> Self {
+        sim.count_space(1);
+        Self { id, sim, table: Mutex::default() }
+    }
+
+    /// Returns a number that tells the space from every other.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns all entries in use, ascending.
+    pub fn walk(&self) -> Vec<Mapped> {
+        let table = self.table();
+        let entries = table.entries.iter().map(|(addr, pte)| {
+            let (frame, is_zero_frame) = match &pte.target {
+                Target::Page(frame) => (Some(frame.id()), frame.is_zero_frame()),
+                Target::Device { .. } => (None, false),
+            };
+            Mapped { addr: *addr, frame, is_zero_frame, props: pte.props }
+        });
+        entries.collect()
+    }
+}
+
+impl Drop for SimSpace {
+    fn drop(&mut self) {
+        self.sim.flush_space(self.id);
+        self.sim.count_space(-1);
+    }
+}
+
+impl AddressSpace for SimSpace {
+    type Machine = Sim;
+    type Cursor<'a> = SimCursor<'a>;
+
+    fn user_range(&self) -> Range<usize> {
+        super::USER_RANGE
+    }
+
+    fn transact<T>(
+        &self,
+        range: Range<usize>,
+        growth: usize,
+        body: impl FnOnce(&mut SimCursor<'_>) -> T,
+    ) -> Result<T, OutOfMemory> {
+        let user = self.user_range();
+        assert!(
+            range.start < range.end && range.start >= user.start && range.end <= user.end,
+            "rule broken: a transaction over {range:#x?}"
+        );
+        assert!(is_aligned(range.start) && is_aligned(range.end), "rule broken: {range:#x?} is not aligned");
+        if growth > 0 {
+            fallible::gate()?;
+        }
+        super::yield_now();
+        let transaction = Transaction::open(self.id);
+        let mut cursor = SimCursor {
+            table: self.table(),
+            position: range.start,
+            range,
+            growth,
+            removed: Vec::new(),
+            taken: Vec::new(),
+            stale: Vec::new(),
+        };
+        let result = body(&mut cursor);
+        let SimCursor { table, removed, taken, stale, .. } = cursor;
+        self.sim.finish_transaction(self.id, &stale);
+        drop(table);
+        drop(transaction);
+        for frame in taken.iter().filter_map(std::sync::Weak::upgrade) {
+            frame.set_unflushed(false);
+        }
+        self.sim.free_late(removed);
+        super::yield_now();
+        Ok(result)
+    }
+}
+
+/// A position in a simulated page table.
+#[derive(Debug)]
+pub struct SimCursor<'a> {
+    table: MutexGuard<'a, Table>,
+    range: Range<usize>,
+    position: usize,
+    growth: usize,
+    /// What was unmapped: kept until the flush.
+    removed: Vec<SimFrame>,
+    /// What was handed out.
+    taken: Vec<std::sync::Weak<super::frame::FrameCell>>,
+    /// Pages whose translations were removed or narrowed.
+    stale: Vec<usize>,
+}
+
+impl SimCursor<'_> {
+    fn check_here(&self) {
+        assert!(
+            self.range.contains(&self.position),
+            "rule broken: a cursor over {:#x?} works at {:#x}",
+            self.range,
+            self.position
+        );
+    }
+
+    fn check_end(&self, end: usize) {
+        assert!(
+            is_aligned(end) && end >= self.position && end <= self.range.end,
+            "rule broken: a cursor over {:#x?} at {:#x} works up to {end:#x}",
+            self.range,
+            self.position
+        );
+    }
+
+    fn fill(&mut self, target: Target, props: PageProps) {
+        self.check_here();
+        assert!(self.growth > 0, "rule broken: a transaction maps more pages than it promised");
+        self.growth -= 1;
+        check_zero_frame(&target, props.flags);
+        let old = self.table.entries.insert(self.position, Pte { target, props });
+        assert!(old.is_none(), "rule broken: the entry at {:#x} is in use", self.position);
+        self.position += PAGE_SIZE;
+    }
+}
+
+impl Cursor for SimCursor<'_> {
+    type Machine = Sim;
+    type FrameRef<'a>
+        = &'a SimFrame
+    where
+        Self: 'a;
+
+    fn position(&self) -> usize {
+        self.position
+    }
+
+    fn seek(&mut self, addr: usize) {
+        assert!(
+            is_aligned(addr) && addr >= self.range.start && addr <= self.range.end,
+            "rule broken: a cursor over {:#x?} moves to {addr:#x}",
+            self.range
+        );
+        self.position = addr;
+    }
+
+    fn query(&mut self) -> Entry<&SimFrame> {
+        self.check_here();
+        match self.table.entries.get(&self.position) {
+            None => Entry::Empty,
+            Some(Pte { target: Target::Page(frame), props }) => Entry::Page { frame, props: *props },
+            Some(Pte { target: Target::Device { .. }, props }) => Entry::Device { props: *props },
+        }
+    }
+
+    fn next_mapped(&mut self, end: usize) -> Option<usize> {
+        self.check_end(end);
+        let next = self.table.entries.range(self.position..end).next().map(|(addr, _)| *addr);
+        self.position = next.unwrap_or(end);
+        next
+    }
+
+    fn map(&mut self, frame: SimFrame, props: PageProps) {
+        self.fill(Target::Page(frame), props);
+    }
+
+    fn map_device(&mut self, io: &SimIoMem, offset: usize, props: PageProps) {
+        assert!(
+            is_aligned(offset) && offset < io.size(),
+            "rule broken: offset {offset:#x} is outside the device memory"
+        );
+        self.fill(Target::Device { io: io.clone(), offset }, props);
+    }
+
+    fn unmap(&mut self, end: usize) -> usize {
+        self.check_end(end);
+        let mut count = 0;
+        while let Some((addr, _)) = self.table.entries.range(self.position..end).next() {
+            let addr = *addr;
+            if let Some(pte) = self.table.entries.remove(&addr) {
+                if let Target::Page(frame) = pte.target {
+                    self.removed.push(frame);
+                }
+                self.stale.push(addr);
+                count += 1;
+            }
+        }
+        self.position = end;
+        count
+    }
+
+    fn take(&mut self) -> Option<(SimFrame, PageProps)> {
+        self.check_here();
+        let Some(Pte { target: Target::Page(frame), props }) = self.table.entries.get(&self.position) else {
+            return None;
+        };
+        let taken = (frame.clone(), *props);
+        self.table.entries.remove(&self.position);
+        self.stale.push(self.position);
+        if !taken.0.is_zero_frame() {
+            taken.0.cell().set_unflushed(true);
+            self.taken.push(std::sync::Arc::downgrade(taken.0.cell()));
+        }
+        Some(taken)
+    }
+
+    fn protect(&mut self, end: usize, mut change: impl FnMut(&mut PageFlags)) {
+        self.check_end(end);
+        for (addr, pte) in self.table.entries.range_mut(self.position..end) {
+            let old = pte.props.flags;
+            change(&mut pte.props.flags);
+            if (old & PageFlags::ACCESS).intersects(!pte.props.flags) {
+                self.stale.push(*addr);
+            }
+            check_zero_frame(&pte.target, pte.props.flags);
+        }
+        self.position = end;
+    }
+}
+
+fn check_zero_frame(target: &Target, flags: PageFlags) {
+    if let Target::Page(frame) = target {
+        assert!(
+            !(frame.is_zero_frame() && flags.contains(PageFlags::WRITE)),
+            "rule broken: the frame of zeros is mapped writable"
+        );
+    }
+}
+
+fn is_aligned(addr: usize) -> bool {
+    addr.is_multiple_of(PAGE_SIZE)
+}
