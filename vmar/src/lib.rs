@@ -9,13 +9,17 @@ extern crate alloc;
 #[cfg(any(test, feature = "sim"))]
 extern crate std;
 
+pub mod backing;
 pub mod error;
 pub mod fallible;
 pub mod interval_map;
 pub mod limits;
 pub mod machine;
+pub mod mapping;
 pub mod object;
 pub mod perms;
 pub mod placement;
+pub mod rss;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod vmar;

@@ -132,11 +132,7 @@ struct Residency {
 
 impl Residency {
     const fn none() -> Self {
-        Self {
-            low: AtomicUsize::new(usize::MAX),
-            high: AtomicUsize::new(0),
-            mixed: AtomicBool::new(false),
-        }
+        Self { low: AtomicUsize::new(usize::MAX), high: AtomicUsize::new(0), mixed: AtomicBool::new(false) }
     }
 
     fn note(&self, range: &Range<usize>, is_main_kind: bool) {
@@ -406,9 +402,7 @@ impl<M: Machine> MappedMemory<M> {
 
 /// Returns whether a mapping with these traits counts as data.
 pub(crate) fn is_data(perms: VmPerms, sharing: Sharing, flags: MappingFlags) -> bool {
-    perms.contains(VmPerms::WRITE)
-        && sharing == Sharing::Private
-        && !flags.contains(MappingFlags::GROWS_DOWN)
+    perms.contains(VmPerms::WRITE) && sharing == Sharing::Private && !flags.contains(MappingFlags::GROWS_DOWN)
 }
 
 fn same_mappable(a: Option<&Arc<dyn Mappable>>, b: Option<&Arc<dyn Mappable>>) -> bool {

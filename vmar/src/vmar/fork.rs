@@ -43,7 +43,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// [`Error::OutOfMemory`]; nothing has changed then.
     #[require(R > Dup | Read)]
     pub fn fork(&self) -> Result<Self, Error> {
-        let child = Vmar_::new(self.inner.machine.clone(), self.inner.limits.clone())?;
+        let child = Vmar_::new(self.inner.machine.clone(), self.inner.limits.clone(), self.inner.ceiling)?;
         self.inner.copy_into(&child)?;
         Ok(Self { inner: child, rights: self.rights })
     }

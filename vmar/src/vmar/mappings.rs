@@ -23,21 +23,60 @@ use crate::{
 
 /// The mappings of a space.
 pub struct Mappings<M: Machine> {
-    map: IntervalMap<VmMapping<M>>,
-    totals: Totals,
-    window: Window,
+    pub(super) map: IntervalMap<VmMapping<M>>,
+    pub(super) totals: Totals,
+    pub(super) window: Window,
     default_flags: MappingFlags,
 }
 
 /// Sums over all mappings, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Totals {
+pub(super) struct Totals {
     data: usize,
     exec: usize,
     stack: usize,
     locked: usize,
     /// The largest that the sum of all sizes has been.
     peak: usize,
+}
+
+impl Totals {
+    pub(super) fn add<M: Machine>(&mut self, mapping: &VmMapping<M>, size: usize) {
+        if let Some(sum) = self.sum_for(mapping) {
+            *sum += size;
+        }
+        if mapping.flags().contains(MappingFlags::LOCKED) {
+            self.locked += size;
+        }
+    }
+
+    pub(super) fn sub<M: Machine>(&mut self, mapping: &VmMapping<M>, size: usize) {
+        if let Some(sum) = self.sum_for(mapping) {
+            *sum -= size;
+        }
+        if mapping.flags().contains(MappingFlags::LOCKED) {
+            self.locked -= size;
+        }
+    }
+
+    /// Forgets all but the peak.
+    pub(super) fn clear(&mut self) {
+        *self = Self { peak: self.peak, ..Self::default() };
+    }
+
+    /// Returns the sum that a mapping counts towards, as Linux's `vm_stat_account` has it.
+    fn sum_for<M: Machine>(&mut self, mapping: &VmMapping<M>) -> Option<&mut usize> {
+        let perms = mapping.perms();
+        if mapping.flags().contains(MappingFlags::GROWS_DOWN) {
+            Some(&mut self.stack)
+        } else if mapping.is_data() {
+            Some(&mut self.data)
+        } else if perms.contains(VmPerms::EXEC) && !perms.contains(VmPerms::WRITE) {
+            Some(&mut self.exec)
+        } else {
+            None
+        }
+    }
 }
 
 impl<M: Machine> Mappings<M> {
@@ -116,7 +155,10 @@ impl<M: Machine> Mappings<M> {
     }
 
     /// Iterates over the mappings that overlap `range`, ascending. Those at its ends may reach beyond it.
-    pub(crate) fn range(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = (Range<usize>, &VmMapping<M>)> {
+    pub(crate) fn range(
+        &self,
+        range: Range<usize>,
+    ) -> impl DoubleEndedIterator<Item = (Range<usize>, &VmMapping<M>)> {
         self.map.range(range)
     }
 
@@ -135,6 +177,38 @@ impl<M: Machine> Mappings<M> {
             at = found.end.min(range.end);
         }
         at
+    }
+
+    /// Returns whether taking out `range` would cut one mapping in two.
+    pub(crate) fn splits_one(&self, range: &Range<usize>) -> bool {
+        self.map
+            .find(range.start)
+            .is_some_and(|(found, _)| found.start < range.start && found.end > range.end)
+    }
+
+    /// Returns how much of it all lies in `range`. The number of mappings and the peak are left at zero.
+    pub(crate) fn usage_within(&self, range: &Range<usize>) -> Usage {
+        let mut totals = Totals::default();
+        let mut address_space = 0;
+        for (found, mapping) in self.map.range(range.clone()) {
+            let size = found.end.min(range.end) - found.start.max(range.start);
+            totals.add(mapping, size);
+            address_space += size;
+        }
+        Usage {
+            address_space,
+            data: totals.data,
+            exec: totals.exec,
+            stack: totals.stack,
+            locked: totals.locked,
+            mappings: 0,
+            peak_address_space: 0,
+        }
+    }
+
+    /// Notes that the sum of all sizes is about to grow by `more` bytes.
+    pub(super) fn note_peak(&mut self, more: usize) {
+        self.totals.peak = self.totals.peak.max(self.map.total_size() + more);
     }
 
     /// Makes room for `count` insertions.

@@ -16,15 +16,25 @@
 //! `mappings` first, then what belongs to an object, then a page-table transaction. What changes the mappings holds the
 //! lock for writing; a fault holds it for reading, and so sees an operation either whole or not at all.
 
+pub(crate) mod edit;
+pub(crate) mod entries;
+pub mod fault;
+mod fork;
+mod grow;
+pub mod map;
 mod mappings;
+mod place;
+mod protect;
 mod rights;
+mod unmap;
+mod zap;
 
 use alloc::sync::Arc;
 use core::{fmt, ops::Range};
 
 use aster_rights::{FullRights, Rights, RightsOp, TRightSet, TRights, require};
 
-pub use self::mappings::Mappings;
+pub use self::{map::VmarMapOptions, mappings::Mappings};
 use crate::{
     error::Error,
     fallible,
@@ -54,6 +64,8 @@ pub struct Vmar_<M: Machine> {
     pub(crate) space: M::Space,
     pub(crate) rss: Rss<M>,
     pub(crate) limits: Limits,
+    /// The most that the space allows anybody.
+    pub(crate) ceiling: Rights,
 }
 
 impl<M: Machine> Vmar<M, TRightSet<FullRights>> {
@@ -63,7 +75,17 @@ impl<M: Machine> Vmar<M, TRightSet<FullRights>> {
     ///
     /// [`Error::OutOfMemory`].
     pub fn new(machine: M, limits: Limits) -> Result<Self, Error> {
-        Ok(Self { inner: Vmar_::new(machine, limits)?, rights: TRightSet::new() })
+        Self::with_ceiling(machine, limits, Rights::all())
+    }
+
+    /// Makes an empty address space in which no mapping may ever do what `ceiling` lacks, whatever the rights of the
+    /// capability that it is made with.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub fn with_ceiling(machine: M, limits: Limits, ceiling: Rights) -> Result<Self, Error> {
+        Ok(Self { inner: Vmar_::new(machine, limits, ceiling)?, rights: TRightSet::new() })
     }
 }
 
@@ -130,12 +152,12 @@ impl<M: Machine> Vmar_<M> {
     /// # Errors
     ///
     /// [`Error::OutOfMemory`].
-    pub(crate) fn new(machine: M, limits: Limits) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(machine: M, limits: Limits, ceiling: Rights) -> Result<Arc<Self>, Error> {
         let space = machine.new_space()?;
         let rss = Rss::new(&machine)?;
         let window = Window::covering(space.user_range(), M::PAGE_SIZE);
         let mappings = M::Lock::new(Mappings::new(window));
-        Ok(fallible::try_arc(Self { machine, mappings, space, rss, limits })?)
+        Ok(fallible::try_arc(Self { machine, mappings, space, rss, limits, ceiling })?)
     }
 
     /// Checks that a range (bytes) is made of whole pages, not empty and within the space.

@@ -36,13 +36,7 @@ impl<M: Machine> Mapper<M> for Vmar_<M> {
 }
 
 impl<M: Machine> Vmar_<M> {
-    fn zap_part(
-        &self,
-        mapping: &VmMapping<M>,
-        part: Range<usize>,
-        which: Zap,
-        delta: &mut RssDelta<'_, M>,
-    ) {
+    fn zap_part(&self, mapping: &VmMapping<M>, part: Range<usize>, which: Zap, delta: &mut RssDelta<'_, M>) {
         let Some(span) = mapping.resident_span(&part) else { return };
         self.transact(span.clone(), |cursor| {
             let mut next = cursor.next_mapped(span.end);

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Making mappings.
+//!
+//! ```text
+//!   vmar.new_map(size).read().write().placement(..).build()
+//!         │                │
+//!         │                └─ needs the right of that name, in the type
+//!         └─ everything else has a default: anonymous, private, anywhere
+//! ```
+
+use alloc::sync::{Arc, Weak};
+use core::{marker::PhantomData, ops::Range};
+
+use aster_rights::{Rights, TRightSet, TRights, require};
+
+use super::{
+    Vmar, Vmar_,
+    edit::Removed,
+    entries::{resident_span, unmap_within},
+    mappings::Mappings,
+};
+use crate::{
+    backing::{self, Bounds},
+    error::{Error, Limit},
+    machine::{AddressSpace, CachePolicy, Cursor, IoMem, Machine, PageProps, SleepLock},
+    mapping::{self, Mappable, MappedMemory, MappingFlags, Sharing, VmMapping},
+    object::{MappedVmo, Mapper, Vmo, WriteAccess},
+    perms::VmPerms,
+    placement::Placement,
+};
+
+/// A mapping in the making.
+#[must_use = "nothing is mapped before `build`"]
+pub struct VmarMapOptions<'a, M: Machine, R> {
+    vmar: &'a Arc<Vmar_<M>>,
+    request: Request<M>,
+    rights: PhantomData<fn() -> R>,
+}
+
+/// What is asked for.
+struct Request<M: Machine> {
+    size: usize,
+    align: usize,
+    placement: Placement,
+    perms: VmPerms,
+    may_perms: VmPerms,
+    source: Source<M>,
+    mappable: Option<Arc<dyn Mappable>>,
+    sharing: Sharing,
+    flags: MappingFlags,
+}
+
+/// What is to be seen in the mapping.
+enum Source<M: Machine> {
+    Anonymous,
+    Vmo { vmo: Vmo<M>, offset: usize },
+    Device { io: M::IoMem, offset: usize, cache: CachePolicy },
+}
+
+impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
+    /// Starts to make a mapping of `size` bytes: by default private, anonymous memory that allows no access, anywhere.
+    pub fn new_map(&self, size: usize) -> VmarMapOptions<'_, M, R> {
+        VmarMapOptions {
+            vmar: &self.inner,
+            request: Request {
+                size,
+                align: M::PAGE_SIZE,
+                placement: Placement::Anywhere,
+                perms: VmPerms::empty(),
+                may_perms: VmPerms::MAY,
+                source: Source::Anonymous,
+                mappable: None,
+                sharing: Sharing::Private,
+                flags: MappingFlags::empty(),
+            },
+            rights: PhantomData,
+        }
+    }
+}
+
+impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
+    /// Allows what `perms` says; its MAY bits have no meaning here.
+    #[require(R > Read | Write | Exec)]
+    pub fn perms(mut self, perms: VmPerms) -> Self {
+        self.request.perms = perms.access();
+        self
+    }
+
+    /// Allows to read.
+    #[require(R > Read)]
+    pub fn read(mut self) -> Self {
+        self.request.perms |= VmPerms::READ;
+        self
+    }
+
+    /// Allows to write.
+    #[require(R > Write)]
+    pub fn write(mut self) -> Self {
+        self.request.perms |= VmPerms::WRITE;
+        self
+    }
+
+    /// Allows to execute.
+    #[require(R > Exec)]
+    pub fn exec(mut self) -> Self {
+        self.request.perms |= VmPerms::EXEC;
+        self
+    }
+
+    /// Keeps only these MAY bits of those that the rights give. All of them by default.
+    pub fn may_perms(mut self, may_perms: VmPerms) -> Self {
+        self.request.may_perms = may_perms & VmPerms::MAY;
+        self
+    }
+
+    /// Shows an object, from its start on unless [`vmo_offset`](Self::vmo_offset) says otherwise.
+    pub fn vmo(mut self, vmo: impl Into<Vmo<M>>) -> Self {
+        let offset = match self.request.source {
+            Source::Vmo { offset, .. } => offset,
+            _ => 0,
+        };
+        self.request.source = Source::Vmo { vmo: vmo.into(), offset };
+        self
+    }
+
+    /// Shows the object given before from `offset` (bytes) on.
+    pub fn vmo_offset(mut self, new_offset: usize) -> Self {
+        if let Source::Vmo { offset, .. } = &mut self.request.source {
+            *offset = new_offset;
+        }
+        self
+    }
+
+    /// Shows device memory from `offset` (bytes) on. Its pages are all mapped at once.
+    pub fn device(mut self, io: M::IoMem, offset: usize, cache: CachePolicy) -> Self {
+        self.request.source = Source::Device { io, offset, cache };
+        self
+    }
+
+    /// Starts at a multiple of `align` (bytes). The page size by default.
+    pub fn align(mut self, align: usize) -> Self {
+        self.request.align = align;
+        self
+    }
+
+    /// Goes there. [`Placement::Anywhere`] by default.
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.request.placement = placement;
+        self
+    }
+
+    /// Lets others see what is written. Only an object or a device can be shared.
+    pub fn shared(mut self) -> Self {
+        self.request.sharing = Sharing::Shared;
+        self
+    }
+
+    /// Lets a fault map resident neighbours as well.
+    pub fn fault_around(self) -> Self {
+        self.flags(MappingFlags::FAULT_AROUND)
+    }
+
+    /// Adds what the kernel knows of the mapping.
+    pub fn mappable(mut self, mappable: Arc<dyn Mappable>) -> Self {
+        self.request.mappable = Some(mappable);
+        self
+    }
+
+    /// Adds traits.
+    pub fn flags(mut self, flags: MappingFlags) -> Self {
+        self.request.flags |= flags;
+        self
+    }
+
+    /// Makes the mapping, and returns its address (bytes).
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidSize`] if the size is zero or no multiple of the page size.
+    /// - [`Error::InvalidAlignment`] if an address or offset is none of whole pages, or the alignment no power of two
+    ///   or less than a page.
+    /// - [`Error::InvalidOffset`] if offset and size together overflow, or leave the device memory.
+    /// - [`Error::InvalidOptions`] if anonymous memory is to be shared, or something that grows down.
+    /// - [`Error::AccessDenied`] if the permissions go beyond the rights: of the handle, of the object, or of what
+    ///   [`Mappable::capabilities`] says.
+    /// - [`Error::Occupied`] and [`Error::OutOfRange`] for an address that was insisted on, [`Error::NoRoom`] for one
+    ///   that was not.
+    /// - [`Error::LimitExceeded`].
+    /// - [`Error::OutOfMemory`].
+    pub fn build(self) -> Result<usize, Error> {
+        self.vmar.map(self.request, TRightSet::<R>::RIGHTS)
+    }
+}
+
+impl<M: Machine> Vmar_<M> {
+    fn map(self: &Arc<Self>, request: Request<M>, handle: Rights) -> Result<usize, Error> {
+        request.check()?;
+        let may = request.may_perms(handle, self.ceiling)?;
+        if !may.contains(request.perms.to_may()) {
+            return Err(Error::AccessDenied);
+        }
+        let Request { size, align, placement, sharing, flags, .. } = request;
+        let perms = request.perms | may;
+        let user = self.space.user_range();
+
+        let (memory, mappable) = request.into_memory(self, may)?;
+        let mut removed = Removed::new();
+        let mut mappings = self.mappings.write();
+        let flags = flags | mappings.default_flags();
+        let range = mappings.place(size, align, placement, &user)?;
+        let mapping = VmMapping::new(memory, perms, sharing, flags).with_mappable(mappable);
+        self.check_limits(&mappings, &range, &mapping)?;
+        let replaces = matches!(placement, Placement::Replacing(_));
+        mappings.try_reserve(1 + usize::from(replaces))?;
+        if replaces {
+            removed.try_reserve_for(&mappings, &range)?;
+        }
+        if matches!(mapping.memory(), MappedMemory::Device { .. }) {
+            self.map_device(&mappings, &range, &mapping)?;
+        } else if replaces {
+            self.unmap_entries(&mappings, &range);
+        }
+        // From here on nothing fails.
+        if replaces {
+            mappings.cut(&range, &mut removed);
+        }
+        let start = range.start;
+        mappings.insert(range, mapping);
+        Ok(start)
+    }
+
+    /// Checks that `mapping` at `range`, in place of what is there, keeps all limits.
+    fn check_limits(
+        &self,
+        mappings: &Mappings<M>,
+        range: &Range<usize>,
+        mapping: &VmMapping<M>,
+    ) -> Result<(), Error> {
+        let usage = mappings.usage();
+        let replaced = mappings.usage_within(range);
+        // As in Linux, the count is looked at before the new mapping is counted.
+        self.limits.check(Limit::Mappings, usage.mappings, 0)?;
+        if mappings.splits_one(range) {
+            self.limits.check(Limit::Mappings, usage.mappings, 1)?;
+        }
+        if mapping.flags().contains(MappingFlags::LOCKED) {
+            self.limits.check(Limit::Locked, usage.locked - replaced.locked, range.len())?;
+        }
+        self.limits.check(Limit::AddressSpace, usage.address_space - replaced.address_space, range.len())?;
+        if mapping::is_data(mapping.perms(), mapping.sharing(), mapping.flags()) {
+            self.limits.check(Limit::Data, usage.data - replaced.data, range.len())?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the entries of `range` by those of a device mapping: all, or none on failure.
+    fn map_device(
+        &self,
+        mappings: &Mappings<M>,
+        range: &Range<usize>,
+        mapping: &VmMapping<M>,
+    ) -> Result<(), Error> {
+        let MappedMemory::Device { io, offset, cache } = mapping.memory() else { return Ok(()) };
+        let flags = mapping.perms().page_flags();
+        let props = PageProps { flags, cache: *cache };
+        mapping.note_entries(range, flags);
+        let mut delta = self.rss.delta();
+        self.space.transact(range.clone(), range.len() / M::PAGE_SIZE, |cursor| {
+            if resident_span(mappings, range, |_| true).is_some() {
+                unmap_within(cursor, mappings, range, &mut delta);
+                cursor.seek(range.start);
+            }
+            for page in (0..range.len()).step_by(M::PAGE_SIZE) {
+                cursor.map_device(io, offset + page, props);
+            }
+        })?;
+        Ok(())
+    }
+}
+
+impl<M: Machine> Request<M> {
+    fn check(&self) -> Result<(), Error> {
+        if self.size == 0 || !self.size.is_multiple_of(M::PAGE_SIZE) {
+            return Err(Error::InvalidSize);
+        }
+        if !self.align.is_power_of_two() || self.align < M::PAGE_SIZE {
+            return Err(Error::InvalidAlignment);
+        }
+        if let Placement::Exactly(addr) | Placement::Replacing(addr) = self.placement
+            && !addr.is_multiple_of(self.align)
+        {
+            return Err(Error::InvalidAlignment);
+        }
+        let (offset, limit) = match &self.source {
+            Source::Anonymous if self.sharing == Sharing::Shared => return Err(Error::InvalidOptions),
+            Source::Anonymous => (0, usize::MAX),
+            Source::Vmo { offset, .. } => (*offset, usize::MAX),
+            Source::Device { io, offset, .. } => (*offset, io.size()),
+        };
+        if !offset.is_multiple_of(M::PAGE_SIZE) {
+            return Err(Error::InvalidAlignment);
+        }
+        if offset.checked_add(self.size).is_none_or(|end| end > limit) {
+            return Err(Error::InvalidOffset);
+        }
+        if self.flags.contains(MappingFlags::GROWS_DOWN) && !matches!(self.source, Source::Anonymous) {
+            return Err(Error::InvalidOptions);
+        }
+        Ok(())
+    }
+
+    fn may_perms(&self, handle: Rights, ceiling: Rights) -> Result<VmPerms, Error> {
+        backing::may_perms(&Bounds {
+            handle,
+            ceiling,
+            object: match &self.source {
+                Source::Vmo { vmo, .. } => Some(vmo.rights()),
+                Source::Anonymous | Source::Device { .. } => None,
+            },
+            backing: self.mappable.as_ref().map_or(Rights::all(), |mappable| mappable.capabilities()),
+            // Nobody copies device memory: a private mapping of it writes to the device or not at all.
+            sharing: if matches!(self.source, Source::Device { .. }) {
+                Sharing::Shared
+            } else {
+                self.sharing
+            },
+            wanted: self.may_perms,
+        })
+    }
+
+    fn into_memory(
+        self,
+        space: &Arc<Vmar_<M>>,
+        may: VmPerms,
+    ) -> Result<(MappedMemory<M>, Option<Arc<dyn Mappable>>), Error> {
+        let memory = match self.source {
+            Source::Anonymous => MappedMemory::Anonymous,
+            Source::Vmo { vmo, offset } => {
+                let writes = self.sharing == Sharing::Shared && may.contains(VmPerms::MAY_WRITE);
+                let access = if writes { WriteAccess::MayWrite } else { WriteAccess::Never };
+                let mapper: Weak<dyn Mapper<M>> = Arc::downgrade(space) as _;
+                MappedMemory::Vmo { object: MappedVmo::new(vmo.object().clone(), mapper, access)?, offset }
+            }
+            Source::Device { io, offset, cache } => MappedMemory::Device { io, offset, cache },
+        };
+        Ok((memory, self.mappable))
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The search for a place.
+//!
+//! Mappings that grow down keep a gap of [`GUARD_PAGES`] below them free of others, so that a stack which runs over hits
+//! nothing (Linux: `stack_guard_gap`). The gap binds the search and hints, not whoever names an address.
+
+use core::ops::Range;
+
+use super::mappings::Mappings;
+use crate::{
+    error::Error,
+    machine::Machine,
+    mapping::MappingFlags,
+    placement::{Placement, Window},
+};
+
+/// How many pages below a mapping that grows down are kept free.
+pub(crate) const GUARD_PAGES: usize = 256;
+
+impl<M: Machine> Mappings<M> {
+    /// Finds the range for `size` bytes. Only [`Placement::Replacing`] gives a range that may be in use.
+    ///
+    /// The size is checked to be a multiple of the page size, `align` to be a power of two and a multiple of it.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidAlignment`] if an address is none of whole pages.
+    /// - [`Error::OutOfRange`] if an address that was insisted on leaves `user`, the addresses of the space.
+    /// - [`Error::Occupied`] if it is taken.
+    /// - [`Error::NoRoom`] if there is no place.
+    pub(super) fn place(
+        &self,
+        size: usize,
+        align: usize,
+        placement: Placement,
+        user: &Range<usize>,
+    ) -> Result<Range<usize>, Error> {
+        let at = |addr: usize| -> Result<Range<usize>, Error> {
+            if !addr.is_multiple_of(M::PAGE_SIZE) {
+                return Err(Error::InvalidAlignment);
+            }
+            let end = addr.checked_add(size).ok_or(Error::OutOfRange)?;
+            if addr < user.start || end > user.end { Err(Error::OutOfRange) } else { Ok(addr..end) }
+        };
+        let found = match placement {
+            Placement::Exactly(addr) => {
+                let range = at(addr)?;
+                if self.range(range.clone()).next().is_some() {
+                    return Err(Error::Occupied);
+                }
+                return Ok(range);
+            }
+            Placement::Replacing(addr) => return at(addr),
+            Placement::Anywhere => self.find_room(size, align),
+            Placement::Hint(addr) => match at(addr.max(self.window.floor)) {
+                Ok(range) if addr.is_multiple_of(align) && self.is_free(&range) => Some(range.start),
+                Err(Error::InvalidAlignment) => return Err(Error::InvalidAlignment),
+                _ => self.find_room(size, align),
+            },
+            Placement::Below(addr) => {
+                let Window { floor, ceiling, .. } = self.window;
+                self.highest(size, align, floor..addr.min(ceiling))
+            }
+        };
+        let start = found.ok_or(Error::NoRoom)?;
+        Ok(start..start + size)
+    }
+
+    /// Returns whether nothing lies in `range`, guard gaps included.
+    fn is_free(&self, range: &Range<usize>) -> bool {
+        match self.find_or_next(range.start) {
+            Some((found, mapping)) => range.end <= guarded_start::<M>(found.start, mapping.flags()),
+            None => true,
+        }
+    }
+
+    fn find_room(&self, size: usize, align: usize) -> Option<usize> {
+        let Window { floor, base, bottom, ceiling } = self.window;
+        self.highest(size, align, floor..base).or_else(|| self.lowest(size, align, bottom..ceiling))
+    }
+
+    /// Returns the highest free address within `limits`, guard gaps respected.
+    fn highest(&self, size: usize, align: usize, mut limits: Range<usize>) -> Option<usize> {
+        loop {
+            let start = self.map.highest_gap(size, align, limits.clone())?;
+            match self.next(start) {
+                Some((next, mapping)) if start + size > guarded_start::<M>(next.start, mapping.flags()) => {
+                    // What is left below the guard gap, or in gaps further down.
+                    limits.end = guarded_start::<M>(next.start, mapping.flags());
+                    if limits.end <= limits.start {
+                        return None;
+                    }
+                }
+                _ => return Some(start),
+            }
+        }
+    }
+
+    /// Returns the lowest free address within `limits`, guard gaps respected.
+    fn lowest(&self, size: usize, align: usize, mut limits: Range<usize>) -> Option<usize> {
+        loop {
+            let start = self.map.lowest_gap(size, align, limits.clone())?;
+            match self.next(start) {
+                Some((next, mapping)) if start + size > guarded_start::<M>(next.start, mapping.flags()) => {
+                    limits.start = next.end;
+                    if limits.end <= limits.start {
+                        return None;
+                    }
+                }
+                _ => return Some(start),
+            }
+        }
+    }
+}
+
+/// Returns where the guard gap of a mapping starts, or the mapping itself if it has none.
+fn guarded_start<M: Machine>(start: usize, flags: MappingFlags) -> usize {
+    if flags.contains(MappingFlags::GROWS_DOWN) {
+        start.saturating_sub(GUARD_PAGES * M::PAGE_SIZE)
+    } else {
+        start
+    }
+}

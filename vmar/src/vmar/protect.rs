@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Changing what mappings allow.
+//!
+//! Access that is taken away leaves the page table before the operation returns. Access that is granted is not put into
+//! it: the fault that misses it does that for the pages it is wanted on, and only it knows which pages may be written
+//! without being copied first.
+
+use core::ops::Range;
+
+use aster_rights::{TRightSet, TRights, require};
+
+use super::{Vmar, Vmar_, entries::clip, mappings::Mappings};
+use crate::{
+    error::{Error, Limit},
+    machine::{Machine, SleepLock},
+    mapping,
+    perms::VmPerms,
+};
+
+impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
+    /// Makes the mappings of `range` (bytes, page-aligned) allow just `perms`; its MAY bits have no meaning here.
+    ///
+    /// Like `mprotect` in Linux it goes from mapping to mapping and stops at the first that cannot be changed. Of the
+    /// errors marked with a star, what lies before that mapping or hole **is changed**; of the others nothing.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NotMapped`]* at a hole.
+    /// - [`Error::AccessDenied`]* at a mapping whose MAY bits do not include `perms`.
+    /// - [`Error::LimitExceeded`]* at a mapping that would make too much data writable.
+    /// - [`Error::LimitExceeded`] if a mapping would be split and there are too many.
+    /// - [`Error::InvalidAlignment`], [`Error::InvalidSize`], [`Error::OutOfRange`] for a bad range.
+    /// - [`Error::OutOfMemory`].
+    #[require(R > Read | Write | Exec)]
+    pub fn protect(&self, range: Range<usize>, perms: VmPerms) -> Result<(), Error> {
+        self.inner.protect(range, perms.access())
+    }
+}
+
+impl<M: Machine> Vmar_<M> {
+    pub(crate) fn protect(&self, range: Range<usize>, access: VmPerms) -> Result<(), Error> {
+        self.check_range(&range)?;
+        let mut mappings = self.mappings.write();
+        let (end, outcome) = self.protectable(&mappings, &range, access);
+        let range = range.start..end;
+        if range.is_empty() || mappings.range(range.clone()).all(|(_, m)| m.perms().access() == access) {
+            return outcome;
+        }
+        let splits = mappings.count_splits(&range);
+        self.limits.check(Limit::Mappings, mappings.len(), splits)?;
+        mappings.try_reserve(splits)?;
+        // From here on nothing fails.
+        self.narrow_entries(&mappings, &range, access);
+        mappings.change(&range, |_, mapping| mapping.set_access(access));
+        outcome
+    }
+
+    /// Returns up to where `range` can be given `access`, and what stands in the way there.
+    fn protectable(
+        &self,
+        mappings: &Mappings<M>,
+        range: &Range<usize>,
+        access: VmPerms,
+    ) -> (usize, Result<(), Error>) {
+        let mut data = mappings.usage().data;
+        let mut end = range.start;
+        for (found, mapping) in mappings.range(range.clone()) {
+            if found.start > end {
+                break;
+            }
+            if !mapping.perms().contains(access.to_may()) {
+                return (end, Err(Error::AccessDenied));
+            }
+            let part = clip(&found, range);
+            if !mapping.is_data() && mapping::is_data(access, mapping.sharing(), mapping.flags()) {
+                if let Err(error) = self.limits.check(Limit::Data, data, part.len()) {
+                    return (end, Err(error));
+                }
+                data += part.len();
+            }
+            end = part.end;
+        }
+        (end, if end < range.end { Err(Error::NotMapped) } else { Ok(()) })
+    }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Taking mappings away.
+
+use core::ops::Range;
+
+use aster_rights::{TRightSet, TRights, require};
+
+use super::{Vmar, Vmar_, edit::Removed};
+use crate::{
+    error::{Error, Limit},
+    machine::{AddressSpace, Machine, SleepLock},
+};
+
+impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
+    /// Takes away whatever is mapped in `range` (bytes, page-aligned). Holes are fine, and so is nothing but holes.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidAlignment`], [`Error::InvalidSize`], [`Error::OutOfRange`] for a bad range.
+    /// - [`Error::LimitExceeded`] if a mapping would be cut in two and there are too many.
+    /// - [`Error::OutOfMemory`].
+    #[require(R > Write)]
+    pub fn unmap(&self, range: Range<usize>) -> Result<(), Error> {
+        self.inner.unmap(range)
+    }
+
+    /// Takes away everything, in one pass.
+    #[require(R > Write)]
+    pub fn clear(&self) {
+        self.inner.clear();
+    }
+}
+
+impl<M: Machine> Vmar_<M> {
+    pub(crate) fn unmap(&self, range: Range<usize>) -> Result<(), Error> {
+        self.check_range(&range)?;
+        let mut removed = Removed::new();
+        let mut mappings = self.mappings.write();
+        let splits = usize::from(mappings.splits_one(&range));
+        self.limits.check(Limit::Mappings, mappings.len(), splits)?;
+        mappings.try_reserve(splits)?;
+        removed.try_reserve_for(&mappings, &range)?;
+        // From here on nothing fails.
+        self.unmap_entries(&mappings, &range);
+        mappings.cut(&range, &mut removed);
+        Ok(())
+    }
+
+    pub(crate) fn clear(&self) {
+        let mut mappings = self.mappings.write();
+        self.unmap_entries(&mappings, &self.space.user_range());
+        let all = mappings.take_all();
+        // What the mappings refer to is let go of without the lock.
+        drop(mappings);
+        drop(all);
+    }
+}
