@@ -113,6 +113,10 @@ const FOLDERS: &[(&str, u32)] = &[
     ("var/tmp", 0o1777),
 ];
 
+/// `/etc/passwd` where bash is the shell.
+const PASSWD_WITH_BASH: &str = "root:x:0:0:root:/root:/bin/bash\n\
+                                nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+
 /// `cargo xtask initramfs`: packs the root and says where it is.
 pub fn run(contents: &Contents) -> Result<ExitCode> {
     let name = contents.root.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
@@ -147,6 +151,9 @@ impl Tree {
         }
         tree.add_busybox(&packages::unpack("busybox", BUSYBOX, NOT_NEEDED)?.join("bin/busybox"))?;
         tree.add_folder(&project::root().join("osdk/root"), &[])?;
+        if contents.root == Root::Debian {
+            tree.file("etc/passwd", PASSWD_WITH_BASH.into(), 0o644);
+        }
         for folder in &contents.add {
             if !folder.is_dir() {
                 bail!("{} is not a folder", folder.display());
