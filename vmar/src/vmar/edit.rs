@@ -200,6 +200,16 @@ impl<M: Machine> Mappings<M> {
         self.merge_at(new_start);
     }
 
+    /// Notes that `range` has no entries left.
+    pub(crate) fn forget_entries_within(&mut self, range: &Range<usize>) {
+        self.map.for_each_mut(range.clone(), |found, mapping| {
+            let span = mapping.resident_span(&found);
+            if span.is_some_and(|span| range.start <= span.start && span.end <= range.end) {
+                mapping.forget_entries();
+            }
+        });
+    }
+
     /// Takes out everything.
     pub(crate) fn take_all(&mut self) -> Self {
         let mut all = Self::new(self.window);

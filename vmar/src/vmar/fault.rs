@@ -140,20 +140,37 @@ enum Found<F> {
 /// How many pages, the faulting one included, a fault maps around.
 const AROUND: usize = 16;
 
+/// Whom a page is made present for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The program itself, which may run into a stack's growth.
+    Program,
+    /// Somebody who wants the page there before the program does, or looks at the space from outside.
+    Other,
+    /// A debugger, who may do what the mapping may ever allow: read what is not readable now, and write private copies
+    /// of what is not writable now.
+    Debugger,
+}
+
 impl<M: Machine> Vmar_<M> {
     pub(crate) fn fault(&self, addr: usize, access: Access) -> Result<(), FaultError> {
-        let page = addr - addr % M::PAGE_SIZE;
+        self.make_present(addr - addr % M::PAGE_SIZE, access, Cause::Program)
+    }
+
+    /// Makes `page` (an address, page-aligned) present for an access.
+    pub(super) fn make_present(&self, page: usize, access: Access, cause: Cause) -> Result<(), FaultError> {
         loop {
-            match self.try_fault(page, access)? {
+            match self.try_fault(page, access, cause)? {
                 Step::Done => return Ok(()),
                 Step::Again => {}
-                Step::Grow => self.grow_down(page)?,
+                Step::Grow if cause == Cause::Program => self.grow_down(page)?,
+                Step::Grow => return Err(FaultError::NotMapped),
                 Step::Wait(object, index) => drop(object.commit(index)?),
             }
         }
     }
 
-    fn try_fault(&self, page: usize, access: Access) -> Result<Step<M>, FaultError> {
+    fn try_fault(&self, page: usize, access: Access, cause: Cause) -> Result<Step<M>, FaultError> {
         let mappings = self.mappings.read();
         let Some((range, mapping)) = mappings.find(page) else {
             return match mappings.next(page) {
@@ -161,10 +178,10 @@ impl<M: Machine> Vmar_<M> {
                 _ => Err(FaultError::NotMapped),
             };
         };
-        let allowed = mapping.perms().page_flags();
-        if !allowed.contains(access.flag()) {
+        if !may_access(mapping, access, cause) {
             return Err(FaultError::NoPermission);
         }
+        let allowed = mapping.perms().page_flags();
         let fault = Fault { space: self, mapping, range, page, access, allowed };
         match mapping.memory() {
             MappedMemory::Anonymous => fault.anonymous(),
@@ -187,6 +204,17 @@ impl<M: Machine> Vmar_<M> {
             }
         }
     }
+}
+
+/// Returns whether a mapping allows an access.
+pub(super) fn may_access<M: Machine>(mapping: &VmMapping<M>, access: Access, cause: Cause) -> bool {
+    if mapping.perms().page_flags().contains(access.flag()) {
+        return true;
+    }
+    // As Linux's FOLL_FORCE: a write goes to a private copy or nowhere.
+    cause == Cause::Debugger
+        && mapping.perms().from_may().page_flags().contains(access.flag())
+        && (access != Access::Write || !mapping.is_shared())
 }
 
 /// A fault on a page that is mapped and allows the access.

@@ -16,7 +16,9 @@
 //! `mappings` first, then what belongs to an object, then a page-table transaction. What changes the mappings holds the
 //! lock for writing; a fault holds it for reading, and so sees an operation either whole or not at all.
 
-pub(crate) mod edit;
+pub(crate) mod access;
+pub mod discard;
+mod edit;
 pub(crate) mod entries;
 pub mod fault;
 mod fork;
@@ -24,7 +26,9 @@ mod grow;
 pub mod map;
 mod mappings;
 mod place;
+pub mod populate;
 mod protect;
+pub mod resident;
 mod rights;
 mod unmap;
 mod zap;

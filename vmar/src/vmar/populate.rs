@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Making pages resident before the program touches them.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use aster_rights::{TRightSet, TRights, require};
+
+use super::{
+    Vmar, Vmar_,
+    entries::clip,
+    fault::{Access, Cause},
+};
+use crate::{
+    error::Error,
+    machine::{Machine, SleepLock},
+    mapping::{MappedMemory, Sharing},
+    object::Vmo_,
+    perms::VmPerms,
+};
+
+/// How pages are made resident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Populate {
+    /// As if each were read (`MADV_POPULATE_READ`).
+    Read,
+    /// As if each were written (`MADV_POPULATE_WRITE`).
+    Write,
+    /// As if each were written where that makes a private page, read elsewhere (`MAP_POPULATE`, `mlock`).
+    AsNeeded,
+    /// Objects read their pages; none is mapped (`MADV_WILLNEED`).
+    Prefetch,
+}
+
+impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
+    /// Makes the pages of `range` (bytes, page-aligned) resident, from the lowest up.
+    ///
+    /// # Errors
+    ///
+    /// What comes before the page that fails **is resident**.
+    ///
+    /// - [`Error::NotMapped`] at a hole. With [`Populate::Prefetch`] holes are skipped first.
+    /// - [`Error::AccessDenied`] where the mapping does not allow the access.
+    /// - [`Error::BusError`] past the end of an object, or if it cannot read its page.
+    /// - [`Error::OutOfMemory`].
+    /// - [`Error::InvalidAlignment`], [`Error::InvalidSize`], [`Error::OutOfRange`] for a bad range.
+    #[require(R > Read)]
+    pub fn populate(&self, range: Range<usize>, how: Populate) -> Result<(), Error> {
+        self.inner.populate(range, how)
+    }
+}
+
+impl<M: Machine> Vmar_<M> {
+    pub(crate) fn populate(&self, range: Range<usize>, how: Populate) -> Result<(), Error> {
+        self.check_range(&range)?;
+        if how == Populate::Prefetch {
+            return self.prefetch(range);
+        }
+        let mut at = range.start;
+        while at < range.end {
+            let (part, access) = self.next_part(at..range.end, how)?;
+            for page in part.clone().step_by(M::PAGE_SIZE) {
+                self.make_present(page, access, Cause::Other)?;
+            }
+            at = part.end;
+        }
+        Ok(())
+    }
+
+    /// Returns the part of `range` that the mapping at its start covers, and the access that populates it.
+    fn next_part(&self, range: Range<usize>, how: Populate) -> Result<(Range<usize>, Access), Error> {
+        let mappings = self.mappings.read();
+        let (found, mapping) = mappings.find(range.start).ok_or(Error::NotMapped)?;
+        let access = match how {
+            Populate::Write => Access::Write,
+            Populate::AsNeeded
+                if mapping.perms().contains(VmPerms::WRITE) && mapping.sharing() == Sharing::Private =>
+            {
+                Access::Write
+            }
+            Populate::Read | Populate::AsNeeded | Populate::Prefetch => Access::Read,
+        };
+        Ok((clip(&found, &range), access))
+    }
+
+    fn prefetch(&self, range: Range<usize>) -> Result<(), Error> {
+        let mut at = range.start;
+        let mut outcome = Ok(());
+        while at < range.end {
+            let Some((found, object)) = self.next_object(at..range.end) else { break };
+            if found.start > at {
+                outcome = Err(Error::NotMapped);
+            }
+            at = found.end;
+            let Some((object, first)) = object else { continue };
+            let end = (first + found.len() / M::PAGE_SIZE).min(object.size().div_ceil(M::PAGE_SIZE));
+            for index in first..end {
+                // An advice: a page that cannot be had now is asked for again by the fault.
+                if object.commit(index).is_err() {
+                    return outcome;
+                }
+            }
+        }
+        if at < range.end { Err(Error::NotMapped) } else { outcome }
+    }
+
+    /// Returns the first part of `range` that is mapped, and the object and index that it starts with if there is one
+    /// with a pager.
+    #[expect(clippy::type_complexity, reason = "used once, right above")]
+    fn next_object(&self, range: Range<usize>) -> Option<(Range<usize>, Option<(Arc<Vmo_<M>>, usize)>)> {
+        let mappings = self.mappings.read();
+        let (found, mapping) = mappings.find_or_next(range.start)?;
+        if found.start >= range.end {
+            return None;
+        }
+        let part = clip(&found, &range);
+        let object = match mapping.memory() {
+            MappedMemory::Vmo { object, offset } if object.notes_writes() => {
+                Some((object.object().clone(), (offset + (part.start - found.start)) / M::PAGE_SIZE))
+            }
+            _ => None,
+        };
+        Some((part, object))
+    }
+}
