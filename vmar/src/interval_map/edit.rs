@@ -14,36 +14,28 @@ use super::{
 };
 use crate::fallible::OutOfMemory;
 
-/// A free place for a range, found by [`Tree::vacancy`] and valid until the tree changes.
-pub(super) struct Vacancy {
-    range: Range<usize>,
-    /// The way to the leaf, unless the tree is empty.
-    path: Option<Path>,
-    /// The place in the leaf.
-    at: usize,
-}
-
 impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
-    /// Where a range that is not empty would go, or `None` if it overlaps an entry.
+    /// Finds where a range that is not empty would go: fills in the path, which is new, and returns the place in the
+    /// leaf, or `None` if the range overlaps an entry.
     #[inline]
-    pub(super) fn vacancy(&self, range: Range<usize>) -> Option<Vacancy> {
+    pub(super) fn vacancy(&self, range: &Range<usize>, path: &mut Path) -> Option<usize> {
         if self.is_empty() {
-            return Some(Vacancy { range, path: None, at: 0 });
+            return Some(0);
         }
-        let path = self.path_toward(range.start);
+        self.find_path(range.start, path);
         let leaf = self.leaf(path.leaf);
         let at = leaf.rank(range.start);
         let low = if at > 0 { leaf.ends[at - 1] } else { path.low };
         let high = if at < leaf.len() { leaf.starts[at] } else { path.high };
-        (low <= range.start && range.end <= high).then_some(Vacancy { range, path: Some(path), at })
+        (low <= range.start && range.end <= high).then_some(at)
     }
 
-    /// Makes sure that [`Tree::insert`] finds the nodes it needs at that place.
+    /// Makes sure that [`Tree::insert`] finds the nodes it needs at the end of that path.
     #[inline]
-    pub(super) fn reserve_at(&mut self, place: &Vacancy) -> Result<(), OutOfMemory> {
-        let Some(path) = &place.path else {
+    pub(super) fn reserve_at(&mut self, path: &Path) -> Result<(), OutOfMemory> {
+        if path.leaf == NIL {
             return self.reserve_nodes(1, 0);
-        };
+        }
         if self.leaf(path.leaf).len() < LEAF {
             return Ok(());
         }
@@ -52,27 +44,29 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         self.reserve_nodes(1, full + new_root)
     }
 
-    /// Adds an entry. There is room, by [`Tree::reserve_at`] or [`Tree::reserve`].
+    /// Adds an entry at a place found by [`Tree::vacancy`]. There is room, by [`Tree::reserve_at`] or
+    /// [`Tree::reserve`].
     #[inline]
-    pub(super) fn insert(&mut self, place: Vacancy, slot: u32) {
-        let Vacancy { range, path, at } = place;
+    pub(super) fn insert(&mut self, path: &Path, at: usize, range: Range<usize>, slot: u32) {
         self.entries += 1;
         self.total += range.len();
-        let Some(path) = path else {
+        if path.leaf == NIL {
             self.span = Span { start: range.start, end: range.end, gap: 0 };
             self.root = self.new_leaf();
             let root = self.root;
             self.leaf_mut(root).insert(0, range, slot, 0);
             return;
-        };
-        if self.leaf(path.leaf).len() == LEAF {
-            return self.insert_splitting(&path, at, range, slot);
         }
-        let gap = self.gap_below(path.steps());
         let leaf = self.leaf_mut(path.leaf);
-        let gap = leaf.insert(at, range, slot, gap);
-        let span = Span { start: leaf.starts[0], end: leaf.ends[leaf.len() - 1], gap };
-        self.propagate(path.steps(), span);
+        if leaf.len() == LEAF {
+            return self.insert_splitting(path, at, range, slot);
+        }
+        let old = leaf.span_with(path.gap);
+        let gap = leaf.insert(at, range, slot, path.gap);
+        let new = leaf.span_with(gap);
+        if new != old {
+            self.propagate(path.steps(), new);
+        }
     }
 
     /// Splits a full leaf and whichever nodes above it are full too.
@@ -130,24 +124,26 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     /// Takes out the entry that starts at `start` and returns its range and slot.
     #[inline]
     pub(super) fn remove(&mut self, start: usize) -> Option<(Range<usize>, u32)> {
-        let (path, at) = self.entry(start)?;
-        let gap = self.gap_below(path.steps());
+        let mut path = Path::new();
+        let at = self.find_entry(start, &mut path)?;
         let leaf = self.leaf_mut(path.leaf);
         let range = leaf.range(at);
-        let (slot, gap) = leaf.remove(at, gap);
+        let old = leaf.span_with(path.gap);
+        let (slot, gap) = leaf.remove(at, path.gap);
         let len = leaf.len();
-        self.entries -= 1;
-        self.total -= range.len();
-        if len >= <Leaf<LEAF> as Node>::MIN || (self.height == 0 && len > 0) {
-            let leaf = self.leaf(path.leaf);
-            let span = Span { start: leaf.starts[0], end: leaf.ends[len - 1], gap };
-            self.propagate(path.steps(), span);
-        } else if self.height == 0 {
+        if len >= <Leaf<LEAF> as Node>::MIN || (path.steps().is_empty() && len > 0) {
+            let new = leaf.span_with(gap);
+            if new != old {
+                self.propagate(path.steps(), new);
+            }
+        } else if path.steps().is_empty() {
             self.discard(0, path.leaf);
             self.root = NIL;
         } else {
             self.refill(path.steps());
         }
+        self.entries -= 1;
+        self.total -= range.len();
         Some((range, slot))
     }
 
@@ -216,53 +212,45 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
 
     /// Gives the entry at `start` another range that is not empty, if it fits between its neighbours.
     pub(super) fn resize(&mut self, start: usize, range: Range<usize>) -> Result<(), Misfit> {
-        let (path, at) = self.entry(start).ok_or(Misfit::NoEntry)?;
-        let gap = self.gap_below(path.steps());
+        let mut path = Path::new();
+        let at = self.find_entry(start, &mut path).ok_or(Misfit::NoEntry)?;
         let leaf = self.leaf_mut(path.leaf);
         let low = if at > 0 { leaf.ends[at - 1] } else { path.low };
         let high = if at + 1 < leaf.len() { leaf.starts[at + 1] } else { path.high };
         if range.start < low || high < range.end {
             return Err(Misfit::Overlaps);
         }
-        let old = leaf.range(at);
-        let new = range.len();
-        let gap = leaf.resize(at, range, gap);
-        let span = Span { start: leaf.starts[0], end: leaf.ends[leaf.len() - 1], gap };
-        self.total = self.total - old.len() + new;
+        let (old_size, new_size) = (leaf.range(at).len(), range.len());
+        let gap = leaf.resize(at, range, path.gap);
+        let span = leaf.span_with(gap);
+        self.total = self.total - old_size + new_size;
         self.propagate(path.steps(), span);
         Ok(())
     }
 
-    /// The way to the entry that starts at `start`, and its place in the leaf.
+    /// Finds the entry that starts at `start`: fills in the path, which is new, and returns the place in the leaf.
     #[inline]
-    fn entry(&self, start: usize) -> Option<(Path, usize)> {
+    fn find_entry(&self, start: usize, path: &mut Path) -> Option<usize> {
         if self.is_empty() || start == usize::MAX {
             return None;
         }
-        let path = self.path_toward(start);
+        self.find_path(start, path);
         let leaf = self.leaf(path.leaf);
         let at = leaf.rank(start).checked_sub(1)?;
-        (leaf.starts[at] == start).then_some((path, at))
-    }
-
-    /// The widest gap in the node that the last step leads to, as its parent knows it.
-    #[inline]
-    fn gap_below(&self, steps: &[Step]) -> usize {
-        match steps.last() {
-            Some(step) => self.inner(step.node).gaps[step.at()],
-            None => self.span.gap,
-        }
+        (leaf.starts[at] == start).then_some(at)
     }
 
     /// Tells the nodes above what has become of the one that the last step leads to.
-    #[inline]
     fn propagate(&mut self, mut steps: &[Step], mut span: Span) {
         while let Some((step, above)) = steps.split_last() {
-            let gap = self.gap_below(above);
-            match self.inner_mut(step.node).update(step.at(), span, gap) {
-                Some(changed) => span = changed,
-                None => return,
+            if self.inner(step.node).child_span(step.at()) == span {
+                return;
             }
+            let gap = match above.last() {
+                Some(step) => self.inner(step.node).gaps[step.at()],
+                None => self.span.gap,
+            };
+            span = self.inner_mut(step.node).update(step.at(), span, gap);
             steps = above;
         }
         self.span = span;

@@ -44,7 +44,7 @@ use core::{fmt, ops::Range};
 use edit::Misfit;
 use gap::Wanted;
 pub use iter::{IntoIter, Iter};
-use tree::{Position, Tree};
+use tree::{Path, Position, Tree};
 use values::Values;
 
 use crate::fallible::OutOfMemory;
@@ -194,14 +194,15 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
         if range.is_empty() {
             return Err(InsertError::Empty(value));
         }
-        let Some(place) = self.tree.vacancy(range) else {
+        let mut path = Path::new();
+        let Some(at) = self.tree.vacancy(&range, &mut path) else {
             return Err(InsertError::Overlaps(value));
         };
-        if self.values.reserve(1).and_then(|()| self.tree.reserve_at(&place)).is_err() {
+        if self.values.reserve(1).and_then(|()| self.tree.reserve_at(&path)).is_err() {
             return Err(InsertError::OutOfMemory(value));
         }
         let slot = self.values.put(value);
-        self.tree.insert(place, slot);
+        self.tree.insert(&path, at, range, slot);
         Ok(())
     }
 

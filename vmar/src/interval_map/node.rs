@@ -23,6 +23,9 @@ use core::ops::Range;
 
 use super::arena::{Link, NIL};
 
+/// How many keys a cache line holds.
+const LINE: usize = 8;
+
 /// What a node's parent keeps of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -62,13 +65,14 @@ pub(super) trait Node: Link {
     }
 }
 
+#[repr(C, align(64))]
 pub(super) struct Leaf<const SIZE: usize> {
-    len: usize,
-    pub(super) prev: u32,
-    pub(super) next: u32,
     pub(super) starts: [usize; SIZE],
     pub(super) ends: [usize; SIZE],
     pub(super) slots: [u32; SIZE],
+    len: usize,
+    pub(super) prev: u32,
+    pub(super) next: u32,
 }
 
 impl<const SIZE: usize> Leaf<SIZE> {
@@ -93,6 +97,12 @@ impl<const SIZE: usize> Leaf<SIZE> {
         self.starts[at]..self.ends[at]
     }
 
+    /// Its span, `gap` being its widest gap. The leaf is not empty.
+    #[inline]
+    pub(super) fn span_with(&self, gap: usize) -> Span {
+        Span { start: self.starts[0], end: self.ends[self.len - 1], gap }
+    }
+
     /// Adds an entry and returns the new widest gap, `gap` being the one so far.
     #[inline]
     pub(super) fn insert(&mut self, at: usize, range: Range<usize>, slot: u32, gap: usize) -> usize {
@@ -108,7 +118,7 @@ impl<const SIZE: usize> Leaf<SIZE> {
         open(&mut self.ends, self.len, at, range.end);
         open(&mut self.slots, self.len, at, slot);
         self.len += 1;
-        settle(gap, old, new, || self.widest())
+        settle(gap, old, new, |most| self.widest(most))
     }
 
     /// Takes an entry out and returns its slot and the new widest gap, `gap` being the one so far.
@@ -125,7 +135,7 @@ impl<const SIZE: usize> Leaf<SIZE> {
         close(&mut self.slots, self.len, at);
         self.len -= 1;
         self.starts[self.len] = usize::MAX;
-        (slot, settle(gap, left.max(right).unwrap_or(0), merged, || self.widest()))
+        (slot, settle(gap, left.max(right).unwrap_or(0), merged, |most| self.widest(most)))
     }
 
     /// Gives an entry another range between its neighbours and returns the new widest gap, `gap` being the one so far.
@@ -135,7 +145,7 @@ impl<const SIZE: usize> Leaf<SIZE> {
         self.starts[at] = range.start;
         self.ends[at] = range.end;
         let (left, right) = self.gaps_beside(at);
-        settle(gap, old, left.max(right).unwrap_or(0), || self.widest())
+        settle(gap, old, left.max(right).unwrap_or(0), |most| self.widest(most))
     }
 
     /// The gaps before and after an entry, where this leaf has an entry on their other side.
@@ -147,8 +157,8 @@ impl<const SIZE: usize> Leaf<SIZE> {
         )
     }
 
-    fn widest(&self) -> usize {
-        widest_between(&self.starts[..self.len], &self.ends[..self.len])
+    fn widest(&self, most: usize) -> usize {
+        widest_between(&self.starts[..self.len], &self.ends[..self.len], most)
     }
 }
 
@@ -160,7 +170,7 @@ impl<const SIZE: usize> Node for Leaf<SIZE> {
     }
 
     fn span(&self) -> Span {
-        Span { start: self.starts[0], end: self.ends[self.len - 1], gap: self.widest() }
+        Span { start: self.starts[0], end: self.ends[self.len - 1], gap: self.widest(usize::MAX) }
     }
 
     fn share(left: &mut Self, right: &mut Self, count: usize) {
@@ -184,12 +194,13 @@ impl<const SIZE: usize> Link for Leaf<SIZE> {
     }
 }
 
+#[repr(C, align(64))]
 pub(super) struct Inner<const SIZE: usize> {
-    len: usize,
     pub(super) starts: [usize; SIZE],
     pub(super) ends: [usize; SIZE],
     pub(super) gaps: [usize; SIZE],
     pub(super) children: [u32; SIZE],
+    len: usize,
 }
 
 impl<const SIZE: usize> Inner<SIZE> {
@@ -222,18 +233,14 @@ impl<const SIZE: usize> Inner<SIZE> {
         self.gaps[at] = span.gap;
     }
 
-    /// Sets what is known of a child and returns what is now known of this node, `gap` being its widest gap so far; or
-    /// `None` if that was known already.
+    /// Sets what is known of a child and returns what is now known of this node, `gap` being its widest gap so far.
     #[inline]
-    pub(super) fn update(&mut self, at: usize, span: Span, gap: usize) -> Option<Span> {
-        if self.child_span(at) == span {
-            return None;
-        }
+    pub(super) fn update(&mut self, at: usize, span: Span, gap: usize) -> Span {
         let old = self.widest_at(at);
         self.set(at, span);
         let new = self.widest_at(at);
-        let gap = settle(gap, old, new, || self.widest());
-        Some(Span { start: self.starts[0], end: self.ends[self.len - 1], gap })
+        let gap = settle(gap, old, new, |most| self.widest(most));
+        Span { start: self.starts[0], end: self.ends[self.len - 1], gap }
     }
 
     /// Adds a child.
@@ -268,9 +275,12 @@ impl<const SIZE: usize> Inner<SIZE> {
         widest
     }
 
-    fn widest(&self) -> usize {
-        let between = widest_between(&self.starts[..self.len], &self.ends[..self.len]);
-        self.gaps[..self.len].iter().fold(between, |widest, gap| widest.max(*gap))
+    fn widest(&self, most: usize) -> usize {
+        let within = widest_of(self.gaps[..self.len].iter().copied(), most);
+        if within >= most {
+            return within;
+        }
+        within.max(widest_between(&self.starts[..self.len], &self.ends[..self.len], most))
     }
 }
 
@@ -282,7 +292,7 @@ impl<const SIZE: usize> Node for Inner<SIZE> {
     }
 
     fn span(&self) -> Span {
-        Span { start: self.starts[0], end: self.ends[self.len - 1], gap: self.widest() }
+        Span { start: self.starts[0], end: self.ends[self.len - 1], gap: self.widest(usize::MAX) }
     }
 
     fn share(left: &mut Self, right: &mut Self, count: usize) {
@@ -307,35 +317,48 @@ impl<const SIZE: usize> Link for Inner<SIZE> {
     }
 }
 
-/// How many keys are at most `addr`, by a binary search that always takes the same number of steps and has no branch to
-/// mispredict. The masks change nothing; they show the compiler that every place is within the array.
+/// How many keys are at most `addr`.
+///
+/// First the block of [`LINE`] keys, by the last key of each block but the last, then the place in it. The loads of
+/// either step do not depend on each other, so that the cache lines they miss come together, and no branch depends on a
+/// key. A binary search has fewer comparisons but waits for each before the next.
 #[inline]
 fn rank<const SIZE: usize>(keys: &[usize; SIZE], addr: usize) -> usize {
-    let mut below = 0;
-    let mut step = SIZE / 2;
-    while step > 0 {
-        below += step * usize::from(keys[(below + step - 1) & (SIZE - 1)] <= addr);
-        step /= 2;
-    }
-    below + usize::from(keys[below & (SIZE - 1)] <= addr)
+    let (blocks, _) = keys.as_chunks::<LINE>();
+    let below = |keys: &[usize; LINE]| keys.iter().map(|key| usize::from(*key <= addr)).sum::<usize>();
+    let block =
+        blocks[..SIZE / LINE - 1].iter().map(|block| usize::from(block[LINE - 1] <= addr)).sum::<usize>();
+    block * LINE + below(&blocks[block])
 }
 
 /// The widest gap of a node after a change to it, without a look at the whole node where that can be avoided: `gap` was
 /// the widest, `old` the widest of the gaps that went and `new` the widest of those that came.
 #[inline]
-fn settle(gap: usize, old: usize, new: usize, whole: impl FnOnce() -> usize) -> usize {
+fn settle(gap: usize, old: usize, new: usize, whole: impl FnOnce(usize) -> usize) -> usize {
     if new >= gap {
         new
     } else if old < gap {
         gap
     } else {
-        whole()
+        whole(gap)
     }
 }
 
-/// The widest gap between neighbours.
-fn widest_between(starts: &[usize], ends: &[usize]) -> usize {
-    starts.iter().skip(1).zip(ends).fold(0, |widest, (start, end)| widest.max(start - end))
+/// The widest gap between neighbours, of which none is wider than `most`: often an equal one comes early.
+fn widest_between(starts: &[usize], ends: &[usize], most: usize) -> usize {
+    let gaps = starts.iter().skip(1).zip(ends).map(|(start, end)| start - end);
+    widest_of(gaps, most)
+}
+
+fn widest_of(gaps: impl Iterator<Item = usize>, most: usize) -> usize {
+    let mut widest = 0;
+    for gap in gaps {
+        widest = widest.max(gap);
+        if widest >= most {
+            break;
+        }
+    }
+    widest
 }
 
 /// Inserts into the first `len` items of an array that has room for one more.

@@ -3,7 +3,7 @@
 //! The tree itself: from ranges to the numbers of their values.
 //!
 //! All leaves are at the same depth and are linked in address order. A node other than the root is at least a quarter
-//! full, so with `n` entries the path from the root to a leaf has at most `2 + log(n / 16) / log(8)` nodes at the sizes
+//! full, so with `n` entries the path from the root to a leaf has at most `2 + log(n / 32) / log(8)` nodes at the sizes
 //! in use.
 //!
 //! This file finds things; `edit` changes the tree, `gap` looks for free ranges.
@@ -20,7 +20,7 @@ use crate::fallible::OutOfMemory;
 
 /// How many levels a tree can have, leaves included: `u32::MAX` entries in nodes of the smallest size, each as empty as
 /// it may be, need no more.
-const LEVELS: usize = 17;
+pub(super) const LEVELS: usize = 17;
 
 const LEAF_CHUNK: u32 = 4;
 const INNER_CHUNK: u32 = 3;
@@ -64,18 +64,27 @@ impl Step {
     }
 }
 
-/// The way from the root to a leaf.
+/// The way from the root to a leaf. Large, so it is filled in place and lent.
 pub(super) struct Path {
-    steps: [Step; LEVELS],
+    steps: [Step; LEVELS - 1],
     height: usize,
+    /// `NIL` if the tree is empty.
     pub(super) leaf: u32,
-    /// The end of the last entry before this leaf, or 0.
+    /// The widest gap in the leaf.
+    pub(super) gap: usize,
+    /// The end of the last entry before the leaf, or 0.
     pub(super) low: usize,
-    /// The start of the first entry after this leaf, or `usize::MAX`.
+    /// The start of the first entry after the leaf, or `usize::MAX`.
     pub(super) high: usize,
 }
 
 impl Path {
+    #[inline]
+    pub(super) fn new() -> Self {
+        let step = Step { node: NIL, at: 0 };
+        Self { steps: [step; LEVELS - 1], height: 0, leaf: NIL, gap: 0, low: 0, high: usize::MAX }
+    }
+
     /// The steps, root first.
     #[inline]
     pub(super) fn steps(&self) -> &[Step] {
@@ -193,25 +202,26 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         node
     }
 
-    /// The way to the leaf that `addr` would be in. The tree is not empty and `addr` is less than `usize::MAX`.
+    /// The way to the leaf that `addr` would be in, to be filled into a new path. `addr` is less than `usize::MAX`.
     #[inline]
-    pub(super) fn path_toward(&self, addr: usize) -> Path {
-        let mut steps = [Step { node: NIL, at: 0 }; LEVELS];
-        let (mut low, mut high) = (0, usize::MAX);
+    pub(super) fn find_path(&self, addr: usize, path: &mut Path) {
         let mut node = self.root;
-        for step in &mut steps[..self.height] {
+        path.height = self.height;
+        path.gap = self.span.gap;
+        for step in &mut path.steps[..self.height] {
             let inner = self.inner(node);
             let at = inner.toward(addr);
             if at > 0 {
-                low = inner.ends[at - 1];
+                path.low = inner.ends[at - 1];
             }
             if at + 1 < inner.len() {
-                high = inner.starts[at + 1];
+                path.high = inner.starts[at + 1];
             }
+            path.gap = inner.gaps[at];
             *step = Step { node, at: at as u32 };
             node = inner.children[at];
         }
-        Path { steps, height: self.height, leaf: node, low, high }
+        path.leaf = node;
     }
 
     /// Makes room for any `count` insertions to come, whatever is removed or resized in between.

@@ -18,6 +18,7 @@ use super::{
     IntervalMap,
     arena::NIL,
     node::{Inner, Leaf, Node, Span},
+    tree::LEVELS,
 };
 
 /// The smallest nodes there can be.
@@ -92,7 +93,7 @@ impl<V: Clone + PartialEq + Debug, const LEAF: usize, const FAN: usize> Interval
     /// Checks every invariant of the structure.
     fn check(&self) {
         let tree = &self.tree;
-        let mut counts = [0; 17];
+        let mut counts = [0; LEVELS];
         let mut leaves = Vec::new();
         if tree.root == NIL {
             assert_eq!((tree.entries, tree.total, tree.height), (0, 0, 0));
@@ -121,7 +122,7 @@ impl<V: Clone + PartialEq + Debug, const LEAF: usize, const FAN: usize> Interval
         node: u32,
         height: usize,
         is_root: bool,
-        counts: &mut [u32; 17],
+        counts: &mut [u32; LEVELS],
         leaves: &mut Vec<u32>,
     ) -> Span {
         counts[height] += 1;
