@@ -159,8 +159,13 @@ impl Residency {
             high: AtomicUsize::new(end),
             mixed: AtomicBool::new(*self.mixed.get_mut()),
         };
-        *self.high.get_mut() = end.min(at);
+        self.cut_back(at);
         upper
+    }
+
+    fn cut_back(&mut self, at: usize) {
+        let high = self.high.get_mut();
+        *high = (*high).min(at);
     }
 
     fn absorb(&mut self, other: &Self) {
@@ -260,7 +265,7 @@ impl<M: Machine> VmMapping<M> {
         self.residency.note(range, flags.contains(PageFlags::PRIVATE) == is_anonymous);
     }
 
-    /// Notes that no entries are left.
+    /// Notes that no entries are left. Those who have just emptied them hold the mappings' lock for writing.
     pub fn forget_entries(&mut self) {
         self.residency = Residency::none();
     }
@@ -304,6 +309,12 @@ impl<M: Machine> VmMapping<M> {
         }
     }
 
+    /// Returns the same mapping from `distance` bytes on, of which nothing is resident.
+    pub fn copy_at(&self, distance: usize) -> Self {
+        Self::new(self.memory.at(distance), self.perms, self.sharing, self.flags)
+            .with_mappable(self.mappable.clone())
+    }
+
     /// Cuts `distance` bytes off its front, so that it starts at `at`. The caller shortens its range.
     pub fn cut_front(&mut self, distance: usize, at: usize) {
         self.memory.shift(distance as isize);
@@ -317,7 +328,7 @@ impl<M: Machine> VmMapping<M> {
 
     /// Cuts off what lies at `at` and above. The caller shortens its range.
     pub fn cut_back(&mut self, at: usize) {
-        drop(self.residency.split_off(at));
+        self.residency.cut_back(at);
     }
 
     /// Returns whether `next`, which starts `length` bytes after this one does and where this one ends, continues

@@ -34,7 +34,21 @@ impl<M: Machine> Removed<M> {
         mappings: &Mappings<M>,
         range: &Range<usize>,
     ) -> Result<(), OutOfMemory> {
-        let heavy = mappings.range(range.clone()).filter(|(_, mapping)| mapping.is_heavy()).count();
+        self.try_reserve_for_all(mappings, [range])
+    }
+
+    /// Makes room for what [`Mappings::cut`] can take out of all `ranges`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`].
+    pub(crate) fn try_reserve_for_all<const N: usize>(
+        &mut self,
+        mappings: &Mappings<M>,
+        ranges: [&Range<usize>; N],
+    ) -> Result<(), OutOfMemory> {
+        let overlapping = ranges.into_iter().flat_map(|range| mappings.range(range.clone()));
+        let heavy = overlapping.filter(|(_, mapping)| mapping.is_heavy()).count();
         if heavy > 1 {
             fallible::try_reserve_exact(&mut self.rest, heavy - 1)?;
         }
@@ -144,16 +158,6 @@ impl<M: Machine> Mappings<M> {
             }
             at = found.end;
         }
-    }
-
-    /// Takes out the one mapping that is exactly `range`, or the part of one, as a value. Needs room for two
-    /// insertions.
-    pub(crate) fn take(&mut self, range: &Range<usize>) -> Option<VmMapping<M>> {
-        self.split(range.start);
-        self.split(range.end);
-        let (_, mapping) = self.map.remove(range.start)?;
-        self.totals.sub(&mapping, range.len());
-        Some(mapping)
     }
 
     /// Changes the mappings of exactly `range`, splitting those at its ends and merging what has become alike. Needs

@@ -5,15 +5,12 @@
 //! As Linux does it (`expand_downwards`, 6.1): any distance, as long as the stack stays within `RLIMIT_STACK` and a gap
 //! of 256 pages to the accessible mapping below is kept, unless that grows down too.
 
-use super::{Vmar_, fault::FaultError};
+use super::{Vmar_, fault::FaultError, place::GUARD_PAGES};
 use crate::{
     error::Limit,
     machine::{Machine, SleepLock},
     mapping::{MappedMemory, MappingFlags},
 };
-
-/// How many pages below a stack stay free (Linux: `stack_guard_gap`).
-const GUARD_PAGES: usize = 256;
 
 impl<M: Machine> Vmar_<M> {
     /// Makes the stack above `page`, where nothing is mapped, reach down to it.

@@ -19,6 +19,7 @@ use super::{
     edit::Removed,
     entries::{resident_span, unmap_within},
     mappings::Mappings,
+    populate::Populate,
 };
 use crate::{
     backing::{self, Bounds},
@@ -49,6 +50,7 @@ struct Request<M: Machine> {
     mappable: Option<Arc<dyn Mappable>>,
     sharing: Sharing,
     flags: MappingFlags,
+    populate: bool,
 }
 
 /// What is to be seen in the mapping.
@@ -73,6 +75,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
                 mappable: None,
                 sharing: Sharing::Private,
                 flags: MappingFlags::empty(),
+                populate: false,
             },
             rights: PhantomData,
         }
@@ -173,7 +176,15 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
         self
     }
 
+    /// Makes its pages resident before [`build`](Self::build) returns (`MAP_POPULATE`). Failing to is no error.
+    pub fn populate(mut self) -> Self {
+        self.request.populate = true;
+        self
+    }
+
     /// Makes the mapping, and returns its address (bytes).
+    ///
+    /// A mapping that is [locked](MappingFlags::LOCKED), and not just on faults, is populated as well.
     ///
     /// # Errors
     ///
@@ -194,17 +205,18 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
 }
 
 impl<M: Machine> Vmar_<M> {
-    fn map(self: &Arc<Self>, request: Request<M>, handle: Rights) -> Result<usize, Error> {
+    fn map(self: &Arc<Self>, mut request: Request<M>, handle: Rights) -> Result<usize, Error> {
         request.check()?;
         let may = request.may_perms(handle, self.ceiling)?;
         if !may.contains(request.perms.to_may()) {
             return Err(Error::AccessDenied);
         }
-        let Request { size, align, placement, sharing, flags, .. } = request;
+        let Request { size, align, placement, sharing, flags, populate, .. } = request;
         let perms = request.perms | may;
         let user = self.space.user_range();
 
-        let (memory, mappable) = request.into_memory(self, may)?;
+        let mappable = request.mappable.take();
+        let memory = request.into_memory(self, may)?;
         let mut removed = Removed::new();
         let mut mappings = self.mappings.write();
         let flags = flags | mappings.default_flags();
@@ -226,7 +238,14 @@ impl<M: Machine> Vmar_<M> {
             mappings.cut(&range, &mut removed);
         }
         let start = range.start;
+        let populate = populate || flags & MappingFlags::ANY_LOCK == MappingFlags::LOCKED;
+        let populated = populate.then(|| range.clone());
         mappings.insert(range, mapping);
+        drop(mappings);
+        if let Some(range) = populated {
+            // The mapping is there; what could not be made resident now is when it is touched.
+            let _ = self.populate(range, Populate::AsNeeded);
+        }
         Ok(start)
     }
 
@@ -304,7 +323,7 @@ impl<M: Machine> Request<M> {
         if offset.checked_add(self.size).is_none_or(|end| end > limit) {
             return Err(Error::InvalidOffset);
         }
-        if self.flags.contains(MappingFlags::GROWS_DOWN) && !matches!(self.source, Source::Anonymous) {
+        if self.flags.contains(MappingFlags::GROWS_DOWN) && self.sharing == Sharing::Shared {
             return Err(Error::InvalidOptions);
         }
         Ok(())
@@ -329,12 +348,8 @@ impl<M: Machine> Request<M> {
         })
     }
 
-    fn into_memory(
-        self,
-        space: &Arc<Vmar_<M>>,
-        may: VmPerms,
-    ) -> Result<(MappedMemory<M>, Option<Arc<dyn Mappable>>), Error> {
-        let memory = match self.source {
+    fn into_memory(self, space: &Arc<Vmar_<M>>, may: VmPerms) -> Result<MappedMemory<M>, Error> {
+        Ok(match self.source {
             Source::Anonymous => MappedMemory::Anonymous,
             Source::Vmo { vmo, offset } => {
                 let writes = self.sharing == Sharing::Shared && may.contains(VmPerms::MAY_WRITE);
@@ -343,7 +358,6 @@ impl<M: Machine> Request<M> {
                 MappedMemory::Vmo { object: MappedVmo::new(vmo.object().clone(), mapper, access)?, offset }
             }
             Source::Device { io, offset, cache } => MappedMemory::Device { io, offset, cache },
-        };
-        Ok((memory, self.mappable))
+        })
     }
 }

@@ -112,11 +112,6 @@ impl<M: Machine> Mappings<M> {
         self.map.len()
     }
 
-    /// Returns the sum of all sizes (bytes).
-    pub(crate) fn total_size(&self) -> usize {
-        self.map.total_size()
-    }
-
     pub(crate) fn window(&self) -> Window {
         self.window
     }
@@ -217,6 +212,6 @@ impl<M: Machine> Mappings<M> {
     ///
     /// [`OutOfMemory`].
     pub(crate) fn try_reserve(&mut self, count: usize) -> Result<(), OutOfMemory> {
-        Ok(self.map.try_reserve(count)?)
+        self.map.try_reserve(count)
     }
 }

@@ -17,17 +17,21 @@
 //! lock for writing; a fault holds it for reading, and so sees an operation either whole or not at all.
 
 pub(crate) mod access;
+pub mod advise;
 pub mod discard;
-mod edit;
+pub(crate) mod edit;
 pub(crate) mod entries;
 pub mod fault;
 mod fork;
 mod grow;
+pub mod lock;
 pub mod map;
 mod mappings;
 mod place;
 pub mod populate;
 mod protect;
+pub mod query;
+pub mod remap;
 pub mod resident;
 mod rights;
 mod unmap;

@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
 
-use super::{Vmar, Vmar_, edit::Removed};
+use super::{Vmar, Vmar_, edit::Removed, mappings::Mappings};
 use crate::{
     error::{Error, Limit},
     machine::{AddressSpace, Machine, SleepLock},
@@ -37,13 +37,27 @@ impl<M: Machine> Vmar_<M> {
         self.check_range(&range)?;
         let mut removed = Removed::new();
         let mut mappings = self.mappings.write();
-        let splits = usize::from(mappings.splits_one(&range));
-        self.limits.check(Limit::Mappings, mappings.len(), splits)?;
-        mappings.try_reserve(splits)?;
-        removed.try_reserve_for(&mappings, &range)?;
+        self.unmap_locked(&mut mappings, &range, &mut removed)
+    }
+
+    /// Takes away what is mapped in `range`, of which only the end is checked.
+    pub(super) fn unmap_locked(
+        &self,
+        mappings: &mut Mappings<M>,
+        range: &Range<usize>,
+        removed: &mut Removed<M>,
+    ) -> Result<(), Error> {
+        if range.end > self.space.user_range().end {
+            return Err(Error::OutOfRange);
+        }
+        if mappings.splits_one(range) {
+            self.limits.check(Limit::Mappings, mappings.len(), 1)?;
+            mappings.try_reserve(1)?;
+        }
+        removed.try_reserve_for(mappings, range)?;
         // From here on nothing fails.
-        self.unmap_entries(&mappings, &range);
-        mappings.cut(&range, &mut removed);
+        self.unmap_entries(mappings, range);
+        mappings.cut(range, removed);
         Ok(())
     }
 

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Looking at what is mapped, for `/proc/PID/maps` and `smaps` and for whoever copies between spaces.
+//!
+//! A [`VmarQueryGuard`] keeps the mappings as they are while it lives: others can look and faults go on, but nothing is
+//! mapped or unmapped.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use aster_rights::{TRightSet, TRights, require};
+
+use super::{Vmar, Vmar_, mappings::Mappings};
+use crate::{
+    machine::{Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
+    mapping::{Mappable, MappedMemory, MappingFlags, VmMapping},
+    perms::VmPerms,
+    rss::RssKind,
+};
+
+/// The mappings of a range, held still.
+#[must_use = "mappings are held still only while this lives"]
+pub struct VmarQueryGuard<'a, M: Machine> {
+    space: &'a Vmar_<M>,
+    mappings: <M::Lock<Mappings<M>> as SleepLock<Mappings<M>>>::ReadGuard<'a>,
+    range: Range<usize>,
+}
+
+/// One mapping, as it is while a [`VmarQueryGuard`] lives.
+pub struct MappingInfo<'a, M: Machine> {
+    space: &'a Vmar_<M>,
+    range: Range<usize>,
+    mapping: &'a VmMapping<M>,
+}
+
+/// How many pages of a mapping are resident, and in what way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageCounts {
+    /// Resident pages, the frame of zeros aside.
+    pub resident: usize,
+    /// Of these, pages that belong to the mapping alone.
+    pub anonymous: usize,
+    /// Pages that others hold as well, never written through this mapping.
+    pub shared_clean: usize,
+    /// Pages that others hold as well, written.
+    pub shared_dirty: usize,
+    /// Pages that only this mapping shows, never written through it.
+    pub private_clean: usize,
+    /// Pages that only this mapping shows, written.
+    pub private_dirty: usize,
+    /// Pages that have been accessed.
+    pub referenced: usize,
+}
+
+impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
+    /// Looks at the mappings that overlap `range` (bytes).
+    #[require(R > Read)]
+    pub fn query(&self, range: Range<usize>) -> VmarQueryGuard<'_, M> {
+        VmarQueryGuard { space: &self.inner, mappings: self.inner.mappings.read(), range }
+    }
+}
+
+impl<M: Machine> VmarQueryGuard<'_, M> {
+    /// Iterates over the mappings, ascending. Those at the ends of the range may reach beyond it.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = MappingInfo<'_, M>> {
+        self.mappings.range(self.range.clone()).map(|(range, mapping)| MappingInfo {
+            space: self.space,
+            range,
+            mapping,
+        })
+    }
+
+    /// Returns the first mapping of the range.
+    pub fn first(&self) -> Option<MappingInfo<'_, M>> {
+        self.iter().next()
+    }
+
+    /// Returns whether every address of the range is mapped.
+    pub fn is_fully_mapped(&self) -> bool {
+        self.mappings.covered_until(&self.range) >= self.range.end
+    }
+}
+
+impl<'a, M: Machine> MappingInfo<'a, M> {
+    /// Returns the addresses (bytes).
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Returns what it allows now, and may ever allow.
+    pub fn perms(&self) -> VmPerms {
+        self.mapping.perms()
+    }
+
+    /// Returns whether writes are seen by others.
+    pub fn is_shared(&self) -> bool {
+        self.mapping.is_shared()
+    }
+
+    /// Returns its traits.
+    pub fn flags(&self) -> MappingFlags {
+        self.mapping.flags()
+    }
+
+    /// Returns where in its object or device it starts (bytes).
+    pub fn offset(&self) -> usize {
+        self.mapping.offset()
+    }
+
+    /// Returns what the kernel knows of it.
+    pub fn mappable(&self) -> Option<&'a Arc<dyn Mappable>> {
+        self.mapping.mappable()
+    }
+
+    /// Returns what it shows.
+    pub fn memory(&self) -> &'a MappedMemory<M> {
+        self.mapping.memory()
+    }
+
+    /// Walks the page table and counts what is resident.
+    pub fn count_pages(&self) -> PageCounts {
+        let mut counts = PageCounts::default();
+        let Some(span) = self.mapping.resident_span(&self.range) else { return counts };
+        self.space.for_each_page(&span, |_, frame, props| self.count(&mut counts, frame, props.flags));
+        counts
+    }
+
+    fn count(&self, counts: &mut PageCounts, frame: &M::Frame, flags: PageFlags) {
+        let Some(kind) = self.mapping.kind_of(flags) else { return };
+        let is_own = flags.contains(PageFlags::PRIVATE);
+        // An object holds its pages as well.
+        let is_shared = frame.holders() > if is_own { 1 } else { 2 };
+        let is_dirty = flags.contains(PageFlags::DIRTY);
+        counts.resident += 1;
+        counts.anonymous += usize::from(kind == RssKind::Anonymous);
+        counts.referenced += usize::from(flags.contains(PageFlags::ACCESSED));
+        *match (is_shared, is_dirty) {
+            (true, false) => &mut counts.shared_clean,
+            (true, true) => &mut counts.shared_dirty,
+            (false, false) => &mut counts.private_clean,
+            (false, true) => &mut counts.private_dirty,
+        } += 1;
+    }
+}
+
+impl<M: Machine> Vmar_<M> {
+    /// Calls `visit` with the address and entry of each page in `span`, ascending; device memory is passed over.
+    pub(super) fn for_each_page(
+        &self,
+        span: &Range<usize>,
+        mut visit: impl FnMut(usize, &M::Frame, PageProps),
+    ) {
+        self.transact(span.clone(), |cursor| {
+            while let Some(addr) = cursor.next_mapped(span.end) {
+                if let Entry::Page { frame, props } = cursor.query() {
+                    visit(addr, &frame, props);
+                }
+                if addr + M::PAGE_SIZE >= span.end {
+                    break;
+                }
+                cursor.seek(addr + M::PAGE_SIZE);
+            }
+        });
+    }
+}

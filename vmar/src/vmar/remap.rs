@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Resizing and moving mappings: the rules of `mremap` in Linux 6.1.
+//!
+//! | wanted | done | limits looked at |
+//! | --- | --- | --- |
+//! | smaller or as large, in place | what lies beyond is unmapped, over several mappings and holes too | |
+//! | larger, and there is room behind | the mapping grows | yes |
+//! | larger, otherwise | moved where there is room, unless it must stay | yes |
+//! | a fixed target | what is there is replaced; what lies beyond a smaller size is unmapped | yes |
+//! | the old range kept (`DontUnmap`) | the pages move, the mapping stays and is empty | yes |
+//! | a copy of a shared mapping (an old size of zero) | a second mapping of the same object | yes |
+//!
+//! Whatever grows or moves lies within one mapping.
+//!
+//! # Moving pages
+//!
+//! ```text
+//!   1. look at the old entries, hold their frames        changes nothing
+//!   2. one transaction over the target: empty it, map    fails whole, or not at all
+//!   3. one transaction over the old range: empty it      cannot fail
+//! ```
+//!
+//! Between 2 and 3 both addresses show the same pages. Threads that write to either meanwhile write to the same memory,
+//! and no fault is served, since the mappings' lock is held.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use aster_rights::{TRightSet, TRights, require};
+
+use super::{
+    Vmar, Vmar_,
+    edit::Removed,
+    entries::{clip, resident_span, unmap_within},
+    mappings::Mappings,
+};
+use crate::{
+    error::{Error, Limit},
+    fallible,
+    machine::{AddressSpace, Cursor, Machine, PageProps, SleepLock},
+    mapping::{MappedMemory, MappingFlags, VmMapping},
+    placement::Placement,
+    rss::RssDelta,
+};
+
+/// Where a mapping may go when it is resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemapTarget {
+    /// It stays where it is.
+    InPlace,
+    /// It stays where it is if there is room, else it moves (`MREMAP_MAYMOVE`).
+    MayMove,
+    /// It moves there, in place of what is there (`MREMAP_FIXED`).
+    Fixed(usize),
+    /// Its pages move, and it stays where it is without them (`MREMAP_DONTUNMAP`).
+    DontUnmap(Placement),
+}
+
+impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
+    /// Makes what is mapped in `old` (bytes, page-aligned) `new_size` bytes large, and returns where it is then.
+    ///
+    /// An empty `old` asks for a second mapping of the shared object that is mapped at its start.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidAlignment`] if an address is not page-aligned.
+    /// - [`Error::InvalidSize`] if the new size is zero or no multiple of the page size, differs from the old one where
+    ///   the old mapping is kept, or `old` is empty and what is mapped there is not shared.
+    /// - [`Error::InvalidOffset`] if it would reach past the largest offset in the object.
+    /// - [`Error::InvalidOptions`] if the target overlaps `old`, or a device mapping is to be kept.
+    /// - [`Error::OutOfRange`] if the target leaves the space.
+    /// - [`Error::NotMapped`] if nothing is mapped at the start of `old`, or not one mapping covers what is to grow or
+    ///   move.
+    /// - [`Error::NotSupported`] if a device mapping is to grow.
+    /// - [`Error::NoRoom`] if there is no room.
+    /// - [`Error::LimitExceeded`].
+    /// - [`Error::OutOfMemory`].
+    #[require(R > Read | Write)]
+    pub fn remap(&self, old: Range<usize>, new_size: usize, target: RemapTarget) -> Result<usize, Error> {
+        let old_size = old.len();
+        let start = self.inner.remap(old, new_size, target)?;
+        if new_size > old_size {
+            self.inner.populate_if_locked(start + old_size..start + new_size);
+        }
+        Ok(start)
+    }
+}
+
+/// A move that has been found possible.
+struct Move {
+    /// What moves, within one mapping. Empty if nothing does.
+    from: Range<usize>,
+    /// Where it goes.
+    to: Range<usize>,
+    /// What is unmapped at the old place beside it.
+    tail: Range<usize>,
+    keeps_old: bool,
+}
+
+/// Pages on the move: distance from the start of what moves, and the entry.
+type Pages<M> = Vec<(usize, <M as Machine>::Frame, PageProps)>;
+
+impl<M: Machine> Vmar_<M> {
+    pub(crate) fn remap(
+        &self,
+        old: Range<usize>,
+        new_size: usize,
+        target: RemapTarget,
+    ) -> Result<usize, Error> {
+        let is_aligned = |addr: usize| addr.is_multiple_of(M::PAGE_SIZE);
+        if !is_aligned(old.start) || !is_aligned(old.end) || old.end < old.start {
+            return Err(Error::InvalidAlignment);
+        }
+        let keeps_old = matches!(target, RemapTarget::DontUnmap(_));
+        if new_size == 0 || !is_aligned(new_size) || (keeps_old && old.len() != new_size) {
+            return Err(Error::InvalidSize);
+        }
+        let mut removed = Removed::new();
+        let mut mappings = self.mappings.write();
+        let Some((found, _)) = mappings.find(old.start) else { return Err(Error::NotMapped) };
+
+        let placement = match target {
+            RemapTarget::Fixed(addr) => Placement::Replacing(addr),
+            RemapTarget::DontUnmap(placement) => placement,
+            RemapTarget::InPlace | RemapTarget::MayMove => {
+                if old.len() >= new_size {
+                    let tail = old.start + new_size..old.end;
+                    if !tail.is_empty() {
+                        self.unmap_locked(&mut mappings, &tail, &mut removed)?;
+                    }
+                    return Ok(old.start);
+                }
+                self.check_resize(&mappings, &old, new_size)?;
+                let new_end = old.start.checked_add(new_size).ok_or(Error::OutOfRange)?;
+                let has_room = mappings.next(old.end).is_none_or(|(next, _)| next.start >= new_end)
+                    && new_end <= self.space.user_range().end;
+                if old.end == found.end && has_room {
+                    mappings.extend_end(found.start, new_end);
+                    return Ok(old.start);
+                }
+                if target == RemapTarget::InPlace {
+                    return Err(Error::NoRoom);
+                }
+                Placement::Anywhere
+            }
+        };
+        let to = mappings.place(new_size, M::PAGE_SIZE, placement, &self.space.user_range())?;
+        if matches!(placement, Placement::Replacing(_)) && !clip(&to, &old).is_empty() {
+            return Err(Error::InvalidOptions);
+        }
+        let kept = old.start..old.start + old.len().min(new_size);
+        self.check_resize(&mappings, &kept, new_size)?;
+        let plan = Move { tail: kept.end..old.end, from: kept, to, keeps_old };
+        self.check_move(&mappings, &plan)?;
+        let start = plan.to.start;
+        self.move_mapping(&mut mappings, &plan, &mut removed)?;
+        Ok(start)
+    }
+
+    /// Checks that what is mapped in `old` may become `new_size` bytes large, limits aside that a move may ease.
+    fn check_resize(&self, mappings: &Mappings<M>, old: &Range<usize>, new_size: usize) -> Result<(), Error> {
+        let Some((found, mapping)) = mappings.find(old.start) else { return Err(Error::NotMapped) };
+        if old.is_empty() && !mapping.is_shared() {
+            return Err(Error::InvalidSize);
+        }
+        if old.end > found.end {
+            return Err(Error::NotMapped);
+        }
+        if new_size == old.len() {
+            return Ok(());
+        }
+        let distance = old.start - found.start;
+        if (mapping.offset() + distance).checked_add(new_size).is_none() {
+            return Err(Error::InvalidOffset);
+        }
+        if matches!(mapping.memory(), MappedMemory::Device { .. }) {
+            return Err(Error::NotSupported);
+        }
+        self.check_growth(mappings, mapping, new_size - old.len(), &(0..0))
+    }
+
+    /// Checks that `more` bytes like those of `mapping`, in place of what is in `replaced`, keep the limits.
+    fn check_growth(
+        &self,
+        mappings: &Mappings<M>,
+        mapping: &VmMapping<M>,
+        more: usize,
+        replaced: &Range<usize>,
+    ) -> Result<(), Error> {
+        let usage = mappings.usage();
+        let replaced = mappings.usage_within(replaced);
+        if mapping.flags().contains(MappingFlags::LOCKED) {
+            self.limits.check(Limit::Locked, usage.locked - replaced.locked, more)?;
+        }
+        let total = usage.address_space - replaced.address_space;
+        self.limits.check(Limit::AddressSpace, total, more)?;
+        if mapping.is_data() {
+            self.limits.check(Limit::Data, usage.data - replaced.data, more)?;
+        }
+        Ok(())
+    }
+
+    fn check_move(&self, mappings: &Mappings<M>, plan: &Move) -> Result<(), Error> {
+        let Some((_, mapping)) = mappings.find(plan.from.start) else { return Err(Error::NotMapped) };
+        if plan.keeps_old && matches!(mapping.memory(), MappedMemory::Device { .. }) {
+            return Err(Error::InvalidOptions);
+        }
+        // What Linux keeps in hand for the splits that a move can make.
+        self.limits.check(Limit::Mappings, mappings.len(), 4)?;
+        if plan.keeps_old {
+            self.check_growth(mappings, mapping, plan.to.len(), &plan.to)?;
+        }
+        Ok(())
+    }
+
+    /// Does what `plan` says, or nothing.
+    fn move_mapping(
+        &self,
+        mappings: &mut Mappings<M>,
+        plan: &Move,
+        removed: &mut Removed<M>,
+    ) -> Result<(), Error> {
+        let Move { from, to, tail, keeps_old } = plan;
+        // The target and the tail cut a mapping in two, the old place is split at two ends, and there is the new one.
+        mappings.try_reserve(5)?;
+        removed.try_reserve_for_all(mappings, [to, tail, from])?;
+        let Some((found, mapping)) = mappings.find(from.start) else { return Err(Error::NotMapped) };
+        let copy = mapping.copy_at(from.start - found.start);
+        let pages = self.look_at(mapping, from)?;
+        let mut delta = self.rss.delta();
+        self.fill_target(mappings, &copy, plan, &pages, &mut delta)?;
+        // From here on nothing fails.
+        for (_, _, props) in &pages {
+            delta.add(mapping.kind_of(props.flags), 1);
+        }
+        let old = from.start..tail.end;
+        if let Some(span) = resident_span(mappings, &old, |_| true) {
+            self.transact(span.clone(), |cursor| unmap_within(cursor, mappings, &span, &mut delta));
+        }
+        drop(pages);
+        mappings.cut(to, removed);
+        mappings.cut(tail, removed);
+        if *keeps_old {
+            mappings.change(from, |_, mapping| {
+                mapping.forget_entries();
+                mapping.set_flags(mapping.flags() - MappingFlags::ANY_LOCK);
+            });
+        } else {
+            mappings.cut(from, removed);
+        }
+        mappings.insert(to.clone(), copy);
+        Ok(())
+    }
+
+    /// Returns the pages of `from`, a part of `mapping`.
+    fn look_at(&self, mapping: &VmMapping<M>, from: &Range<usize>) -> Result<Pages<M>, Error> {
+        /// Up to how many pages room is made for without counting them first.
+        const FEW: usize = 512;
+
+        let mut pages = Vec::new();
+        let is_device = matches!(mapping.memory(), MappedMemory::Device { .. });
+        let Some(span) = mapping.resident_span(from).filter(|_| !is_device) else { return Ok(pages) };
+        let mut count = span.len() / M::PAGE_SIZE;
+        if count > FEW {
+            count = 0;
+            self.for_each_page(&span, |_, _, _| count += 1);
+        }
+        fallible::try_reserve_exact(&mut pages, count)?;
+        self.for_each_page(&span, |addr, frame, props| pages.push((addr - from.start, frame.clone(), props)));
+        Ok(pages)
+    }
+
+    /// Empties the target, and fills it with what is on the move: all of it, or nothing on failure.
+    fn fill_target(
+        &self,
+        mappings: &Mappings<M>,
+        copy: &VmMapping<M>,
+        plan: &Move,
+        pages: &Pages<M>,
+        delta: &mut RssDelta<'_, M>,
+    ) -> Result<(), Error> {
+        let Move { from, to, .. } = plan;
+        let old_span = resident_span(mappings, to, |_| true);
+        let device = match copy.memory() {
+            MappedMemory::Device { io, offset, cache } => Some((io, *offset, *cache)),
+            _ => None,
+        };
+        let growth = if device.is_some() { from.len() / M::PAGE_SIZE } else { pages.len() };
+        let mut span = match (pages.first(), pages.last()) {
+            (Some(first), Some(last)) => to.start + first.0..to.start + last.0 + M::PAGE_SIZE,
+            _ if device.is_some() => to.start..to.start + from.len(),
+            _ => match &old_span {
+                Some(span) => span.clone(),
+                None => return Ok(()),
+            },
+        };
+        let filled = span.clone();
+        if let Some(old) = &old_span {
+            span = span.start.min(old.start)..span.end.max(old.end);
+        }
+        self.space.transact(span, growth, |cursor| {
+            if let Some(old) = &old_span {
+                unmap_within(cursor, mappings, old, delta);
+            }
+            if let Some((io, offset, cache)) = device {
+                let props = PageProps { flags: copy.perms().page_flags(), cache };
+                copy.note_entries(&filled, props.flags);
+                cursor.seek(filled.start);
+                for distance in (0..from.len()).step_by(M::PAGE_SIZE) {
+                    cursor.map_device(io, offset + distance, props);
+                }
+            }
+            for (distance, frame, props) in pages {
+                let addr = to.start + distance;
+                if cursor.position() != addr {
+                    cursor.seek(addr);
+                }
+                copy.note_entries(&(addr..addr + M::PAGE_SIZE), props.flags);
+                cursor.map(frame.clone(), *props);
+            }
+        })?;
+        Ok(())
+    }
+}
