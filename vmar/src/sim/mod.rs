@@ -20,10 +20,12 @@
 //! Every allocation goes through [`fallible::gate`], where a test can make it fail. Like a real machine it may free
 //! frames late ([`Sim::set_late_frees`]), so that a count of holders is too high for a while.
 
+mod audit;
 mod counter;
 mod cpu;
 mod frame;
 mod lock;
+mod process;
 mod rules;
 mod space;
 
@@ -43,6 +45,7 @@ pub use self::{
     cpu::{Cpu, PageFault},
     frame::{SimFrame, SimIoMem},
     lock::SimLock,
+    process::Process,
     rules::assert_no_cursor,
     space::{Mapped, SimCursor, SimSpace},
 };

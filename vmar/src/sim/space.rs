@@ -55,6 +55,8 @@ pub struct Mapped {
     pub frame: Option<u64>,
     /// Whether the frame is the frame of zeros.
     pub is_zero_frame: bool,
+    /// How many hold the frame.
+    pub holders: usize,
     /// Its properties.
     pub props: PageProps,
 }
@@ -78,11 +80,11 @@ impl SimSpace {
     pub fn walk(&self) -> Vec<Mapped> {
         let table = self.table();
         let entries = table.entries.iter().map(|(addr, pte)| {
-            let (frame, is_zero_frame) = match &pte.target {
-                Target::Page(frame) => (Some(frame.id()), frame.is_zero_frame()),
-                Target::Device { .. } => (None, false),
+            let (frame, is_zero_frame, holders) = match &pte.target {
+                Target::Page(frame) => (Some(frame.id()), frame.is_zero_frame(), frame.holders()),
+                Target::Device { .. } => (None, false, 0),
             };
-            Mapped { addr: *addr, frame, is_zero_frame, props: pte.props }
+            Mapped { addr: *addr, frame, is_zero_frame, holders, props: pte.props }
         });
         entries.collect()
     }
@@ -201,7 +203,7 @@ impl Cursor for SimCursor<'_> {
 
     fn seek(&mut self, addr: usize) {
         assert!(
-            is_aligned(addr) && addr >= self.range.start && addr <= self.range.end,
+            is_aligned(addr) && self.range.contains(&addr),
             "rule broken: a cursor over {:#x?} moves to {addr:#x}",
             self.range
         );

@@ -405,3 +405,6 @@ impl<M: Machine> Fault<'_, M> {
         Ok(Step::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

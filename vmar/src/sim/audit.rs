@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Checks what must hold of a space whenever nobody works on it.
+
+use super::{PAGE_SIZE, Process, space::Mapped};
+use crate::{
+    limits::Usage,
+    machine::{Frame, PageFlags, SleepLock},
+    mapping::{MappedMemory, MappingFlags, VmMapping},
+    object::Lookup,
+    perms::VmPerms,
+    rss::RssKind,
+    sim::Sim,
+};
+
+impl Process {
+    /// Checks the space: the mappings by themselves, each entry of the page table against its mapping, and the counts
+    /// against a walk of both.
+    ///
+    /// # Panics
+    ///
+    /// Panics if anything is not as it must be.
+    pub fn audit(&self) {
+        let space = &self.vmar.inner;
+        let mappings = space.mappings.read();
+        let mut usage = Usage { peak_address_space: mappings.usage().peak_address_space, ..Usage::default() };
+        let mut previous: Option<(std::ops::Range<usize>, &VmMapping<Sim>)> = None;
+        for (range, mapping) in mappings.iter() {
+            let perms = mapping.perms();
+            assert!(
+                perms.contains(perms.access().to_may()),
+                "{range:#x?} allows {perms:?}, more than it may ever allow"
+            );
+            if let Some((below_range, below)) = &previous {
+                assert!(
+                    below_range.end < range.start || !below.continues_with(below_range.len(), mapping),
+                    "{below_range:#x?} and {range:#x?} could be one"
+                );
+            }
+            count(&mut usage, range.len(), mapping);
+            previous = Some((range, mapping));
+        }
+        assert_eq!(usage, mappings.usage(), "the totals are not the sums over the mappings");
+        assert!(usage.peak_address_space >= usage.address_space, "the peak is below what there is");
+
+        let mut resident = [0; 3];
+        for entry in space.space.walk() {
+            let Some((range, mapping)) = mappings.find(entry.addr) else {
+                panic!("{:#x} has an entry but no mapping", entry.addr)
+            };
+            check_entry(&entry, range.start, mapping);
+            if let Some(kind) = mapping.kind_of(entry.props.flags) {
+                resident[kind as usize] += 1;
+            }
+        }
+        for kind in RssKind::ALL {
+            assert_eq!(
+                space.rss.pages(kind),
+                resident[kind as usize],
+                "the count of {kind:?} pages is wrong"
+            );
+        }
+    }
+}
+
+fn count(usage: &mut Usage, size: usize, mapping: &VmMapping<Sim>) {
+    usage.mappings += 1;
+    usage.address_space += size;
+    if mapping.flags().contains(MappingFlags::GROWS_DOWN) {
+        usage.stack += size;
+    } else if mapping.is_data() {
+        usage.data += size;
+    } else if mapping.perms() & (VmPerms::EXEC | VmPerms::WRITE) == VmPerms::EXEC {
+        usage.exec += size;
+    }
+    if mapping.flags().contains(MappingFlags::LOCKED) {
+        usage.locked += size;
+    }
+}
+
+fn check_entry(entry: &Mapped, start: usize, mapping: &VmMapping<Sim>) {
+    let Mapped { addr, props, .. } = *entry;
+    let flags = props.flags;
+    let allowed = mapping.perms().page_flags();
+    assert!(
+        allowed.contains(flags & PageFlags::ACCESS),
+        "the entry at {addr:#x} has {flags:?}, its mapping allows {allowed:?}"
+    );
+    assert!(
+        mapping.resident_span(&(addr..addr + PAGE_SIZE)).is_some(),
+        "the entry at {addr:#x} was not noted"
+    );
+    assert!(
+        mapping.is_mixed() || mapping.kind_of(flags) == mapping.main_kind(),
+        "the entry at {addr:#x} has {flags:?}, which was not noted"
+    );
+    let is_private = flags.contains(PageFlags::PRIVATE);
+    let is_writable = flags.contains(PageFlags::WRITE);
+    match mapping.memory() {
+        MappedMemory::Anonymous => {
+            assert!(is_private != entry.is_zero_frame, "the page at {addr:#x} is not the mapping's own");
+        }
+        MappedMemory::Vmo { object, offset } => {
+            assert!(!(is_private && mapping.is_shared()), "the shared page at {addr:#x} is a private one");
+            if !is_private {
+                let page = match object.lookup((offset + (addr - start)) / PAGE_SIZE) {
+                    Lookup::Resident(frame) => Some(frame.id()),
+                    _ => None,
+                };
+                assert_eq!(entry.frame, page, "the page at {addr:#x} is not what the object has there");
+            }
+        }
+        MappedMemory::Device { cache, .. } => {
+            assert_eq!(entry.frame, None, "the page at {addr:#x} is not of the device");
+            assert_eq!(props.cache, *cache, "the page at {addr:#x} is cached the wrong way");
+            return;
+        }
+    }
+    if is_writable && !mapping.is_shared() {
+        assert!(is_private, "the entry at {addr:#x} lets a private mapping write to what others see");
+        assert_eq!(entry.holders, 1, "the entry at {addr:#x} can write to a page that somebody else holds");
+    }
+}
