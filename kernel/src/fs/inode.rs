@@ -201,6 +201,15 @@ pub trait Inode: Any + Send + Sync {
         None
     }
 
+    /// Refuses shared mappings that may write, from now on (`F_SEAL_WRITE`).
+    ///
+    /// # Errors
+    ///
+    /// EBUSY if there are some; EINVAL if the file cannot be sealed.
+    fn deny_writers(&self) -> Result<()> {
+        Err(EINVAL)
+    }
+
     /// What opening the file gives. `None` asks for what the type of the file calls for: the contents for a regular file, the
     /// entries for a directory, the registered driver for a device node, the pipe for a FIFO.
     ///
@@ -296,6 +305,8 @@ pub enum XattrMode {
 pub struct InodeExt {
     /// Held for writing by all that changes contents or size, so that appends are atomic.
     pub io: RwMutex<()>,
+    /// Open writers (positive) or running programs (negative); see `WriteGuard`.
+    pub write_count: AtomicI32,
     /// Advisory locks.
     pub locks: FileLocks,
     /// The pipe of a FIFO while somebody has it open.

@@ -91,6 +91,21 @@ impl<'a> Source<'a> {
         Ok(buf)
     }
 
+    /// Splits off a source of the next `limit` bytes at most, which this one then no longer has.
+    pub fn take(&mut self, limit: usize) -> Source<'a> {
+        let mut left = limit.min(self.remain);
+        let mut segments = Vec::new();
+        while left > 0 && self.advance() {
+            let mut part = self.current.clone();
+            part.limit(left);
+            self.current.skip(part.remain());
+            self.remain -= part.remain();
+            left -= part.remain();
+            segments.push(part);
+        }
+        Source::from_segments(segments)
+    }
+
     /// Moves on to the next segment with bytes in it. Returns `false` at the end.
     fn advance(&mut self) -> bool {
         while !self.current.has_remain() {

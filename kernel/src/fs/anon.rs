@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Inodes for files that no directory holds: pipes, sockets, eventfds.
+//!
+//! Such a file needs an inode only for `fstat` and its locks. One internal file system stands behind all of them.
+
+use super::{
+    file_system::{FileSystem, anonymous_device},
+    inode::{Inode, InodeExt},
+    types::*,
+};
+use crate::prelude::*;
+
+const ANON_INODE_FS_MAGIC: u64 = linux_raw_sys::general::ANON_INODE_FS_MAGIC as u64;
+
+/// The file system of inodes without a place.
+struct AnonFs;
+
+fn device() -> DeviceId {
+    static DEVICE: spin::Once<DeviceId> = spin::Once::new();
+    *DEVICE.call_once(anonymous_device)
+}
+
+impl FileSystem for AnonFs {
+    fn type_name(&self) -> &'static str {
+        "anon_inodefs"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        AnonInode::new(FileType::Directory, 0o500)
+    }
+
+    fn device(&self) -> DeviceId {
+        device()
+    }
+
+    fn stats(&self) -> FsStats {
+        FsStats { magic: ANON_INODE_FS_MAGIC, block_size: PAGE_SIZE as u64, ..FsStats::default() }
+    }
+}
+
+/// An inode without a place.
+pub struct AnonInode {
+    meta: SpinLock<Metadata>,
+    kind: FileType,
+    ext: InodeExt,
+}
+
+impl AnonInode {
+    /// An inode of `kind` with permission bits `mode`, owned by the running thread.
+    pub fn new(kind: FileType, mode: u16) -> Arc<dyn Inode> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let mut meta = Metadata::new(device(), NEXT.fetch_add(1, Ordering::Relaxed), kind, mode);
+        let cred = super::current::credentials();
+        (meta.uid, meta.gid) = (cred.fsuid, cred.fsgid);
+        Arc::new(Self { meta: SpinLock::new(meta), kind, ext: InodeExt::default() })
+    }
+}
+
+impl Inode for AnonInode {
+    fn metadata(&self) -> Metadata {
+        *self.meta.lock()
+    }
+
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    fn file_system(&self) -> Arc<dyn FileSystem> {
+        Arc::new(AnonFs)
+    }
+
+    fn ext(&self) -> Option<&InodeExt> {
+        Some(&self.ext)
+    }
+
+    fn set_attr(&self, change: &AttrChange) -> Result<()> {
+        let mut meta = self.meta.lock();
+        meta.mode = change.mode.unwrap_or(meta.mode);
+        meta.uid = change.uid.unwrap_or(meta.uid);
+        meta.gid = change.gid.unwrap_or(meta.gid);
+        meta.atime = change.atime.unwrap_or(meta.atime);
+        meta.mtime = change.mtime.unwrap_or(meta.mtime);
+        meta.ctime = change.ctime.unwrap_or(meta.ctime);
+        Ok(())
+    }
+}

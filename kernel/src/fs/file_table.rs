@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Descriptor tables: the small numbers a process knows its open files by.
+//!
+//! A table is shared between processes made with `CLONE_FILES` and copied by fork. Its identity is also the owner of POSIX
+//! record locks, which go when the process closes any descriptor of the file.
+//!
+//! Lock: the slots are under a spin lock; files are dropped only after it is released, since that can sleep.
+
+use super::{file::File, locks};
+use crate::prelude::*;
+
+/// A file descriptor.
+pub type Fd = i32;
+
+/// The most descriptors a table ever holds (`fs.nr_open`).
+pub const NR_OPEN: usize = 1 << 20;
+
+/// Whether a descriptor survives execve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseOnExec {
+    /// It does not.
+    Yes,
+    /// It does.
+    No,
+}
+
+impl CloseOnExec {
+    /// `Yes` if `flag` is set.
+    pub const fn from_flag(flag: bool) -> Self {
+        if flag { Self::Yes } else { Self::No }
+    }
+}
+
+#[derive(Clone)]
+struct Slot {
+    file: Arc<File>,
+    close_on_exec: CloseOnExec,
+}
+
+#[derive(Clone, Default)]
+struct Slots {
+    list: Vec<Option<Slot>>,
+    /// No slot below this one is free.
+    lowest_free: usize,
+}
+
+impl Slots {
+    fn get(&self, fd: Fd) -> Result<&Slot> {
+        usize::try_from(fd).ok().and_then(|at| self.list.get(at)?.as_ref()).ok_or(EBADF)
+    }
+
+    fn get_mut(&mut self, fd: Fd) -> Result<&mut Slot> {
+        usize::try_from(fd).ok().and_then(|at| self.list.get_mut(at)?.as_mut()).ok_or(EBADF)
+    }
+
+    fn take(&mut self, at: usize) -> Option<Slot> {
+        let slot = self.list.get_mut(at)?.take()?;
+        self.lowest_free = self.lowest_free.min(at);
+        Some(slot)
+    }
+
+    /// Makes the list long enough to have a slot `at`.
+    fn reach(&mut self, at: usize) -> Result<()> {
+        if at >= self.list.len() {
+            let more = at + 1 - self.list.len();
+            self.list.try_reserve(more).map_err(|_| ENOMEM)?;
+            self.list.resize(at + 1, None);
+        }
+        Ok(())
+    }
+
+    /// Finds the lowest free slot from `min` on, below `limit`, and makes sure that the list has it.
+    fn vacant(&mut self, min: usize, limit: usize) -> Result<usize> {
+        let start = min.max(self.lowest_free);
+        let free = (start..self.list.len()).find(|at| self.list[*at].is_none());
+        let at = free.unwrap_or(start.max(self.list.len()));
+        if at >= limit.min(NR_OPEN) {
+            return Err(EMFILE);
+        }
+        self.reach(at)?;
+        if min <= self.lowest_free {
+            self.lowest_free = at;
+        }
+        Ok(at)
+    }
+}
+
+/// The open files of a process.
+pub struct FileTable {
+    slots: RwLock<Slots>,
+    id: u64,
+}
+
+impl FileTable {
+    /// A table without files.
+    pub fn new() -> Self {
+        Self { slots: RwLock::new(Slots::default()), id: next_id() }
+    }
+
+    /// A copy that refers to the same open files.
+    pub fn fork(&self) -> Self {
+        Self { slots: RwLock::new(self.slots.read().clone()), id: next_id() }
+    }
+
+    /// The identity of the table as an owner of locks.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The file that `fd` refers to.
+    ///
+    /// # Errors
+    ///
+    /// EBADF.
+    pub fn get(&self, fd: Fd) -> Result<Arc<File>> {
+        Ok(self.slots.read().get(fd)?.file.clone())
+    }
+
+    /// Gives `file` the lowest free number from `min` on, below `limit` (`RLIMIT_NOFILE`).
+    ///
+    /// # Errors
+    ///
+    /// EMFILE; ENOMEM.
+    pub fn insert(&self, file: Arc<File>, close_on_exec: CloseOnExec, min: usize, limit: usize) -> Result<Fd> {
+        let mut slots = self.slots.write();
+        let at = slots.vacant(min, limit)?;
+        slots.list[at] = Some(Slot { file, close_on_exec });
+        Ok(at as Fd)
+    }
+
+    /// Gives two files the lowest free numbers, or neither of them.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE; ENOMEM.
+    pub fn insert_pair(
+        &self,
+        files: (Arc<File>, Arc<File>),
+        close_on_exec: CloseOnExec,
+        limit: usize,
+    ) -> Result<(Fd, Fd)> {
+        let mut slots = self.slots.write();
+        let first = slots.vacant(0, limit)?;
+        slots.list[first] = Some(Slot { file: files.0.clone(), close_on_exec });
+        match slots.vacant(first + 1, limit) {
+            Ok(second) => {
+                slots.list[second] = Some(Slot { file: files.1.clone(), close_on_exec });
+                Ok((first as Fd, second as Fd))
+            }
+            Err(error) => {
+                // Not the last references: `files` still holds both.
+                slots.take(first);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes `new` refer to the file of `old`, closing what it referred to (`dup2`, `dup3`).
+    ///
+    /// # Errors
+    ///
+    /// EBADF if `old` is not open or `new` is not below `limit`; ENOMEM.
+    pub fn replace(&self, old: Fd, new: Fd, close_on_exec: CloseOnExec, limit: usize) -> Result<Fd> {
+        let at = usize::try_from(new).map_err(|_| EBADF)?;
+        let mut slots = self.slots.write();
+        let file = slots.get(old)?.file.clone();
+        if at >= limit.min(NR_OPEN) {
+            return Err(EBADF);
+        }
+        slots.reach(at)?;
+        let closed = slots.list[at].replace(Slot { file, close_on_exec });
+        drop(slots);
+        if let Some(slot) = closed {
+            self.closed(slot);
+        }
+        Ok(new)
+    }
+
+    /// Closes `fd`.
+    ///
+    /// # Errors
+    ///
+    /// EBADF.
+    pub fn close(&self, fd: Fd) -> Result<()> {
+        let at = usize::try_from(fd).map_err(|_| EBADF)?;
+        let slot = self.slots.write().take(at).ok_or(EBADF)?;
+        self.closed(slot);
+        Ok(())
+    }
+
+    /// Closes all descriptors from `first` to `last`, both included.
+    pub fn close_range(&self, first: usize, last: usize) {
+        let closed: Vec<Slot> = {
+            let mut slots = self.slots.write();
+            let end = slots.list.len().min(last.saturating_add(1));
+            (first..end).filter_map(|at| slots.take(at)).collect()
+        };
+        closed.into_iter().for_each(|slot| self.closed(slot));
+    }
+
+    /// Marks all descriptors from `first` to `last`, both included, to be closed on execve.
+    pub fn close_range_on_exec(&self, first: usize, last: usize) {
+        let mut slots = self.slots.write();
+        let end = slots.list.len().min(last.saturating_add(1));
+        if first < end {
+            for slot in slots.list[first..end].iter_mut().flatten() {
+                slot.close_on_exec = CloseOnExec::Yes;
+            }
+        }
+    }
+
+    /// Closes what execve must close.
+    pub fn close_on_exec(&self) {
+        let closed: Vec<Slot> = {
+            let mut slots = self.slots.write();
+            let marked = |slot: &Option<Slot>| {
+                slot.as_ref().is_some_and(|slot| slot.close_on_exec == CloseOnExec::Yes)
+            };
+            (0..slots.list.len())
+                .filter_map(|at| if marked(&slots.list[at]) { slots.take(at) } else { None })
+                .collect()
+        };
+        closed.into_iter().for_each(|slot| self.closed(slot));
+    }
+
+    /// Whether `fd` is closed on execve.
+    ///
+    /// # Errors
+    ///
+    /// EBADF.
+    pub fn is_close_on_exec(&self, fd: Fd) -> Result<CloseOnExec> {
+        Ok(self.slots.read().get(fd)?.close_on_exec)
+    }
+
+    /// Changes whether `fd` is closed on execve.
+    ///
+    /// # Errors
+    ///
+    /// EBADF.
+    pub fn set_close_on_exec(&self, fd: Fd, close_on_exec: CloseOnExec) -> Result<()> {
+        self.slots.write().get_mut(fd)?.close_on_exec = close_on_exec;
+        Ok(())
+    }
+
+    /// All open descriptors, in order (`/proc/PID/fd`).
+    pub fn list(&self) -> Vec<Fd> {
+        let slots = self.slots.read();
+        (0..slots.list.len()).filter(|at| slots.list[*at].is_some()).map(|at| at as Fd).collect()
+    }
+
+    /// What every close of a descriptor does, whoever else still has the file open.
+    fn closed(&self, slot: Slot) {
+        locks::release_owner(slot.file.inode(), self.id);
+    }
+}
+
+impl Default for FileTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clone for FileTable {
+    fn clone(&self) -> Self {
+        self.fork()
+    }
+}
+
+impl Drop for FileTable {
+    fn drop(&mut self) {
+        self.close_range(0, usize::MAX);
+    }
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Advisory locks: record locks of processes and of open files, and `flock`.
+//!
+//! Three families, as in `fcntl_locking(2)` and `flock(2)`:
+//!
+//! | family | owner | goes with |
+//! | --- | --- | --- |
+//! | POSIX record locks | a process (its descriptor table) | any close of the file by the process |
+//! | OFD record locks | an open file description | the description |
+//! | `flock` | an open file description, whole file | the description |
+//!
+//! Record locks of the first two families see each other; `flock` is a world of its own. A wait for a POSIX lock that closes a
+//! circle of waiting processes fails with EDEADLK.
+//!
+//! Locks: `FileLocks::state` and the table of waits are leaf locks, the latter taken inside the former.
+
+use super::{file::File, inode::Inode, poll::Blocking};
+use crate::{prelude::*, wait::WaitQueue};
+
+/// Shared or exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// Many may have it.
+    Read,
+    /// Only one may.
+    Write,
+}
+
+/// Who has a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockOwner {
+    /// The process with this descriptor table.
+    Process(u64),
+    /// The open file description at this address.
+    File(usize),
+}
+
+impl LockOwner {
+    /// The description as an owner.
+    pub fn of_file(file: &File) -> Self {
+        Self::File(core::ptr::from_ref(file).addr())
+    }
+}
+
+/// A record lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordLock {
+    /// Who has it.
+    pub owner: LockOwner,
+    /// The process to tell of; -1 for a description.
+    pub pid: i32,
+    /// Shared or exclusive.
+    pub kind: LockKind,
+    /// The first byte.
+    pub start: u64,
+    /// The last byte.
+    pub end: u64,
+}
+
+impl RecordLock {
+    fn overlaps(&self, start: u64, end: u64) -> bool {
+        self.start <= end && start <= self.end
+    }
+
+    fn conflicts_with(&self, other: &Self) -> bool {
+        self.owner != other.owner
+            && self.overlaps(other.start, other.end)
+            && (self.kind == LockKind::Write || other.kind == LockKind::Write)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    records: Vec<RecordLock>,
+    flocks: Vec<(LockOwner, LockKind)>,
+}
+
+impl State {
+    fn blocker(&self, wanted: &RecordLock) -> Option<RecordLock> {
+        self.records.iter().find(|held| held.conflicts_with(wanted)).copied()
+    }
+
+    /// Takes `start..=end` out of what `owner` has.
+    fn carve(&mut self, owner: LockOwner, start: u64, end: u64) {
+        let mut kept = Vec::with_capacity(self.records.len() + 1);
+        for held in self.records.drain(..) {
+            if held.owner != owner || !held.overlaps(start, end) {
+                kept.push(held);
+                continue;
+            }
+            if held.start < start {
+                kept.push(RecordLock { end: start - 1, ..held });
+            }
+            if held.end > end {
+                kept.push(RecordLock { start: end + 1, ..held });
+            }
+        }
+        self.records = kept;
+    }
+
+    /// Puts `new` in place of what its owner had there, joined with its own neighbours of the same kind.
+    fn set(&mut self, mut new: RecordLock) {
+        self.carve(new.owner, new.start, new.end);
+        self.records.retain(|held| {
+            let joins = held.owner == new.owner
+                && held.kind == new.kind
+                && (held.end.checked_add(1) == Some(new.start) || new.end.checked_add(1) == Some(held.start));
+            if joins {
+                new.start = new.start.min(held.start);
+                new.end = new.end.max(held.end);
+            }
+            !joins
+        });
+        self.records.push(new);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.flocks.is_empty()
+    }
+}
+
+/// The locks of one inode.
+#[derive(Default)]
+pub struct FileLocks {
+    state: Mutex<State>,
+    /// Whether `state` has any locks; spares a lock on every close.
+    any: AtomicBool,
+    queue: WaitQueue,
+}
+
+/// Which process waits for which; (waiter, whom it waits for).
+static WAITS: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
+
+/// Notes that `waiter` waits for `holder`, unless that closes a circle.
+fn note_wait(waiter: u64, holder: u64) -> Result<()> {
+    let mut waits = WAITS.lock();
+    waits.retain(|(other, _)| *other != waiter);
+    let mut at = holder;
+    // A chain longer than the table would go round in a circle that does not pass through `waiter`.
+    for _ in 0..=waits.len() {
+        if at == waiter {
+            return Err(EDEADLK);
+        }
+        match waits.iter().find(|(other, _)| *other == at) {
+            Some((_, next)) => at = *next,
+            None => break,
+        }
+    }
+    waits.push((waiter, holder));
+    Ok(())
+}
+
+fn forget_wait(waiter: u64) {
+    WAITS.lock().retain(|(other, _)| *other != waiter);
+}
+
+impl FileLocks {
+    /// The lock that keeps `wanted` from being set, if one does (`F_GETLK`).
+    pub fn test(&self, wanted: &RecordLock) -> Option<RecordLock> {
+        self.state.lock().blocker(wanted)
+    }
+
+    /// Sets a record lock (`F_SETLK`, `F_SETLKW`).
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if another has it and `blocking` is `No`; EDEADLK; ERESTARTSYS.
+    pub fn lock(&self, wanted: RecordLock, blocking: Blocking) -> Result<()> {
+        let attempt = || {
+            let mut state = self.state.lock();
+            let Some(blocker) = state.blocker(&wanted) else {
+                state.set(wanted);
+                self.any.store(true, Ordering::Release);
+                return Ok(());
+            };
+            if let (LockOwner::Process(waiter), LockOwner::Process(holder), Blocking::Yes) =
+                (wanted.owner, blocker.owner, blocking)
+            {
+                note_wait(waiter, holder)?;
+            }
+            Err(EAGAIN)
+        };
+        let result = super::poll::wait_ready(&self.queue, blocking, attempt);
+        if let (LockOwner::Process(waiter), Blocking::Yes) = (wanted.owner, blocking) {
+            forget_wait(waiter);
+        }
+        if result.is_ok() {
+            // A write lock that has become a read lock may let others in.
+            self.queue.wake_all();
+        }
+        result
+    }
+
+    /// Gives up what `owner` has of the bytes `start..=end`.
+    pub fn unlock(&self, owner: LockOwner, start: u64, end: u64) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.carve(owner, start, end);
+        self.any.store(!state.is_empty(), Ordering::Release);
+        drop(state);
+        self.queue.wake_all();
+    }
+
+    /// Takes or changes a whole-file lock (`flock`).
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if another has it and `blocking` is `No`; ERESTARTSYS. A lock that is being changed is given up first, as
+    /// flock(2) says.
+    pub fn flock(&self, owner: LockOwner, kind: LockKind, blocking: Blocking) -> Result<()> {
+        let already = {
+            let mut state = self.state.lock();
+            let same = state.flocks.contains(&(owner, kind));
+            if !same {
+                state.flocks.retain(|(other, _)| *other != owner);
+            }
+            same
+        };
+        if already {
+            return Ok(());
+        }
+        let result = super::poll::wait_ready(&self.queue, blocking, || {
+            let mut state = self.state.lock();
+            let exclusive = |held: LockKind| held == LockKind::Write || kind == LockKind::Write;
+            if state.flocks.iter().any(|(other, held)| *other != owner && exclusive(*held)) {
+                return Err(EAGAIN);
+            }
+            state.flocks.retain(|(other, _)| *other != owner);
+            state.flocks.push((owner, kind));
+            self.any.store(true, Ordering::Release);
+            Ok(())
+        });
+        self.queue.wake_all();
+        result
+    }
+
+    /// Gives up a whole-file lock.
+    pub fn unflock(&self, owner: LockOwner) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.flocks.retain(|(other, _)| *other != owner);
+        self.any.store(!state.is_empty(), Ordering::Release);
+        drop(state);
+        self.queue.wake_all();
+    }
+}
+
+/// Gives up the POSIX locks that the process with descriptor table `table` has on a file it closes.
+pub fn release_owner(inode: &Arc<dyn Inode>, table: u64) {
+    if let Some(ext) = inode.ext() {
+        ext.locks.unlock(LockOwner::Process(table), 0, u64::MAX);
+    }
+}
+
+/// Gives up the locks of an open file description that goes.
+pub fn release_file(file: &File) {
+    if let Some(ext) = file.inode().ext() {
+        let owner = LockOwner::of_file(file);
+        ext.locks.unlock(owner, 0, u64::MAX);
+        ext.locks.unflock(owner);
+    }
+}
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    fn lock(owner: u64, kind: LockKind, start: u64, end: u64) -> RecordLock {
+        RecordLock { owner: LockOwner::Process(owner), pid: owner as i32, kind, start, end }
+    }
+
+    #[ktest]
+    fn unlocking_the_middle_splits() {
+        let locks = FileLocks::default();
+        assert_eq!(locks.lock(lock(1, LockKind::Write, 0, 99), Blocking::No), Ok(()));
+        locks.unlock(LockOwner::Process(1), 40, 59);
+        assert_eq!(locks.test(&lock(2, LockKind::Read, 40, 59)), None);
+        assert_eq!(locks.test(&lock(2, LockKind::Read, 0, 40)), Some(lock(1, LockKind::Write, 0, 39)));
+        assert_eq!(locks.test(&lock(2, LockKind::Read, 59, 70)), Some(lock(1, LockKind::Write, 60, 99)));
+    }
+
+    #[ktest]
+    fn neighbours_of_one_kind_join() {
+        let locks = FileLocks::default();
+        assert_eq!(locks.lock(lock(1, LockKind::Read, 0, 9), Blocking::No), Ok(()));
+        assert_eq!(locks.lock(lock(1, LockKind::Read, 10, 19), Blocking::No), Ok(()));
+        assert_eq!(locks.test(&lock(2, LockKind::Write, 5, 5)), Some(lock(1, LockKind::Read, 0, 19)));
+        assert_eq!(locks.lock(lock(2, LockKind::Read, 0, u64::MAX), Blocking::No), Ok(()));
+        assert_eq!(locks.lock(lock(2, LockKind::Write, 0, 0), Blocking::No), Err(EAGAIN));
+    }
+
+    #[ktest]
+    fn circles_of_waiting_are_found() {
+        assert_eq!(note_wait(101, 102), Ok(()));
+        assert_eq!(note_wait(102, 103), Ok(()));
+        assert_eq!(note_wait(103, 101), Err(EDEADLK));
+        assert_eq!(note_wait(104, 101), Ok(()));
+        for waiter in [101, 102, 103, 104] {
+            forget_wait(waiter);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Mounts: how file systems are put together into one tree.
+//!
+//! ```text
+//!   Volume: one file system and its dentries        Mount: a (part of a) volume attached at a place
+//!      └─ shared by all mounts of it                   └─ its own flags; bind mounts are further mounts
+//! ```
+//!
+//! There is one mount namespace. The table maps a place (mount, dentry) to what is mounted on it. A mount that is attached is
+//! in the table; one that is detached lives on as long as an open file or a working directory is inside it. The last mount of a
+//! volume takes its dentries apart.
+//!
+//! Lock: the table's lock comes after all dentry locks; nothing else is locked while it is held.
+
+use bitflags::bitflags;
+use linux_raw_sys::general as abi;
+
+use spin::Once;
+
+use super::{dentry::Dentry, file_system::FileSystem, path::Path, ramfs::RamFs};
+use crate::prelude::*;
+
+bitflags! {
+    /// What a mount forbids or leaves out; the values are those of `mount(2)`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct MountFlags: u32 {
+        /// No writing.
+        const RDONLY = abi::MS_RDONLY;
+        /// Set-user-ID and set-group-ID bits have no effect.
+        const NOSUID = abi::MS_NOSUID;
+        /// Device nodes cannot be opened.
+        const NODEV = abi::MS_NODEV;
+        /// Files cannot be executed, nor mapped for execution.
+        const NOEXEC = abi::MS_NOEXEC;
+        /// Access times are left alone.
+        const NOATIME = abi::MS_NOATIME;
+        /// Access times of directories are left alone.
+        const NODIRATIME = abi::MS_NODIRATIME;
+        /// Access times are updated when older than the others, or a day old.
+        const RELATIME = abi::MS_RELATIME;
+        /// Access times are always updated.
+        const STRICTATIME = abi::MS_STRICTATIME;
+    }
+}
+
+/// One file system with its dentries.
+pub struct Volume {
+    fs: Arc<dyn FileSystem>,
+    root: Arc<Dentry>,
+}
+
+static VOLUMES: Mutex<Vec<Weak<Volume>>> = Mutex::new(Vec::new());
+
+impl Volume {
+    /// The volume of a file system, the same one for each mount of it.
+    pub fn of(fs: Arc<dyn FileSystem>) -> Arc<Self> {
+        let mut volumes = VOLUMES.lock();
+        volumes.retain(|volume| volume.strong_count() > 0);
+        for volume in volumes.iter().filter_map(Weak::upgrade) {
+            if volume.fs.device() == fs.device() {
+                return volume;
+            }
+        }
+        let root = Dentry::new_root(fs.root());
+        let volume = Arc::new(Self { fs, root });
+        volumes.push(Arc::downgrade(&volume));
+        volume
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.root.forget_tree();
+        self.fs.unmounted();
+    }
+}
+
+/// A volume, or a part of it, seen through one set of flags.
+pub struct Mount {
+    id: u32,
+    volume: Arc<Volume>,
+    root: Arc<Dentry>,
+    source: Box<[u8]>,
+    flags: AtomicU32,
+    point: SpinLock<Option<Path>>,
+}
+
+impl Mount {
+    /// A mount of `root` in `volume`, attached nowhere yet.
+    pub fn new(volume: Arc<Volume>, root: Option<Arc<Dentry>>, source: &[u8], flags: MountFlags) -> Arc<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(20);
+        let root = root.unwrap_or_else(|| volume.root.clone());
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            volume,
+            root,
+            source: source.into(),
+            flags: AtomicU32::new(flags.bits()),
+            point: SpinLock::new(None),
+        })
+    }
+
+    /// The number shown in `/proc/PID/mountinfo`.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The file system.
+    pub fn fs(&self) -> &Arc<dyn FileSystem> {
+        &self.volume.fs
+    }
+
+    /// The volume.
+    pub fn volume(&self) -> &Arc<Volume> {
+        &self.volume
+    }
+
+    /// The dentry that the mount shows as its root.
+    pub fn root(&self) -> &Arc<Dentry> {
+        &self.root
+    }
+
+    /// What was given as the source to `mount(2)`.
+    pub fn source(&self) -> &[u8] {
+        &self.source
+    }
+
+    /// The flags.
+    pub fn flags(&self) -> MountFlags {
+        MountFlags::from_bits_truncate(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the flags (`MS_REMOUNT`).
+    pub fn set_flags(&self, flags: MountFlags) {
+        self.flags.store(flags.bits(), Ordering::Relaxed);
+    }
+
+    /// Where the mount is attached; `None` for the root of the tree and for detached mounts.
+    pub fn point(&self) -> Option<Path> {
+        self.point.lock().clone()
+    }
+
+    /// Fails with EROFS if nothing may be written through this mount.
+    ///
+    /// # Errors
+    ///
+    /// EROFS.
+    pub fn require_writable(&self) -> Result<()> {
+        if self.flags().contains(MountFlags::RDONLY) { Err(EROFS) } else { Ok(()) }
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    /// All attached mounts in the order they were attached.
+    list: Vec<Arc<Mount>>,
+    /// What is mounted on a place: (mount, address of the dentry). A mount holds its dentry, so the address stays its own.
+    by_point: BTreeMap<(u32, usize), Arc<Mount>>,
+}
+
+static TABLE: RwMutex<Table> = RwMutex::new(Table { list: Vec::new(), by_point: BTreeMap::new() });
+
+fn key(point: &Path) -> (u32, usize) {
+    (point.mount().id, Arc::as_ptr(point.dentry()) as usize)
+}
+
+/// What is mounted on exactly this place.
+pub fn mounted_at(point: &Path) -> Option<Arc<Mount>> {
+    TABLE.read().by_point.get(&key(point)).cloned()
+}
+
+/// All attached mounts, in the order they were attached.
+pub fn all() -> Vec<Arc<Mount>> {
+    TABLE.read().list.clone()
+}
+
+static ROOT: Once<Path> = Once::new();
+
+/// The root of the tree of all mounts: a tmpfs without limits, made on first use.
+pub fn root() -> Path {
+    ROOT.call_once(|| {
+        let mount = Mount::new(Volume::of(RamFs::new_root()), None, b"rootfs", MountFlags::RELATIME);
+        TABLE.write().list.push(mount.clone());
+        let root = mount.root().clone();
+        Path::new(mount, root)
+    })
+    .clone()
+}
+
+/// Attaches `mount` on `point`.
+///
+/// # Errors
+///
+/// ENOENT if the place has been removed.
+pub fn attach(mount: Arc<Mount>, point: Path) -> Result<()> {
+    if point.is_removed() {
+        return Err(ENOENT);
+    }
+    point.dentry().pin();
+    let mut table = TABLE.write();
+    point.dentry().add_mount();
+    table.by_point.insert(key(&point), mount.clone());
+    *mount.point.lock() = Some(point);
+    table.list.push(mount);
+    Ok(())
+}
+
+/// Whether unmounting may leave users of the mount behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detach {
+    /// Fail with EBUSY if it is in use.
+    Unused,
+    /// Take it out of the tree at once, with all below it; it goes when its last user goes (`MNT_DETACH`).
+    Lazy,
+}
+
+/// Detaches the mount that `path` is the root of.
+///
+/// # Errors
+///
+/// EINVAL if `path` is no root of a mount, or the root of the whole tree; EBUSY if it is in use.
+pub fn detach(path: Path, how: Detach) -> Result<()> {
+    if !path.is_mount_root() || path.mount().point().is_none() {
+        return Err(EINVAL);
+    }
+    let target = path.mount().clone();
+    // What is dropped goes after the table's lock: the last mount takes a whole volume apart.
+    let mut dropped = Vec::new();
+    let mut table = TABLE.write();
+    let mut doomed = vec![target.clone()];
+    let mut next = 0;
+    while let Some(above) = doomed.get(next).cloned() {
+        next += 1;
+        let on_it = |mount: &&Arc<Mount>| mount.point().is_some_and(|point| Arc::ptr_eq(point.mount(), &above));
+        doomed.extend(table.list.iter().filter(on_it).cloned());
+    }
+    if how == Detach::Unused {
+        // Held by: the list, the table, `path`, `target`, `doomed`.
+        if doomed.len() > 1 || Arc::strong_count(&target) > 5 {
+            return Err(EBUSY);
+        }
+    }
+    for mount in doomed {
+        let point = mount.point.lock().take();
+        if let Some(point) = point {
+            point.dentry().remove_mount();
+            dropped.extend(table.by_point.remove(&key(&point)));
+            dropped.push(point.mount().clone());
+        }
+        table.list.retain(|other| !Arc::ptr_eq(other, &mount));
+        dropped.push(mount);
+    }
+    drop(table);
+    Ok(())
+}

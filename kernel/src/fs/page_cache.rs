@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The contents of a regular file: pages in a memory object of the VMAR framework.
+//!
+//! Reading, writing and mapping a file work on the same pages, so they see one truth. Bytes move straight between user
+//! memory and the frames. A page that was never written does not exist and reads as zeros.
+//!
+//! ```text
+//!   read, write ──► PageCache ──► Vmo ◄── mappings, faults
+//!                      └─► Quota (pages a file system may have)
+//! ```
+//!
+//! The size of the file is kept here and published after the bytes that make it valid; the object's own size, which says
+//! where a mapping meets its end, is never smaller. Writers are serialised by the caller (`InodeExt::io`). No lock is
+//! held while bytes move, so a fault on the user's side may use the very same object.
+
+use aster_rights::{FullRights, TRightSet};
+use vmar::{
+    error::Error as VmarError,
+    object::{Vmo, VmoKind},
+};
+use vmar_ostd::Ostd;
+
+use super::{
+    inode::Allocate,
+    io::{Sink, Source},
+    types::{MAX_FILE_SIZE, Whence},
+};
+use crate::prelude::*;
+
+/// A capability to the contents of a file, as mappings take it.
+pub type FileVmo = Vmo<Ostd>;
+
+/// How many pages a file system may have, and how many it has.
+pub struct Quota {
+    limit: AtomicUsize,
+    used: AtomicUsize,
+}
+
+impl Quota {
+    /// A quota of `limit` pages; `usize::MAX` for none.
+    pub const fn new(limit: usize) -> Self {
+        Self { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) }
+    }
+
+    /// The limit in pages.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if more is in use.
+    pub fn set_limit(&self, limit: usize) -> Result<()> {
+        if limit < self.used() {
+            return Err(EINVAL);
+        }
+        self.limit.store(limit, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The pages in use.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn require(&self, pages: usize) -> Result<()> {
+        if pages > self.limit().saturating_sub(self.used()) { Err(ENOSPC) } else { Ok(()) }
+    }
+}
+
+/// The contents of one file.
+pub struct PageCache {
+    vmo: Vmo<Ostd, TRightSet<FullRights>>,
+    size: AtomicU64,
+    quota: Arc<Quota>,
+    /// Pages that `quota` counts for this file.
+    charged: AtomicUsize,
+}
+
+fn errno(error: VmarError) -> Errno {
+    match error {
+        VmarError::OutOfMemory => ENOMEM,
+        _ => EIO,
+    }
+}
+
+/// The part of one page that a range of bytes touches.
+struct Piece {
+    index: usize,
+    start: usize,
+    len: usize,
+}
+
+fn piece(pos: u64, end: u64) -> Piece {
+    let start = (pos % PAGE_SIZE as u64) as usize;
+    let len = (PAGE_SIZE - start).min((end - pos).min(PAGE_SIZE as u64) as usize);
+    Piece { index: (pos / PAGE_SIZE as u64) as usize, start, len }
+}
+
+impl PageCache {
+    /// Contents of no bytes, counted by `quota`.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub fn new(kind: VmoKind, quota: Arc<Quota>) -> Result<Self> {
+        let vmo = Vmo::new(&Ostd, 0, kind).map_err(errno)?;
+        Ok(Self { vmo, size: AtomicU64::new(0), quota, charged: AtomicUsize::new(0) })
+    }
+
+    /// The size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// The number of pages that exist.
+    pub fn pages(&self) -> usize {
+        self.vmo.resident_count()
+    }
+
+    /// A capability to the object, with all rights.
+    pub fn vmo(&self) -> FileVmo {
+        self.vmo.dup().to_dynamic()
+    }
+
+    /// How many shared mappings may write.
+    pub fn count_writers(&self) -> usize {
+        self.vmo.count_writers()
+    }
+
+    /// Refuses shared mappings that may write, from now on.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY if there are some.
+    pub fn deny_writers(&self) -> Result<()> {
+        self.vmo.deny_writers().map_err(|_| EBUSY)
+    }
+
+    /// Reads from `pos` until the end or until `dst` is full.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT if nothing could be read.
+    pub fn read(&self, pos: u64, dst: &mut Sink<'_>) -> Result<usize> {
+        let end = self.size().min(pos.saturating_add(dst.avail() as u64));
+        let mut at = pos;
+        while at < end {
+            let Piece { index, start, len } = piece(at, end);
+            let copied = match self.vmo.page(index) {
+                Some(frame) => dst.write_from(frame.as_uframe().reader().skip(start).limit(len)),
+                None => dst.fill_zeros(len),
+            };
+            match copied {
+                Ok(count) => at += count as u64,
+                Err(error) if at == pos => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(at.saturating_sub(pos) as usize)
+    }
+
+    /// Writes all of `src` at `pos`, growing the file.
+    ///
+    /// # Errors
+    ///
+    /// EFBIG past the largest offset; ENOSPC, ENOMEM, EFAULT if nothing could be written.
+    pub fn write(&self, pos: u64, src: &mut Source<'_>) -> Result<usize> {
+        if src.remain() == 0 {
+            return Ok(0);
+        }
+        if pos >= MAX_FILE_SIZE {
+            return Err(EFBIG);
+        }
+        let end = pos.saturating_add(src.remain() as u64).min(MAX_FILE_SIZE);
+        let old = self.size();
+        if end > old {
+            self.vmo.resize(end as usize);
+        }
+        let mut at = pos;
+        let mut failure = Ok(());
+        while at < end {
+            match self.write_piece(piece(at, end), src) {
+                Ok(count) => at += count as u64,
+                Err(error) => {
+                    failure = Err(error);
+                    break;
+                }
+            }
+        }
+        let size = old.max(at);
+        if end > size || (at == pos && end > old) {
+            // Less than hoped for was written: what was added for the rest goes again.
+            let size = if at == pos { old } else { size };
+            self.vmo.resize(size as usize);
+        }
+        if at > old {
+            self.size.store(at, Ordering::Release);
+        }
+        self.charge();
+        match failure {
+            Err(error) if at == pos => Err(error),
+            _ => Ok((at - pos) as usize),
+        }
+    }
+
+    fn write_piece(&self, piece: Piece, src: &mut Source<'_>) -> Result<usize> {
+        let frame = match self.vmo.page(piece.index) {
+            Some(frame) => frame,
+            None => {
+                if self.quota.limit() != usize::MAX {
+                    self.charge();
+                    self.quota.require(1)?;
+                }
+                self.vmo.commit(piece.index).map_err(errno)?
+            }
+        };
+        self.vmo.note_write(piece.index);
+        src.read_to(frame.as_uframe().writer().skip(piece.start).limit(piece.len))
+    }
+
+    /// Makes the file `size` bytes long.
+    ///
+    /// # Errors
+    ///
+    /// EFBIG past the largest offset.
+    pub fn resize(&self, size: u64) -> Result<()> {
+        if size > MAX_FILE_SIZE {
+            return Err(EFBIG);
+        }
+        if size < self.size() {
+            self.size.store(size, Ordering::Release);
+            self.vmo.resize(size as usize);
+        } else {
+            self.vmo.resize(size as usize);
+            self.size.store(size, Ordering::Release);
+        }
+        self.charge();
+        Ok(())
+    }
+
+    /// Reserves, punches or zeroes a range.
+    ///
+    /// # Errors
+    ///
+    /// ENOSPC, ENOMEM; EFBIG past the largest offset.
+    pub fn allocate(&self, how: Allocate, pos: u64, len: u64) -> Result<()> {
+        let end = pos.checked_add(len).filter(|end| *end <= MAX_FILE_SIZE).ok_or(EFBIG)?;
+        let old = self.size();
+        let grown = match how {
+            Allocate::Extend | Allocate::Zero => old.max(end),
+            Allocate::KeepSize | Allocate::PunchHole | Allocate::ZeroKeepSize => old,
+        };
+        match how {
+            Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize => {
+                self.vmo.decommit(pos as usize..end.min(old).max(pos) as usize);
+                if grown > old {
+                    self.vmo.resize(grown as usize);
+                }
+            }
+            Allocate::Extend | Allocate::KeepSize => self.reserve(pos, end.min(grown), old, grown)?,
+        }
+        if grown > old {
+            self.size.store(grown, Ordering::Release);
+        }
+        self.charge();
+        Ok(())
+    }
+
+    /// Makes all pages of `pos..end` exist, or none that did not before.
+    fn reserve(&self, pos: u64, end: u64, old: u64, grown: u64) -> Result<()> {
+        if pos >= end {
+            return Ok(());
+        }
+        let page = PAGE_SIZE as u64;
+        let (first, last) = ((pos / page) as usize, end.div_ceil(page) as usize);
+        self.charge();
+        // At least so many pages are missing: what cannot succeed is refused before memory is spent on it.
+        let missing = (last - first).saturating_sub(self.pages());
+        self.quota.require(missing)?;
+        if missing > vmar_ostd::reserve::available_frames() {
+            return Err(ENOSPC);
+        }
+        if grown > old {
+            self.vmo.resize(grown as usize);
+        }
+        let mut added: Vec<usize> = Vec::new();
+        let result = (first..last).filter(|index| self.vmo.page(*index).is_none()).try_for_each(|index| {
+            self.quota.require(added.len() + 1)?;
+            added.try_reserve(1).map_err(|_| ENOMEM)?;
+            self.vmo.commit(index).map_err(errno)?;
+            added.push(index);
+            Ok(())
+        });
+        if result.is_err() {
+            for index in added {
+                self.vmo.decommit(index * PAGE_SIZE..(index + 1) * PAGE_SIZE);
+            }
+            if grown > old {
+                self.vmo.resize(old as usize);
+            }
+        }
+        result
+    }
+
+    /// The first data or hole at or after `pos`, which is within the file.
+    ///
+    /// # Errors
+    ///
+    /// ENXIO if there is no data after `pos`.
+    pub fn seek_extent(&self, pos: u64, whence: Whence) -> Result<u64> {
+        let (size, page) = (self.size(), PAGE_SIZE as u64);
+        let mut index = (pos / page) as usize;
+        if whence == Whence::Data {
+            let found = self.vmo.next_resident(index).ok_or(ENXIO)? as u64 * page;
+            return if found >= size { Err(ENXIO) } else { Ok(found.max(pos)) };
+        }
+        while (index as u64) * page < size && self.vmo.page(index).is_some() {
+            index += 1;
+        }
+        Ok((index as u64 * page).clamp(pos, size))
+    }
+
+    /// Brings the quota's count of this file up to date: faults add pages too.
+    fn charge(&self) {
+        let pages = self.pages();
+        let before = self.charged.swap(pages, Ordering::AcqRel);
+        if pages >= before {
+            self.quota.used.fetch_add(pages - before, Ordering::AcqRel);
+        } else {
+            self.quota.used.fetch_sub(before - pages, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for PageCache {
+    fn drop(&mut self) {
+        self.quota.used.fetch_sub(*self.charged.get_mut(), Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Paths: a place in the tree of all mounts.
+//!
+//! A [`Path`] is a dentry seen through a mount. Two paths can name one dentry (bind mounts), and a dentry under a mount point
+//! is hidden by what is mounted there. Crossing in either direction happens here.
+
+use super::{dentry::Dentry, inode::Inode, mount::Mount};
+use crate::prelude::*;
+
+/// A place in the tree of mounts.
+#[derive(Clone)]
+pub struct Path {
+    mount: Arc<Mount>,
+    dentry: Arc<Dentry>,
+}
+
+impl Path {
+    /// The dentry as seen through the mount.
+    pub fn new(mount: Arc<Mount>, dentry: Arc<Dentry>) -> Self {
+        Self { mount, dentry }
+    }
+
+    /// The mount the path goes through.
+    pub fn mount(&self) -> &Arc<Mount> {
+        &self.mount
+    }
+
+    /// The dentry at the end of the path.
+    pub fn dentry(&self) -> &Arc<Dentry> {
+        &self.dentry
+    }
+
+    /// The inode at the end of the path.
+    pub fn inode(&self) -> &Arc<dyn Inode> {
+        self.dentry.inode()
+    }
+
+    /// The path of an entry of this directory.
+    pub fn child(&self, dentry: Arc<Dentry>) -> Self {
+        Self { mount: self.mount.clone(), dentry }
+    }
+
+    /// Whether both are the same place.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.mount, &other.mount) && Arc::ptr_eq(&self.dentry, &other.dentry)
+    }
+
+    /// Whether this is the root of its mount.
+    pub fn is_mount_root(&self) -> bool {
+        Arc::ptr_eq(&self.dentry, self.mount.root())
+    }
+
+    /// Whether the name is gone.
+    pub fn is_removed(&self) -> bool {
+        self.dentry.is_removed()
+    }
+
+    /// Goes to the root of what is mounted here, and of what is mounted on that, as far as it goes.
+    pub fn enter_mounts(mut self) -> Self {
+        while self.dentry.is_mount_point() {
+            let Some(mounted) = super::mount::mounted_at(&self) else { break };
+            let root = mounted.root().clone();
+            self = Self::new(mounted, root);
+        }
+        self
+    }
+
+    /// Goes from the root of a mount to the place it is mounted on, as far as it goes.
+    pub fn leave_mounts(mut self) -> Self {
+        while self.is_mount_root() {
+            let Some(point) = self.mount.point() else { break };
+            self = point;
+        }
+        self
+    }
+
+    /// The directory above this one, no higher than `root`.
+    pub fn parent(&self, root: &Self) -> Self {
+        if self.is_same(root) {
+            return self.clone();
+        }
+        let outer = self.clone().leave_mounts();
+        match outer.dentry.parent() {
+            Some(parent) => outer.child(parent).enter_mounts(),
+            None => self.clone(),
+        }
+    }
+
+    /// The path as text from `root` down, without a mark for removed names.
+    ///
+    /// The second value says whether the path lies below `root` at all; if not, the text starts at the top of its own tree.
+    pub fn text_from(&self, root: &Self) -> (Vec<u8>, bool) {
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        let mut at = self.clone();
+        let reachable = loop {
+            if at.is_same(root) {
+                break true;
+            }
+            if at.is_mount_root() {
+                match at.mount.point() {
+                    Some(point) => {
+                        at = point;
+                        continue;
+                    }
+                    None => break false,
+                }
+            }
+            let Some(parent) = at.dentry.parent() else { break false };
+            names.push(at.dentry.name());
+            at.dentry = parent;
+        };
+        if names.is_empty() {
+            return (b"/".to_vec(), reachable);
+        }
+        let mut text = Vec::new();
+        for name in names.iter().rev() {
+            text.push(b'/');
+            text.extend_from_slice(name);
+        }
+        (text, reachable)
+    }
+
+    /// The path as `/proc/PID/fd` and `/proc/PID/maps` show it: from the caller's root, with ` (deleted)` after a name that
+    /// is gone.
+    pub fn display(&self) -> Vec<u8> {
+        let (mut text, _) = self.text_from(&super::current::root());
+        if self.is_removed() {
+            text.extend_from_slice(b" (deleted)");
+        }
+        text
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The entries of a directory in memory.
+//!
+//! Every entry has a position that it keeps as long as it lives, and positions are given out in ascending order: a listing that
+//! goes on from a position neither misses nor repeats an entry, whatever was added and removed in between.
+
+use super::{super::types::*, RamInode};
+use crate::{fs::inode::Inode, prelude::*};
+
+/// The first position; those below are `.` and `..`.
+const FIRST: u64 = 2;
+
+#[derive(Default)]
+pub(super) struct Entries {
+    positions: BTreeMap<Arc<[u8]>, u64>,
+    entries: BTreeMap<u64, (Arc<[u8]>, Arc<dyn Inode>)>,
+    next: u64,
+    /// The directory has been removed: nothing can be added.
+    dead: bool,
+}
+
+impl Entries {
+    pub(super) fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    pub(super) fn get(&self, name: &[u8]) -> Result<&Arc<dyn Inode>> {
+        let position = self.positions.get(name).ok_or(ENOENT)?;
+        self.entries.get(position).map(|(_, inode)| inode).ok_or(ENOENT)
+    }
+
+    /// Fails unless an entry `name` can be added.
+    pub(super) fn check_vacant(&self, name: &[u8]) -> Result<()> {
+        if self.dead {
+            return Err(ENOENT);
+        }
+        if self.positions.contains_key(name) { Err(EEXIST) } else { Ok(()) }
+    }
+
+    /// Adds an entry, in place of the one with that name if there is one.
+    pub(super) fn set(&mut self, name: &[u8], inode: Arc<dyn Inode>) {
+        if let Some(position) = self.positions.get(name) {
+            if let Some(entry) = self.entries.get_mut(position) {
+                entry.1 = inode;
+            }
+            return;
+        }
+        let position = self.next.max(FIRST);
+        self.next = position + 1;
+        let name: Arc<[u8]> = name.into();
+        self.positions.insert(name.clone(), position);
+        self.entries.insert(position, (name, inode));
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<dyn Inode>> {
+        let position = self.positions.remove(name)?;
+        self.entries.remove(&position).map(|(_, inode)| inode)
+    }
+
+    /// Marks an empty directory as removed.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        if self.len() > 0 {
+            return Err(ENOTEMPTY);
+        }
+        self.dead = true;
+        Ok(())
+    }
+
+    pub(super) fn list(&self, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) {
+        for (position, (name, inode)) in self.entries.range(from..) {
+            let meta = inode.metadata();
+            let entry = DirEntry { name, ino: meta.ino, kind: meta.kind, next: position + 1 };
+            if !visit(entry) {
+                break;
+            }
+        }
+    }
+
+    fn take_all(&mut self) -> Vec<Arc<dyn Inode>> {
+        self.positions.clear();
+        core::mem::take(&mut self.entries).into_values().map(|(_, inode)| inode).collect()
+    }
+}
+
+/// Takes a tree apart that nobody can reach any more, without recursion.
+pub(super) fn forget_tree(root: Arc<dyn Inode>) {
+    let mut pending = vec![root];
+    while let Some(inode) = pending.pop() {
+        if let Some(entries) = inode.downcast_ref::<RamInode>().and_then(RamInode::entries) {
+            pending.extend(entries.write().take_all());
+        }
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Extended attributes, kept in memory with an inode.
+
+use super::inode::XattrMode;
+use crate::prelude::*;
+
+/// The most bytes that all names and values of one inode take.
+const MAX_BYTES: usize = 128 * 1024;
+
+/// The extended attributes of one inode. An inode without any keeps nothing but the lock.
+#[derive(Default)]
+pub struct Xattrs(Mutex<BTreeMap<Box<[u8]>, Box<[u8]>>>);
+
+impl Xattrs {
+    /// The value of `name`.
+    ///
+    /// # Errors
+    ///
+    /// ENODATA if it is not set.
+    pub fn get(&self, name: &[u8]) -> Result<Vec<u8>> {
+        self.0.lock().get(name).map(|value| value.to_vec()).ok_or(ENODATA)
+    }
+
+    /// Sets the value of `name`.
+    ///
+    /// # Errors
+    ///
+    /// EEXIST, ENODATA against `mode`; ENOSPC if the inode has too many.
+    pub fn set(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
+        let mut map = self.0.lock();
+        match (map.contains_key(name), mode) {
+            (true, XattrMode::Create) => return Err(EEXIST),
+            (false, XattrMode::Replace) => return Err(ENODATA),
+            _ => {}
+        }
+        let others: usize =
+            map.iter().filter(|(other, _)| ***other != *name).map(|(name, value)| name.len() + value.len()).sum();
+        if others + name.len() + value.len() > MAX_BYTES {
+            return Err(ENOSPC);
+        }
+        map.insert(name.into(), value.into());
+        Ok(())
+    }
+
+    /// All names, each followed by a NUL.
+    pub fn list(&self) -> Vec<u8> {
+        let map = self.0.lock();
+        map.keys().flat_map(|name| name.iter().copied().chain([0])).collect()
+    }
+
+    /// Removes `name`.
+    ///
+    /// # Errors
+    ///
+    /// ENODATA if it is not set.
+    pub fn remove(&self, name: &[u8]) -> Result<()> {
+        self.0.lock().remove(name).map(drop).ok_or(ENODATA)
+    }
+}
