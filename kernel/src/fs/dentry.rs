@@ -133,12 +133,7 @@ impl Dentry {
     }
 
     /// Makes the dentry of an inode that the file system has just found or created under `name`.
-    pub fn adopt(
-        self: &Arc<Self>,
-        children: &mut Children,
-        name: &[u8],
-        inode: Arc<dyn Inode>,
-    ) -> Arc<Self> {
+    pub fn adopt(self: &Arc<Self>, children: &mut Children, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Self> {
         let child = Self::new_child(self, name, inode);
         if self.inode.lookup_is_stable() {
             children.insert(name.into(), child.clone());

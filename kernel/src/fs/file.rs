@@ -356,7 +356,7 @@ impl File {
     pub fn set_flags(&self, flags: OpenFlags) {
         let new = flags & OpenFlags::CHANGEABLE;
         // The closure always gives a value, so the update cannot fail.
-        let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+        let _ = self.flags.try_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
             Some((old & !OpenFlags::CHANGEABLE.bits()) | new.bits())
         });
     }

@@ -122,7 +122,13 @@ impl FileTable {
     /// # Errors
     ///
     /// EMFILE; ENOMEM.
-    pub fn insert(&self, file: Arc<File>, close_on_exec: CloseOnExec, min: usize, limit: usize) -> Result<Fd> {
+    pub fn insert(
+        &self,
+        file: Arc<File>,
+        close_on_exec: CloseOnExec,
+        min: usize,
+        limit: usize,
+    ) -> Result<Fd> {
         let mut slots = self.slots.write();
         let at = slots.vacant(min, limit)?;
         slots.list[at] = Some(Slot { file, close_on_exec });

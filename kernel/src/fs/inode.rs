@@ -301,7 +301,6 @@ pub enum XattrMode {
 }
 
 /// State the layers above keep with an inode.
-#[derive(Default)]
 pub struct InodeExt {
     /// Held for writing by all that changes contents or size, so that appends are atomic.
     pub io: RwMutex<()>,
@@ -313,4 +312,16 @@ pub struct InodeExt {
     pub fifo: Mutex<Weak<Pipe>>,
     /// What a Unix socket has bound here.
     pub socket: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
+}
+
+impl Default for InodeExt {
+    fn default() -> Self {
+        Self {
+            io: RwMutex::new(()),
+            write_count: AtomicI32::new(0),
+            locks: FileLocks::default(),
+            fifo: Mutex::new(Weak::new()),
+            socket: Mutex::new(None),
+        }
+    }
 }

@@ -58,9 +58,7 @@ impl WriteGuard {
     fn take(inode: &Arc<dyn Inode>, change: i32) -> Result<Self> {
         if let Some(ext) = inode.ext() {
             let step = |count: i32| (count * change >= 0).then_some(count + change);
-            ext.write_count
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, step)
-                .map_err(|_| ETXTBSY)?;
+            ext.write_count.try_update(Ordering::AcqRel, Ordering::Acquire, step).map_err(|_| ETXTBSY)?;
         }
         Ok(Self { inode: inode.clone(), change })
     }
@@ -230,7 +228,8 @@ pub fn touch_path_atime(path: &Path) {
         return;
     }
     let now = current::now();
-    let fresh = meta.atime > meta.mtime && meta.atime > meta.ctime && now.secs - meta.atime.secs < 24 * 60 * 60;
+    let fresh =
+        meta.atime > meta.mtime && meta.atime > meta.ctime && now.secs - meta.atime.secs < 24 * 60 * 60;
     if fresh && !flags.contains(MountFlags::STRICTATIME) {
         return;
     }

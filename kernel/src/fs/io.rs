@@ -10,7 +10,6 @@
 //! fails with EFAULT. A short count with room left therefore means that the next attempt will fail.
 //! Nothing here may be called with a spin lock held: touching user memory can sleep in the fault handler.
 
-
 use ostd::mm::{FallibleVmRead, FallibleVmWrite, Infallible, VmReader, VmWriter};
 
 use crate::prelude::*;

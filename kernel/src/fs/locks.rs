@@ -121,12 +121,17 @@ impl State {
 }
 
 /// The locks of one inode.
-#[derive(Default)]
 pub struct FileLocks {
     state: Mutex<State>,
     /// Whether `state` has any locks; spares a lock on every close.
     any: AtomicBool,
     queue: WaitQueue,
+}
+
+impl Default for FileLocks {
+    fn default() -> Self {
+        Self { state: Mutex::new(State::default()), any: AtomicBool::new(false), queue: WaitQueue::new() }
+    }
 }
 
 /// Which process waits for which; (waiter, whom it waits for).

@@ -10,12 +10,7 @@
 
 use bitflags::bitflags;
 
-use super::{
-    inode::LinkTarget,
-    path::Path,
-    permission::Access,
-    types::*,
-};
+use super::{inode::LinkTarget, path::Path, permission::Access, types::*};
 use crate::{prelude::*, process::Credentials};
 
 /// The most symbolic links one lookup follows.
@@ -113,7 +108,13 @@ impl Lookup {
     /// # Errors
     ///
     /// As [`Lookup::find`].
-    pub fn follow_last(&self, dir: Path, link: &Path, slash: TrailingSlash, links: &mut u32) -> Result<Followed> {
+    pub fn follow_last(
+        &self,
+        dir: Path,
+        link: &Path,
+        slash: TrailingSlash,
+        links: &mut u32,
+    ) -> Result<Followed> {
         let mut walk = Walk {
             lookup: self,
             at: dir,

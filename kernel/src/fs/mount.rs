@@ -15,7 +15,6 @@
 
 use bitflags::bitflags;
 use linux_raw_sys::general as abi;
-
 use spin::Once;
 
 use super::{dentry::Dentry, file_system::FileSystem, path::Path, ramfs::RamFs};
@@ -88,7 +87,12 @@ pub struct Mount {
 
 impl Mount {
     /// A mount of `root` in `volume`, attached nowhere yet.
-    pub fn new(volume: Arc<Volume>, root: Option<Arc<Dentry>>, source: &[u8], flags: MountFlags) -> Arc<Self> {
+    pub fn new(
+        volume: Arc<Volume>,
+        root: Option<Arc<Dentry>>,
+        source: &[u8],
+        flags: MountFlags,
+    ) -> Arc<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(20);
         let root = root.unwrap_or_else(|| volume.root.clone());
         Arc::new(Self {
@@ -232,7 +236,8 @@ pub fn detach(path: Path, how: Detach) -> Result<()> {
     let mut next = 0;
     while let Some(above) = doomed.get(next).cloned() {
         next += 1;
-        let on_it = |mount: &&Arc<Mount>| mount.point().is_some_and(|point| Arc::ptr_eq(point.mount(), &above));
+        let on_it =
+            |mount: &&Arc<Mount>| mount.point().is_some_and(|point| Arc::ptr_eq(point.mount(), &above));
         doomed.extend(table.list.iter().filter(on_it).cloned());
     }
     if how == Detach::Unused {

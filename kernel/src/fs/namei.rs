@@ -257,7 +257,13 @@ impl Both<'_> {
     }
 }
 
-fn rename_locked(lookup: &Lookup, old: &Side, new: &Side, mode: RenameMode, both: &mut Both<'_>) -> Result<()> {
+fn rename_locked(
+    lookup: &Lookup,
+    old: &Side,
+    new: &Side,
+    mode: RenameMode,
+    both: &mut Both<'_>,
+) -> Result<()> {
     lookup.check_search(&old.dir)?;
     lookup.check_search(&new.dir)?;
     let source = old.dir.dentry().lookup_locked(both.old(), &old.name)?;

@@ -159,9 +159,7 @@ fn open_place(lookup: &Lookup, place: Path, flags: OpenFlags, created: Created) 
     match meta.kind {
         FileType::Symlink => return Err(ELOOP),
         FileType::Directory if writes || flags.contains(OpenFlags::CREAT) => return Err(EISDIR),
-        FileType::CharDevice | FileType::BlockDevice
-            if place.mount().flags().contains(MountFlags::NODEV) =>
-        {
+        FileType::CharDevice | FileType::BlockDevice if place.mount().flags().contains(MountFlags::NODEV) => {
             return Err(EACCES);
         }
         FileType::Socket => return Err(ENXIO),

@@ -15,6 +15,7 @@
 //! held while bytes move, so a fault on the user's side may use the very same object.
 
 use aster_rights::{FullRights, TRightSet};
+use ostd::mm::io::util::HasVmReaderWriter;
 use vmar::{
     error::Error as VmarError,
     object::{Vmo, VmoKind},

@@ -14,7 +14,7 @@
 
 use core::cmp::min;
 
-use ostd::mm::{FrameAllocOptions, UFrame};
+use ostd::mm::{FrameAllocOptions, UFrame, VmWriter, io::util::HasVmReaderWriter};
 
 use super::{
     file::{AccessMode, File, FileOps, OpenFlags},
@@ -246,8 +246,7 @@ impl Pipe {
     ///
     /// EPIPE without readers; EAGAIN, ERESTARTSYS, EFAULT, ENOMEM if nothing was written.
     pub fn write(&self, src: &mut Source<'_>, blocking: Blocking, flags: OpenFlags) -> Result<usize> {
-        let kind =
-            if flags.contains(OpenFlags::DIRECT) { ChunkKind::Packet } else { ChunkKind::Stream };
+        let kind = if flags.contains(OpenFlags::DIRECT) { ChunkKind::Packet } else { ChunkKind::Stream };
         let whole = src.remain();
         if whole == 0 {
             return Ok(0);
@@ -311,7 +310,7 @@ impl Pipe {
                 let old = bytes.len();
                 bytes.try_reserve(len).map_err(|_| ENOMEM)?;
                 bytes.resize(old + len, 0);
-                chunk.frame.reader().skip(chunk.start).read(&mut bytes[old..].into());
+                chunk.frame.reader().skip(chunk.start).read(&mut VmWriter::from(&mut bytes[old..]));
                 if bytes.len() == limit {
                     break;
                 }

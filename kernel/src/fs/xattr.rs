@@ -9,8 +9,13 @@ use crate::prelude::*;
 const MAX_BYTES: usize = 128 * 1024;
 
 /// The extended attributes of one inode. An inode without any keeps nothing but the lock.
-#[derive(Default)]
 pub struct Xattrs(Mutex<BTreeMap<Box<[u8]>, Box<[u8]>>>);
+
+impl Default for Xattrs {
+    fn default() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+}
 
 impl Xattrs {
     /// The value of `name`.
@@ -34,8 +39,11 @@ impl Xattrs {
             (false, XattrMode::Replace) => return Err(ENODATA),
             _ => {}
         }
-        let others: usize =
-            map.iter().filter(|(other, _)| ***other != *name).map(|(name, value)| name.len() + value.len()).sum();
+        let others: usize = map
+            .iter()
+            .filter(|(other, _)| ***other != *name)
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         if others + name.len() + value.len() > MAX_BYTES {
             return Err(ENOSPC);
         }

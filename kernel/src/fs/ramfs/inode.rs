@@ -127,9 +127,7 @@ impl RamInode {
 
     fn contents(&self) -> Result<(&PageCache, SealFlags)> {
         match &self.body {
-            Body::Regular(cache, seals) => {
-                Ok((cache, seals.as_ref().map_or(SealFlags::empty(), Seals::get)))
-            }
+            Body::Regular(cache, seals) => Ok((cache, seals.as_ref().map_or(SealFlags::empty(), Seals::get))),
             _ => Err(EINVAL),
         }
     }
@@ -397,7 +395,11 @@ impl Inode for RamInode {
             return Err(EPERM);
         }
         cache.allocate(how, pos, len)?;
-        if changes { self.modified() } else { self.changed() }
+        if changes {
+            self.modified()
+        } else {
+            self.changed()
+        }
         Ok(())
     }
 

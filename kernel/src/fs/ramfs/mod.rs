@@ -81,7 +81,7 @@ impl RamFs {
     fn allocate_inode(&self) -> Result<u64> {
         let max = self.max_inodes.load(Ordering::Relaxed);
         let step = |count: usize| (count < max).then_some(count + 1);
-        self.inodes.fetch_update(Ordering::AcqRel, Ordering::Acquire, step).map_err(|_| ENOSPC)?;
+        self.inodes.try_update(Ordering::AcqRel, Ordering::Acquire, step).map_err(|_| ENOSPC)?;
         Ok(self.next_ino.fetch_add(1, Ordering::Relaxed))
     }
 
