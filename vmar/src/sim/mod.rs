@@ -225,3 +225,6 @@ fn yield_now() {
     #[cfg(feature = "shuttle")]
     shuttle::thread::yield_now();
 }
+
+#[cfg(test)]
+mod tests;

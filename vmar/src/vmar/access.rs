@@ -180,3 +180,6 @@ fn each_page<M: Machine>(
     }
     Ok(done)
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,3 +175,6 @@ impl<M: Machine> Vmar_<M> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
