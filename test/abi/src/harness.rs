@@ -153,7 +153,9 @@ fn run_one(case: &Case, limit: u64) -> Verdict {
 /// The child's side: runs the case and says how it went.
 fn run_child(case: &Case, writer: i32) -> ! {
     let _ = sys::setpgid(0, 0);
-    let _ = sys::setrlimit(libc::RLIMIT_CORE, 0, 0);
+    if let Ok((_, hard)) = sys::getrlimit(libc::RLIMIT_CORE) {
+        let _ = sys::setrlimit(libc::RLIMIT_CORE, 0, hard);
+    }
     // Rust's runtime has handlers of its own for these; a case starts with what exec leaves.
     for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGPIPE] {
         sys::default_action(signal);

@@ -113,6 +113,14 @@ pub fn status_kib(name: &str) -> usize {
     }
 }
 
+/// Whether the process has this capability: a number of `linux/capability.h`.
+pub fn has_capability(number: u32) -> bool {
+    let text = text("status");
+    let set =
+        text.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    set.is_none_or(|set| set & (1 << number) != 0)
+}
+
 /// The numbers of `/proc/self/statm`, in pages: size, resident, shared, text, lib, data, dt.
 pub fn statm() -> Vec<usize> {
     let text = text("statm");

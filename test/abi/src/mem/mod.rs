@@ -16,11 +16,16 @@ mod anon;
 mod brk;
 mod file;
 mod fork;
+mod madvise;
+mod mlock;
 mod mmap_errors;
 mod mprotect;
 mod mremap;
 mod munmap;
 mod place;
+mod rlimit;
+mod stack;
+mod sync;
 mod text;
 
 /// The groups of this area, in the order they run.
@@ -36,6 +41,12 @@ pub const GROUPS: &[&[Case]] = &[
     fork::CASES,
     mremap::CASES,
     brk::CASES,
+    rlimit::CASES,
+    stack::CASES,
+    madvise::CASES,
+    sync::CASES,
+    sync::MINCORE,
+    mlock::CASES,
 ];
 
 /// The roles of this area.
