@@ -34,11 +34,13 @@ pub mod mm;
 pub mod power;
 pub mod prelude;
 pub mod process;
+pub mod random;
 pub mod sched;
 pub mod signal;
 pub mod syscall;
 pub mod time;
 pub mod usermem;
+pub mod uts;
 pub mod wait;
 
 use ostd::boot::{boot_info, smp::register_ap_entry};
@@ -49,12 +51,12 @@ use crate::prelude::*;
 fn kernel_main() {
     let cmdline = boot_info().kernel_cmdline.as_str();
     log::init(cmdline);
+    time::init();
     sched::init();
     sched::init_on_cpu();
-    register_ap_entry(sched::init_on_cpu);
-    time::init();
+    register_ap_entry(sched::ap_entry);
     process::local::init();
-    mm::fault::init();
+    mm::init();
     info!("booting with {:?}", cmdline);
     process::init::start(cmdline);
 }

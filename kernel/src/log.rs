@@ -48,7 +48,7 @@ impl Log for DebugPort {
     }
 }
 
-/// Directs the log to the port, and lets through what `loglevel=` on the kernel's command line asks for.
+/// Directs the log to the port, and lets through what `log=` on the kernel's command line asks for.
 pub fn init(cmdline: &str) {
     match IoPort::acquire(PORT) {
         Ok(port) => *DEBUG_PORT.port.lock() = Some(port),
@@ -65,15 +65,15 @@ pub fn write_line(args: fmt::Arguments) {
     }
 }
 
-/// `loglevel=N` with N as in syslog(2); the default shows notices and what is graver.
+/// `log=LEVEL`; without it, warnings and what is graver.
 fn level_from(cmdline: &str) -> LevelFilter {
-    let wanted = cmdline.split_whitespace().find_map(|word| word.strip_prefix("loglevel="));
-    match wanted.and_then(|number| number.parse::<u8>().ok()) {
-        Some(0..=3) => LevelFilter::Error,
-        Some(4) => LevelFilter::Warning,
-        Some(5) | None => LevelFilter::Notice,
-        Some(6) => LevelFilter::Info,
-        Some(_) => LevelFilter::Debug,
+    let wanted = cmdline.split_whitespace().find_map(|word| word.strip_prefix("log="));
+    match wanted {
+        Some("off") => LevelFilter::Off,
+        Some("error") => LevelFilter::Error,
+        Some("info") => LevelFilter::Info,
+        Some("debug" | "trace") => LevelFilter::Debug,
+        _ => LevelFilter::Warning,
     }
 }
 

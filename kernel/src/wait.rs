@@ -157,6 +157,27 @@ impl fmt::Debug for WaitQueue {
     }
 }
 
+/// Waits until `condition` gives a value; only the end of the thread ends the wait early.
+///
+/// # Errors
+///
+/// `EINTR` if the thread must end, as after a deadly signal.
+pub fn wait_killable<R>(queue: &WaitQueue, mut condition: impl FnMut() -> Option<R>) -> Result<R> {
+    let sleeper = Sleeper::new();
+    let _subscription = sleeper.watch(queue);
+    let thread = Thread::current();
+    let _interruptible = thread.as_ref().map(|thread| thread.interruptible(sleeper.waker()));
+    loop {
+        if let Some(value) = condition() {
+            return Ok(value);
+        }
+        if thread.as_ref().is_some_and(|thread| thread.must_exit.load(Ordering::Relaxed)) {
+            return Err(EINTR);
+        }
+        sleeper.sleep();
+    }
+}
+
 /// The calling thread, about to sleep until any of several queues is woken.
 pub struct Sleeper {
     waiter: Waiter,

@@ -45,7 +45,9 @@ pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
     let left = process.remove_thread(thread);
     let removed = table::with(|table| table.remove_thread(thread.tid()));
     drop(removed);
-    local.set_vm(mm::AddressSpace::kernel());
+    if let Ok(kernel) = mm::AddressSpace::kernel() {
+        local.set_vm(kernel);
+    }
     if left == 0 {
         process_exited(process);
     }

@@ -22,7 +22,10 @@ pub(super) fn clear_child_tid(thread: &Arc<Thread>, _local: &ThreadLocal, vm: &A
 
 /// Adds the thread's times to its process's.
 pub(super) fn account(thread: &Arc<Thread>) {
-    let usage = thread.usage();
+    let mut usage = thread.usage();
+    if let Some(vm) = thread.process().vm() {
+        usage.max_rss_kib = vm.peak_rss_kib();
+    }
     let process = thread.process();
     process.times.lock().own += usage;
     process.last_uid.store(thread.credentials().uid, Ordering::Relaxed);

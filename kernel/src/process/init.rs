@@ -2,7 +2,7 @@
 
 //! The first process.
 
-use ostd::task::TaskOptions;
+use ostd::{cpu::CpuId, task::TaskOptions};
 
 use crate::{prelude::*, process::TaskData, sched::SchedEntity};
 
@@ -16,5 +16,6 @@ pub fn start(cmdline: &'static str) {
 }
 
 fn launch(_cmdline: &str) {
+    crate::sched::spawn_switcher(CpuId::bsp());
     crate::power::power_off();
 }

@@ -28,6 +28,18 @@ pub struct ThreadLocal {
     /// Whether the CPU holds the three above, and holds them more truly than the fields.
     in_cpu: Cell<bool>,
     vm: RefCell<Arc<AddressSpace>>,
+    last_trap: Cell<LastTrap>,
+}
+
+/// The exception that a thread caused last; a signal's context tells of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LastTrap {
+    /// The number of its vector.
+    pub number: usize,
+    /// The error code that the CPU gave with it.
+    pub error_code: usize,
+    /// The address, if it was a page fault.
+    pub addr: Vaddr,
 }
 
 impl ThreadLocal {
@@ -39,6 +51,7 @@ impl ThreadLocal {
             gs_base: Cell::new(GsBase::new(0)),
             in_cpu: Cell::new(false),
             vm: RefCell::new(vm),
+            last_trap: Cell::new(LastTrap::default()),
         }
     }
 
@@ -51,6 +64,7 @@ impl ThreadLocal {
             gs_base: self.gs_base.clone(),
             in_cpu: Cell::new(false),
             vm: RefCell::new(vm),
+            last_trap: Cell::new(LastTrap::default()),
         }
     }
 
@@ -70,6 +84,16 @@ impl ThreadLocal {
     pub fn with_fpu<R>(&self, f: impl FnOnce(&mut FpuContext) -> R) -> R {
         self.settle();
         f(&mut self.fpu.borrow_mut())
+    }
+
+    /// The exception that the thread caused last.
+    pub fn last_trap(&self) -> LastTrap {
+        self.last_trap.get()
+    }
+
+    /// Notes an exception of the thread.
+    pub fn set_last_trap(&self, trap: LastTrap) {
+        self.last_trap.set(trap);
     }
 
     /// The FS base.

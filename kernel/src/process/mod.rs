@@ -15,18 +15,21 @@
 //! - Who is whose parent, and the process groups and sessions, are in [`table`], under one lock.
 //! - A system call gets a [`Ctx`]: the calling thread and what belongs to it.
 
+pub mod clone;
 pub mod credentials;
 mod ctx;
 pub mod exit;
 mod exit_hooks;
 pub mod init;
 pub mod local;
+pub mod pidfd;
 pub mod process;
 pub mod rlimit;
 pub mod run;
 pub mod status;
 pub mod table;
 mod thread;
+pub mod wait;
 
 pub use self::{
     credentials::Credentials,

@@ -21,19 +21,18 @@ use crate::{
     signal, syscall,
 };
 
-/// Starts `thread` in user mode with the given registers.
+/// Makes the task that runs `thread` in user mode with the given registers. It does not run yet.
 ///
 /// # Errors
 ///
-/// `ENOMEM` if there is no memory for a kernel stack; the thread then never ran.
-pub fn start(thread: Arc<Thread>, local: ThreadLocal, registers: UserContext) -> Result<()> {
+/// `ENOMEM` if there is no memory for a kernel stack.
+pub fn build(thread: Arc<Thread>, local: ThreadLocal, registers: UserContext) -> Result<Arc<Task>> {
     let task = TaskOptions::new(move || run(registers))
         .data(TaskData::User(thread))
         .local_data(local)
         .build()
         .map_err(|_| ENOMEM)?;
-    Arc::new(task).run();
-    Ok(())
+    Ok(Arc::new(task))
 }
 
 struct Hooks<'a> {
@@ -61,6 +60,12 @@ fn run(registers: UserContext) {
     let (Some(thread), Some(local)) = (Thread::of(&task), local::of(&task)) else { return };
     let mut user = UserMode::new(registers);
     let hooks = Hooks { thread, local };
+
+    let set_child_tid = thread.set_child_tid.swap(0, Ordering::Relaxed);
+    if set_child_tid != 0 {
+        // As Linux does, a bad address is the program's own fault.
+        let _ = local.vm().write_val(set_child_tid, &thread.tid());
+    }
 
     while !thread.must_exit.load(Ordering::Relaxed) {
         let reason = user.execute(&hooks);

@@ -18,10 +18,38 @@ pub const INIT: Pid = 1;
 static TABLE: SpinLock<Option<Table>> = SpinLock::new(None);
 
 /// All processes.
+#[derive(Default)]
 pub struct Table {
     nodes: HashMap<Pid, Node>,
     threads: HashMap<Tid, Arc<Thread>>,
+    reserved: BTreeSet<Pid>,
     last_pid: Pid,
+}
+
+/// A number that nobody else gets while this lives. Once the thread is in the table it may go.
+#[must_use]
+pub struct ReservedPid(Pid);
+
+impl ReservedPid {
+    /// Reserves a number that no process, thread, group or session has.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if there is none.
+    pub fn new() -> Result<Self> {
+        with(|table| table.reserve_pid()).map(Self)
+    }
+
+    /// The number.
+    pub fn number(&self) -> Pid {
+        self.0
+    }
+}
+
+impl Drop for ReservedPid {
+    fn drop(&mut self) {
+        with(|table| table.reserved.remove(&self.0));
+    }
 }
 
 /// A process's place among the others.
@@ -41,7 +69,7 @@ pub struct Node {
 /// Runs `f` on the table, with the lock held.
 pub fn with<R>(f: impl FnOnce(&mut Table) -> R) -> R {
     let mut guard = TABLE.lock();
-    f(guard.get_or_insert_with(|| Table { nodes: HashMap::new(), threads: HashMap::new(), last_pid: 0 }))
+    f(guard.get_or_insert_with(Table::default))
 }
 
 /// The process with this pid, a zombie included.
@@ -72,8 +100,7 @@ pub fn all() -> Vec<Arc<Process>> {
 }
 
 impl Table {
-    /// A number that no process, thread, group or session has, or `EAGAIN`.
-    pub fn allocate_pid(&mut self) -> Result<Pid> {
+    fn reserve_pid(&mut self) -> Result<Pid> {
         for _ in 0..PID_MAX {
             self.last_pid = if self.last_pid + 1 >= PID_MAX {
                 // As Linux does, leave the low numbers to those that started early.
@@ -84,24 +111,25 @@ impl Table {
             let pid = self.last_pid;
             let taken = self.nodes.contains_key(&pid)
                 || self.threads.contains_key(&pid)
+                || self.reserved.contains(&pid)
                 || self.nodes.values().any(|node| node.group == pid || node.session == pid);
             if !taken {
+                self.reserved.insert(pid);
                 return Ok(pid);
             }
         }
         Err(EAGAIN)
     }
 
-    /// Adds `process` as a child of `parent`, in the parent's group and session.
-    pub fn add_process(&mut self, process: Arc<Process>, parent: Pid) {
+    /// Adds `process` as a child of `parent`, in the group and session of `creator`; the first process without
+    /// either.
+    pub fn add_process(&mut self, process: Arc<Process>, parent: Pid, creator: Pid) {
         let pid = process.pid();
-        let (group, session) = match self.nodes.get_mut(&parent) {
-            Some(parent) => {
-                parent.children.insert(pid);
-                (parent.group, parent.session)
-            }
-            None => (pid, pid),
-        };
+        let (group, session) =
+            self.nodes.get(&creator).map_or((pid, pid), |creator| (creator.group, creator.session));
+        if let Some(parent) = self.nodes.get_mut(&parent) {
+            parent.children.insert(pid);
+        }
         self.nodes.insert(pid, Node { process, parent, children: BTreeSet::new(), group, session });
     }
 
@@ -137,6 +165,11 @@ impl Table {
     /// How many threads live.
     pub fn thread_count(&self) -> usize {
         self.threads.len()
+    }
+
+    /// How many living threads satisfy `filter`.
+    pub fn count_threads(&self, filter: impl Fn(&Thread) -> bool) -> usize {
+        self.threads.values().filter(|thread| filter(thread)).count()
     }
 
     /// The number given out last.

@@ -38,6 +38,8 @@ pub struct Thread {
     pub sched: SchedEntity,
     /// Where to write 0 and wake a futex when the thread ends; 0 for nowhere (`set_tid_address(2)`).
     pub clear_child_tid: AtomicUsize,
+    /// Where the new thread writes its number before it runs; 0 for nowhere (`CLONE_CHILD_SETTID`).
+    pub set_child_tid: AtomicUsize,
     /// The head of the robust futex list; 0 if none (`set_robust_list(2)`).
     pub robust_list: AtomicUsize,
     /// Set once the thread must go; it goes when it next would return to user mode.
@@ -76,6 +78,7 @@ impl Thread {
             signals: parts.signals,
             sched: parts.sched,
             clear_child_tid: AtomicUsize::new(0),
+            set_child_tid: AtomicUsize::new(0),
             robust_list: AtomicUsize::new(0),
             must_exit: AtomicBool::new(false),
             parent_death_signal: AtomicU32::new(0),

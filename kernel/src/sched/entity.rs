@@ -52,8 +52,8 @@ impl SchedEntity {
         Self::with(0, u64::MAX, None)
     }
 
-    /// The idle task of `cpu`.
-    pub fn idle(cpu: CpuId) -> Self {
+    /// A kernel task that runs on `cpu` only.
+    pub fn pinned(cpu: CpuId) -> Self {
         Self::with(0, u64::MAX, Some(cpu))
     }
 

@@ -13,6 +13,7 @@
 //! ```
 
 mod entity;
+pub mod load;
 mod queue;
 
 use ostd::{
@@ -70,7 +71,7 @@ pub fn init_on_cpu() {
             halt_cpu();
         }
     })
-    .data(TaskData::Kernel(SchedEntity::idle(cpu)))
+    .data(TaskData::Kernel(SchedEntity::pinned(cpu)))
     .build();
     match idle {
         Ok(idle) => {
@@ -82,6 +83,26 @@ pub fn init_on_cpu() {
         Err(error) => error!("no idle task for CPU {}: {:?}", u32::from(cpu), error),
     }
     enable_preemption_on_cpu();
+    if cpu == CpuId::bsp() {
+        ostd::timer::register_callback_on_cpu(load::tick);
+    }
+}
+
+/// What the other CPUs do when the kernel has set itself up. It returns for OSTD to run tasks.
+pub fn ap_entry() {
+    init_on_cpu();
+    // The last thing: it may be run at once, and then this never returns.
+    spawn_switcher(disable_preempt().current_cpu());
+}
+
+/// Gives `cpu` the task that lets memory be given back in time (see [`vmar_ostd::reclaim`]).
+pub fn spawn_switcher(cpu: CpuId) {
+    let spawned = TaskOptions::new(|| vmar_ostd::reclaim::run_switcher())
+        .data(TaskData::Kernel(SchedEntity::pinned(cpu)))
+        .spawn();
+    if let Err(error) = spawned {
+        error!("no switcher for CPU {}: {:?}", u32::from(cpu), error);
+    }
 }
 
 /// Notes that the current CPU has left the task it ran before. OSTD calls it after every switch.

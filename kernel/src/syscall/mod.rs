@@ -6,8 +6,15 @@
 //! arguments of integer types, in the order of the man page. [`table`] names the function for each number. Pointers
 //! are [`Vaddr`]s, to be used only through [`crate::usermem`].
 
+mod credentials;
+mod ids;
+mod prctl;
 mod process;
+mod sched;
+mod system;
 mod table;
+mod usage;
+mod wait;
 
 use linux_raw_sys::general::__NR_restart_syscall;
 use ostd::arch::cpu::context::UserContext;
@@ -53,4 +60,23 @@ fn unknown(ctx: &Ctx, number: usize) -> Errno {
         );
     }
     ENOSYS
+}
+
+/// Reads a structure that grows from one version of Linux to the next (`clone_args`, `open_how`): a program with an
+/// older one leaves out the end, one with a newer one must have zeros there.
+///
+/// # Errors
+///
+/// `E2BIG` if what this kernel does not know is not zero; `EFAULT`.
+pub(crate) fn read_extensible<T: Pod>(ctx: &Ctx, addr: Vaddr, size: usize) -> Result<T> {
+    if size > PAGE_SIZE {
+        return Err(E2BIG);
+    }
+    let mut bytes = vec![0; size.max(size_of::<T>())];
+    ctx.vm.read_bytes(addr, &mut bytes[..size])?;
+    let (known, unknown) = bytes.split_at(size_of::<T>());
+    if unknown.iter().any(|byte| *byte != 0) {
+        return Err(E2BIG);
+    }
+    Ok(T::from_bytes(known))
 }

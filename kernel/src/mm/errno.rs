@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The framework's errors as errno: the one place where they meet.
+//!
+//! Where a call's man page wants another number for one of them, that call says so itself.
+
+use vmar::{
+    error::{Error, OutOfMemory},
+    vmar::fault::FaultError,
+};
+
+use crate::prelude::*;
+
+impl From<Error> for Errno {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::OutOfMemory
+            | Error::NoRoom
+            | Error::LimitExceeded(_)
+            | Error::NotMapped
+            | Error::OutOfRange => ENOMEM,
+            Error::InvalidSize
+            | Error::InvalidAlignment
+            | Error::InvalidOffset
+            | Error::InvalidOptions
+            | Error::NotSupported => EINVAL,
+            Error::AccessDenied => EACCES,
+            Error::Occupied => EEXIST,
+            Error::BusError => EFAULT,
+        }
+    }
+}
+
+impl From<OutOfMemory> for Errno {
+    fn from(_: OutOfMemory) -> Self {
+        ENOMEM
+    }
+}
+
+impl From<FaultError> for Errno {
+    fn from(error: FaultError) -> Self {
+        match error {
+            FaultError::OutOfMemory => ENOMEM,
+            _ => EFAULT,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What happens when memory has run out: one process is ended so that the others can go on.
+//!
+//! As in Linux, the victim is the one with the most memory, and `/proc/PID/oom_score_adj` shifts the balance: a thousand
+//! points count as all the memory there is. The first process is never ended.
+
+use crate::{
+    mm,
+    prelude::*,
+    process::{exit, table},
+    time,
+    wait::Sleeper,
+};
+
+/// The value of `oom_score_adj` that protects a process altogether.
+const NEVER: i32 = -1000;
+
+/// Ends the process with the most memory, unless one is about to end anyway, and waits a moment for it to do so.
+///
+/// If the caller is the victim, it returns at once: the caller must come to its end.
+pub fn make_room() {
+    let processes = table::all();
+    let dying = processes.iter().any(|process| process.is_exiting() && process.vm().is_some());
+    if !dying {
+        let victim = processes.iter().max_by_key(|process| badness(process)).filter(|it| badness(it) > 0);
+        match victim {
+            Some(victim) => {
+                warn!(
+                    "memory has run out: ending process {} ({})",
+                    victim.pid(),
+                    String::from_utf8_lossy(
+                        &victim
+                            .main_thread()
+                            .map_or(Vec::new(), |thread| { thread.name().as_bytes().to_vec() })
+                    )
+                );
+                exit::kill(victim);
+            }
+            None => error!("memory has run out, and there is no process to end"),
+        }
+    }
+    let sleeper = Sleeper::new();
+    let _timer = time::timer::wake_at(time::monotonic() + Duration::from_millis(1), sleeper.waker());
+    sleeper.sleep();
+}
+
+/// How much is to be gained by ending a process, in pages.
+fn badness(process: &Process) -> i64 {
+    let adjustment = process.oom_score_adj.load(Ordering::Relaxed);
+    if process.pid() == table::INIT || adjustment == NEVER {
+        return 0;
+    }
+    let Some(vm) = process.vm() else { return 0 };
+    let pages = vm.vmar().rss().total_pages() as i64;
+    let all = (mm::total_memory() / PAGE_SIZE) as i64;
+    (pages + all * i64::from(adjustment) / 1000).max(1)
+}

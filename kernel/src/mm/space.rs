@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The address space of a process.
+
+use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
+use ostd::mm::VmSpace;
+use vmar::{error::Limit, limits::Limits, placement::Placement, vmar::FullVmar};
+use vmar_ostd::Ostd;
+
+use crate::{mm::fault, prelude::*, process::rlimit::Rlimits};
+
+/// The address space of a process.
+pub struct AddressSpace {
+    vmar: FullVmar<Ostd>,
+    heap: Mutex<Heap>,
+    layout: SpinLock<ProgramLayout>,
+    peak_pages: AtomicUsize,
+}
+
+/// The heap: what `brk(2)` moves the end of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heap {
+    start: Vaddr,
+    end: Vaddr,
+}
+
+/// Where a program's parts were put when it started; `/proc` tells of them.
+#[derive(Clone, Debug, Default)]
+pub struct ProgramLayout {
+    /// The code.
+    pub code: core::ops::Range<Vaddr>,
+    /// The initialized data.
+    pub data: core::ops::Range<Vaddr>,
+    /// Where the stack was first used.
+    pub stack_start: Vaddr,
+    /// The argument strings.
+    pub args: core::ops::Range<Vaddr>,
+    /// The environment strings.
+    pub env: core::ops::Range<Vaddr>,
+    /// The auxiliary vector: pairs of words.
+    pub auxv: Vec<u64>,
+}
+
+static KERNEL: SpinLock<Option<Arc<AddressSpace>>> = SpinLock::new(None);
+
+impl AddressSpace {
+    /// An empty address space within `limits`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(limits: &Rlimits) -> Result<Arc<Self>> {
+        let space = Self::around(FullVmar::new(Ostd, Limits::new())?);
+        space.apply_limits(limits);
+        Ok(Arc::new(space))
+    }
+
+    /// The empty address space of tasks that run no program any more.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if it does not exist yet and cannot.
+    pub fn kernel() -> Result<Arc<Self>> {
+        if let Some(space) = &*KERNEL.lock() {
+            return Ok(space.clone());
+        }
+        let space = Arc::new(Self::around(FullVmar::new(Ostd, Limits::new())?));
+        Ok(KERNEL.lock().get_or_insert(space).clone())
+    }
+
+    fn around(vmar: FullVmar<Ostd>) -> Self {
+        Self {
+            vmar,
+            heap: Mutex::new(Heap::default()),
+            layout: SpinLock::new(ProgramLayout::default()),
+            peak_pages: AtomicUsize::new(0),
+        }
+    }
+
+    /// A copy for a child: private memory is shared until one of the two writes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn fork(&self) -> Result<Arc<Self>> {
+        let heap = self.heap.lock();
+        let vmar = self.vmar.fork()?;
+        let layout = self.layout.lock().clone();
+        Ok(Arc::new(Self {
+            vmar,
+            heap: Mutex::new(*heap),
+            layout: SpinLock::new(layout),
+            peak_pages: AtomicUsize::new(0),
+        }))
+    }
+
+    /// The capability to the space.
+    pub fn vmar(&self) -> &FullVmar<Ostd> {
+        &self.vmar
+    }
+
+    /// The page tables.
+    pub fn vm_space(&self) -> &Arc<VmSpace> {
+        self.vmar.space().vm_space()
+    }
+
+    /// Makes it the current CPU's.
+    pub fn activate(&self) {
+        self.vmar.space().activate();
+    }
+
+    /// Takes over the limits that concern memory.
+    pub fn apply_limits(&self, limits: &Rlimits) {
+        let pairs = [
+            (Limit::AddressSpace, RLIMIT_AS),
+            (Limit::Data, RLIMIT_DATA),
+            (Limit::Stack, RLIMIT_STACK),
+            (Limit::Locked, RLIMIT_MEMLOCK),
+        ];
+        for (limit, resource) in pairs {
+            let value = usize::try_from(limits.soft(resource)).unwrap_or(usize::MAX);
+            self.vmar.limits().set(limit, value);
+        }
+    }
+
+    /// Where the program's parts are.
+    pub fn layout(&self) -> ProgramLayout {
+        self.layout.lock().clone()
+    }
+
+    /// Notes where the program's parts are.
+    pub fn set_layout(&self, layout: ProgramLayout) {
+        let old = core::mem::replace(&mut *self.layout.lock(), layout);
+        drop(old);
+    }
+
+    /// The heap.
+    pub fn heap(&self) -> core::ops::Range<Vaddr> {
+        let heap = self.heap.lock();
+        heap.start..heap.end
+    }
+
+    /// Puts an empty heap at `start`.
+    pub fn set_heap(&self, start: Vaddr) {
+        *self.heap.lock() = Heap { start, end: start };
+    }
+
+    /// Moves the end of the heap to `end`, and answers where it then is: where it was, if it cannot be moved.
+    pub fn move_heap_end(&self, end: Vaddr, limits: &Rlimits) -> Vaddr {
+        let mut heap = self.heap.lock();
+        let layout_data = self.layout.lock().data.len() as u64;
+        let limit = limits.soft(RLIMIT_DATA);
+        if end < heap.start || ((end - heap.start) as u64).saturating_add(layout_data) > limit {
+            return heap.end;
+        }
+        let Some(new) = end.checked_next_multiple_of(PAGE_SIZE) else { return heap.end };
+        let old = heap.end.next_multiple_of(PAGE_SIZE);
+        let moved = match new.cmp(&old) {
+            core::cmp::Ordering::Less => self.vmar.unmap(new..old),
+            core::cmp::Ordering::Equal => Ok(()),
+            core::cmp::Ordering::Greater => {
+                let map = self.vmar.new_map(new - old).read().write().placement(Placement::Exactly(old));
+                map.build().map(|_| ())
+            }
+        };
+        if moved.is_ok() {
+            heap.end = end;
+        }
+        heap.end
+    }
+
+    /// The largest resident set so far, in KiB.
+    pub fn peak_rss_kib(&self) -> u64 {
+        self.sample_rss();
+        (self.peak_pages.load(Ordering::Relaxed) * (PAGE_SIZE / 1024)) as u64
+    }
+
+    /// Takes the present resident set into account for the largest.
+    pub fn sample_rss(&self) -> usize {
+        let pages = self.vmar.rss().total_pages();
+        self.peak_pages.fetch_max(pages, Ordering::Relaxed);
+        pages
+    }
+
+    /// Serves a page fault.
+    ///
+    /// # Errors
+    ///
+    /// Why the access is not possible.
+    pub fn serve_fault(
+        &self,
+        fault: fault::PageFault,
+    ) -> core::result::Result<(), vmar::vmar::fault::FaultError> {
+        self.vmar.handle_page_fault(fault.addr, fault.access)
+    }
+}

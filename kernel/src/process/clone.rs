@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! New processes and threads.
+//!
+//! Everything that can fail is done first, on objects that nobody else can see; then the child enters the table, and then
+//! it runs. A clone that fails leaves nothing behind but an unused number.
+
+use linux_raw_sys::general::{
+    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_CLEAR_SIGHAND, CLONE_FILES, CLONE_FS, CLONE_NEWCGROUP,
+    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, CLONE_PARENT,
+    CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_SETTLS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
+    RLIMIT_NPROC, SIGCHLD,
+};
+use ostd::{arch::cpu::context::UserContext, mm::MAX_USERSPACE_VADDR, user::UserContextApi};
+
+use crate::{
+    mm::AddressSpace,
+    prelude::*,
+    process::{
+        credentials::CapSet,
+        run,
+        table::{self, ReservedPid},
+        thread::ThreadParts,
+    },
+    wait::wait_killable,
+};
+
+/// What `clone(2)` is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneArgs {
+    /// `CLONE_*`.
+    pub flags: u64,
+    /// Where the parent finds a file descriptor for the child (`CLONE_PIDFD`).
+    pub pidfd: Vaddr,
+    /// Where the child's number goes in the child's memory (`CLONE_CHILD_SETTID`, `CLONE_CHILD_CLEARTID`).
+    pub child_tid: Vaddr,
+    /// Where the child's number goes in the parent's memory (`CLONE_PARENT_SETTID`).
+    pub parent_tid: Vaddr,
+    /// The signal the parent gets at the child's end; 0 for none.
+    pub exit_signal: u32,
+    /// The child's stack pointer; 0 for the parent's.
+    pub stack: Vaddr,
+    /// The child's FS base (`CLONE_SETTLS`).
+    pub tls: Vaddr,
+}
+
+impl CloneArgs {
+    /// What `fork(2)` asks for.
+    pub const fn fork() -> Self {
+        Self { flags: 0, exit_signal: SIGCHLD, pidfd: 0, child_tid: 0, parent_tid: 0, stack: 0, tls: 0 }
+    }
+
+    /// What `vfork(2)` asks for.
+    pub const fn vfork() -> Self {
+        Self { flags: (CLONE_VM | CLONE_VFORK) as u64, ..Self::fork() }
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.flags & u64::from(flag) != 0
+    }
+
+    /// What the man page's section on errors says of flags.
+    fn check(&self) -> Result<()> {
+        const NAMESPACES: u32 = CLONE_NEWNS
+            | CLONE_NEWCGROUP
+            | CLONE_NEWUTS
+            | CLONE_NEWIPC
+            | CLONE_NEWUSER
+            | CLONE_NEWPID
+            | CLONE_NEWNET;
+        let needs = |flag, needed| self.has(flag) && !self.has(needed);
+        let clear_handlers = self.flags & CLONE_CLEAR_SIGHAND != 0;
+        if needs(CLONE_SIGHAND, CLONE_VM)
+            || needs(CLONE_THREAD, CLONE_SIGHAND)
+            || (clear_handlers && self.has(CLONE_SIGHAND))
+            || (self.has(CLONE_THREAD) && self.has(CLONE_PIDFD))
+            || self.has(NAMESPACES)
+            || self.exit_signal > 64
+            || (self.has(CLONE_SETTLS) && self.tls >= MAX_USERSPACE_VADDR)
+        {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+}
+
+/// Makes a child of the calling thread and starts it. Answers the child's number.
+///
+/// # Errors
+///
+/// `EINVAL` for flags that contradict each other or ask for namespaces; `EAGAIN` at a limit; `ENOMEM`.
+pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid> {
+    args.check()?;
+    check_process_limit(ctx)?;
+    let vm = if args.has(CLONE_VM) { ctx.vm.clone() } else { ctx.vm.fork()? };
+    let parts = thread_parts(ctx, args);
+    let pid = ReservedPid::new()?;
+    let tid = pid.number();
+    let process =
+        if args.has(CLONE_THREAD) { ctx.process.clone() } else { new_process(ctx, args, tid, vm.clone()) };
+
+    let thread = Arc::new(Thread::new(tid, process.clone(), parts));
+    if args.has(CLONE_CHILD_CLEARTID) {
+        thread.clear_child_tid.store(args.child_tid, Ordering::Relaxed);
+    }
+    if args.has(CLONE_CHILD_SETTID) {
+        thread.set_child_tid.store(args.child_tid, Ordering::Relaxed);
+    }
+    let local = ctx.local.clone_for(vm);
+    if args.has(CLONE_SETTLS) {
+        local.set_fs_base(args.tls);
+    }
+    let mut registers = registers.clone();
+    registers.set_rax(0);
+    if args.stack != 0 {
+        registers.set_stack_pointer(args.stack);
+    }
+    let task = run::build(thread.clone(), local, registers)?;
+    let pidfd =
+        args.has(CLONE_PIDFD).then(|| super::pidfd::install(ctx, &process, args.pidfd)).transpose()?;
+
+    let added = process.add_thread(thread.clone()).and_then(|()| {
+        table::with(|table| {
+            if !args.has(CLONE_THREAD) {
+                let parent = parent_for(table, ctx, args)?;
+                table.add_process(process.clone(), parent, ctx.process.pid());
+            }
+            table.add_thread(thread.clone());
+            Ok(())
+        })
+    });
+    if let Err(error) = added {
+        process.remove_thread(&thread);
+        if let Some(pidfd) = pidfd {
+            super::pidfd::remove(ctx, pidfd);
+        }
+        return Err(error);
+    }
+    drop(pid);
+    if args.has(CLONE_PARENT_SETTID) {
+        // As Linux does, a bad address is the program's own fault.
+        let _ = ctx.vm.write_val(args.parent_tid, &tid);
+    }
+    task.run();
+    if args.has(CLONE_VFORK) {
+        // Only the end of the parent itself ends this wait early, and then nobody asks for the answer.
+        let _ =
+            wait_killable(&process.vfork_done, || (!process.in_vfork.load(Ordering::Acquire)).then_some(()));
+    }
+    Ok(tid)
+}
+
+/// The process whose child the new process becomes.
+fn parent_for(table: &table::Table, ctx: &Ctx, args: &CloneArgs) -> Result<Pid> {
+    let own = ctx.process.pid();
+    if !args.has(CLONE_PARENT) {
+        return Ok(own);
+    }
+    // A sibling of the first process would have no parent.
+    match table.node(own).map(|node| node.parent) {
+        Some(parent) if parent != 0 => Ok(parent),
+        _ => Err(EINVAL),
+    }
+}
+
+fn new_process(ctx: &Ctx, args: &CloneArgs, pid: Pid, vm: Arc<AddressSpace>) -> Arc<Process> {
+    let parent = ctx.process;
+    let signals = parent.signals.clone_for_child(args.has(CLONE_SIGHAND));
+    if args.flags & CLONE_CLEAR_SIGHAND != 0 {
+        signals.reset_for_exec();
+    }
+    let child = Process::new(pid, vm, signals, parent.rlimits.clone());
+    child.set_exe(parent.exe());
+    let exit_signal =
+        if args.has(CLONE_PARENT) { parent.exit_signal.load(Ordering::Relaxed) } else { args.exit_signal };
+    child.exit_signal.store(exit_signal, Ordering::Relaxed);
+    child.in_vfork.store(args.has(CLONE_VFORK), Ordering::Relaxed);
+    child.personality.store(parent.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    child.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    child.oom_score_adj.store(parent.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
+    Arc::new(child)
+}
+
+fn thread_parts(ctx: &Ctx, args: &CloneArgs) -> ThreadParts {
+    let files = ctx.files();
+    let fs = ctx.fs();
+    // A child in the same memory needs a stack of its own for signals, unless its parent waits for it.
+    let keeps_stack = !args.has(CLONE_VM) || args.has(CLONE_VFORK);
+    ThreadParts {
+        name: ctx.thread.name(),
+        credentials: ctx.credentials(),
+        files: if args.has(CLONE_FILES) { files } else { Arc::new((*files).clone()) },
+        fs: if args.has(CLONE_FS) { fs } else { Arc::new((*fs).clone()) },
+        signals: ctx.thread.signals.clone_for_child(keeps_stack),
+        sched: ctx.thread.sched.clone_for_child(),
+    }
+}
+
+/// `EAGAIN` if the user has as many threads as `RLIMIT_NPROC` allows, or the machine as many as it has numbers.
+fn check_process_limit(ctx: &Ctx) -> Result<()> {
+    let credentials = ctx.credentials();
+    let exempt =
+        credentials.uid == 0 || credentials.has(CapSet::SYS_RESOURCE) || credentials.has(CapSet::SYS_ADMIN);
+    let limit = ctx.process.rlimits.soft(RLIMIT_NPROC);
+    let count = table::with(|table| match exempt {
+        true => 0,
+        false => table.count_threads(|thread| thread.credentials().uid == credentials.uid),
+    });
+    if count as u64 >= limit && !exempt { Err(EAGAIN) } else { Ok(()) }
+}
