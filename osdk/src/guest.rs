@@ -35,7 +35,7 @@ pub const STATUS_TIMED_OUT: u8 = 124;
 const QEMU: &str = "qemu-system-x86_64";
 
 /// The machine that QEMU simulates.
-#[derive(Args, Clone)]
+#[derive(Args)]
 pub struct Machine {
     /// Number of processors.
     #[arg(long, default_value_t = 1)]
@@ -60,6 +60,8 @@ pub enum Console {
     Terminal,
     /// Standard output, byte for byte; there is no input.
     Output,
+    /// A file, byte for byte; there is no input.
+    File(File),
 }
 
 /// How a boot ended.
@@ -94,9 +96,13 @@ pub fn boot(machine: &Machine, kernel: &Path, initramfs: &Path, console: &Consol
     if let Some(level) = &machine.log {
         qemu.arg("-append").arg(format!("log={level}"));
     }
-    if matches!(console, Console::Output) {
-        qemu.stdin(Stdio::null());
-    }
+    match console {
+        Console::Terminal => &mut qemu,
+        Console::Output => qemu.stdin(Stdio::null()),
+        Console::File(file) => {
+            qemu.stdin(Stdio::null()).stdout(file.try_clone().context("the file of the console is gone")?)
+        }
+    };
 
     child::catch_signals();
     let saved = Saved::new();
@@ -145,7 +151,7 @@ fn arguments(machine: &Machine, console: &Console) -> Vec<String> {
         Console::Terminal => {
             &["-chardev", "stdio,id=console,mux=on,signal=off", "-mon", "chardev=console,mode=readline"]
         }
-        Console::Output => &["-chardev", "stdio,id=console,signal=on", "-monitor", "none"],
+        Console::Output | Console::File(_) => &["-chardev", "stdio,id=console,signal=on", "-monitor", "none"],
     };
     arguments.extend(console.iter().map(|&argument| argument.to_owned()));
     if machine.icount {

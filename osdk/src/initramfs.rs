@@ -29,26 +29,27 @@ pub use self::tree::Tree;
 use crate::project;
 
 /// Which programs the root has.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Root {
     /// busybox, with a link for each of its applets.
+    #[default]
     Busybox,
     /// Debian's own programs, dynamically linked; busybox only for what they do not have.
     Debian,
 }
 
 /// What goes into the root.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct Contents {
     /// The programs in it.
-    #[arg(long, value_enum, default_value = "busybox")]
-    root: Root,
+    #[arg(long, value_enum, default_value_t)]
+    pub root: Root,
     /// A folder whose contents go into the root, over what is there.
     #[arg(long, value_name = "DIR")]
-    add: Vec<PathBuf>,
+    pub add: Vec<PathBuf>,
     /// A program of the host to put into the root's /usr/bin.
     #[arg(long, value_name = "FILE")]
-    program: Vec<PathBuf>,
+    pub program: Vec<PathBuf>,
 }
 
 /// What `/init` is to do, handed over as files in `/etc/tessera`.

@@ -10,6 +10,7 @@
 //!   └───── kernel                       cargo-osdk builds it
 //!   └───── guest ──────── child         QEMU, its console, its log, its exit status
 //! test ─── steps ──────── tally         every proof there is, one after the other
+//! programs                              real programs and what they must say
 //! check-rows                            docs/src/systems.md against the tests that ran
 //! ```
 
@@ -19,6 +20,7 @@ mod child;
 mod guest;
 mod initramfs;
 mod kernel;
+mod programs;
 mod project;
 mod rows;
 mod run;
@@ -39,6 +41,8 @@ enum Verb {
     Initramfs(initramfs::Contents),
     /// Run every test there is, and sum up.
     Test(test::Options),
+    /// Run programs that people use on the kernel, and check what they say.
+    Programs(programs::Options),
     /// Check that every test named in docs/src/systems.md exists and passed.
     CheckRows(rows::Options),
 }
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(&options),
         Verb::Initramfs(contents) => initramfs::run(&contents),
         Verb::Test(options) => test::run(&options),
+        Verb::Programs(options) => programs::run(&options),
         Verb::CheckRows(options) => rows::run(&options),
     };
     match done {

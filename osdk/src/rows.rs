@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{project, test::log_of};
+use crate::{project, test::read_log};
 
 /// The options of the verb.
 #[derive(Args)]
@@ -113,12 +113,11 @@ fn faults(rows: &[Row], passed: &BTreeSet<String>) -> Vec<String> {
 
 /// The names of all tests that passed in the last run, as rows refer to them.
 fn passed() -> BTreeSet<String> {
-    let read = |step: &str| String::from_utf8_lossy(&fs::read(log_of(step)).unwrap_or_default()).into_owned();
-    let mut names = host_tests(&read("host"));
+    let mut names = host_tests(&read_log("host"));
     for step in ["ktest-ostd", "ktest-kernel"] {
-        names.extend(libtest_names(&read(step)).map(|name| format!("ktest {name}")));
+        names.extend(libtest_names(&read_log(step)).map(|name| format!("ktest {name}")));
     }
-    let abi = read("abi");
+    let abi = read_log("abi");
     names.extend(
         abi.lines().filter_map(|line| line.trim_end().strip_prefix("ok ")).map(|name| format!("abi {name}")),
     );

@@ -11,7 +11,6 @@ mod tally;
 use std::{
     fs::{self, File},
     io::{Write, stdout},
-    path::PathBuf,
     process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -45,11 +44,6 @@ struct Report {
     name: &'static str,
     tally: Tally,
     time: Duration,
-}
-
-/// The log of a step.
-pub fn log_of(step: &str) -> PathBuf {
-    project::target(&format!("test/{step}.log"))
 }
 
 /// Runs the steps and sums up.
@@ -92,7 +86,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// Runs one step; `None` if the user wants no more of it.
 fn take(step: &Step) -> Result<Option<Report>> {
-    let log = File::create(log_of(step.name)).context("target/test cannot be written")?;
+    let log_path = project::target(&format!("test/{}.log", step.name));
+    let log = File::create(&log_path).context("target/test cannot be written")?;
     let errors = log.try_clone().context("target/test cannot be written")?;
     let start = Instant::now();
     let mut command = step.command()?;
@@ -106,8 +101,7 @@ fn take(step: &Step) -> Result<Option<Report>> {
     }
     let mut tally = step.count.read(&read_log(step.name));
     if ended == Ended::TimedOut {
-        let mut log =
-            File::options().append(true).open(log_of(step.name)).context("the log cannot be written")?;
+        let mut log = File::options().append(true).open(&log_path).context("the log cannot be written")?;
         writeln!(log, "the step did not end within {} s", step.limit.as_secs())
             .context("the log cannot be written")?;
     }
@@ -121,8 +115,10 @@ fn take(step: &Step) -> Result<Option<Report>> {
     Ok(Some(Report { name: step.name, tally, time: start.elapsed() }))
 }
 
-fn read_log(name: &str) -> String {
-    String::from_utf8_lossy(&fs::read(log_of(name)).unwrap_or_default()).into_owned()
+/// The log of a step as plain text; a step without one has said nothing.
+pub fn read_log(name: &str) -> String {
+    let log = fs::read(project::target(&format!("test/{name}.log"))).unwrap_or_default();
+    anstream::adapter::strip_str(&String::from_utf8_lossy(&log)).to_string()
 }
 
 /// Prints the table, and then the line that a machine reads; returns how many failed.

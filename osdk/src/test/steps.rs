@@ -21,40 +21,39 @@ pub struct Step {
     pub limit: Duration,
     /// The command; its first word is `cargo`, `guest-cargo` (the stable one, in `test/`), `xtask` or a program.
     pub words: Vec<&'static str>,
+    folder: &'static str,
     environment: Vec<(&'static str, &'static str)>,
 }
 
 /// All the steps.
 pub fn all() -> Vec<Step> {
-    let mut steps = vec![
+    vec![
         Step::new("lint", "fmt", Count::Step, 1, "cargo fmt --all --check"),
+        Step::new("lint", "fmt-guest", Count::Step, 1, "guest-cargo fmt --all --check"),
         Step::new("lint", "clippy-host", Count::Step, 10, CLIPPY_HOST),
         Step::new("lint", "clippy-kernel", Count::Step, 10, CLIPPY_KERNEL),
         Step::new("lint", "clippy-ktest", Count::Step, 10, CLIPPY_KERNEL).env("RUSTFLAGS", "--cfg ktest"),
+        Step::new("lint", "clippy-guest", Count::Step, 10, CLIPPY_GUEST),
         Step::new("lint", "rustdoc", Count::Step, 10, RUSTDOC).env("RUSTDOCFLAGS", "-D warnings"),
+        Step::new("lint", "rustdoc-kernel", Count::Step, 10, RUSTDOC_KERNEL)
+            .env("RUSTDOCFLAGS", "-D warnings"),
         Step::new("host", "host", Count::Libtest, 20, HOST),
-    ];
-    if has("test/Cargo.toml") {
-        steps.push(Step::new("lint", "fmt-guest", Count::Step, 1, "guest-cargo fmt --all --check"));
-        steps.push(Step::new("lint", "clippy-guest", Count::Step, 10, CLIPPY_GUEST));
-    }
-    if has("test/abi") {
-        steps.push(Step::new("abi-host", "abi-host", Count::Summary, 10, "guest-cargo run --release -p abi"));
-    }
-    steps.push(Step::new("rows", "rows", Count::Step, 1, "xtask check-rows"));
-    steps
-}
-
-/// Whether a part of the project is there.
-fn has(path: &str) -> bool {
-    project::root().join(path).exists()
+        Step::new("ktest", "ktest-ostd", Count::Libtest, 10, KTEST).folder("ostd"),
+        Step::new("ktest", "ktest-ostd-smp", Count::Libtest, 10, KTEST).folder("ostd").env("SMP", "2"),
+        Step::new("abi-host", "abi-host", Count::Summary, 10, "guest-cargo run --release -p abi"),
+        Step::new("rows", "rows", Count::Step, 1, "xtask check-rows"),
+    ]
 }
 
 const CLIPPY_HOST: &str = "cargo clippy --workspace --exclude tessera --exclude vmar-ostd --all-targets --all-features -- -D warnings";
 const CLIPPY_GUEST: &str = "guest-cargo clippy --workspace --all-targets -- -D warnings";
-const RUSTDOC: &str = "cargo doc --workspace --exclude xtask --no-deps --target x86_64-unknown-none";
+const RUSTDOC: &str =
+    "cargo doc --workspace --exclude tessera --exclude xtask --no-deps --target x86_64-unknown-none";
+const RUSTDOC_KERNEL: &str =
+    "cargo doc -p tessera --document-private-items --no-deps --target x86_64-unknown-none";
 const HOST: &str =
     "cargo test --workspace --exclude tessera --exclude vmar-ostd --all-features --no-fail-fast";
+const KTEST: &str = "cargo osdk test";
 const CLIPPY_KERNEL: &str =
     "cargo clippy -p tessera -p vmar-ostd --target x86_64-unknown-none -- -D warnings";
 
@@ -72,8 +71,15 @@ impl Step {
             count,
             limit: Duration::from_secs(60 * minutes),
             words: command.split_whitespace().collect(),
+            folder: "",
             environment: Vec::new(),
         }
+    }
+
+    /// Sets the folder that the command is started in.
+    fn folder(mut self, folder: &'static str) -> Self {
+        self.folder = folder;
+        self
     }
 
     /// Sets a variable of the command's environment.
@@ -91,6 +97,9 @@ impl Step {
             "xtask" => Command::new(env::current_exe().context("this program cannot be found")?),
             program => Command::new(program),
         };
+        if !self.folder.is_empty() {
+            command.current_dir(project::root().join(self.folder));
+        }
         command.args(rest).process_group(0).env("CARGO_TERM_COLOR", "never");
         command.env(kernel::ENVIRONMENT.0, kernel::ENVIRONMENT.1).env_remove("TESSERA_CMD");
         command.envs(self.environment.iter().copied());

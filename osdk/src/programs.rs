@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `cargo xtask programs`: real programs on the kernel, and what they must say.
+//!
+//! Each case is one boot. To add one, add an entry to [`CASES`].
+
+use std::{
+    fs,
+    io::{Read, Seek},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{
+    child::Ended,
+    guest::{self, Console, Machine, Outcome, tail},
+    initramfs::{Contents, Root, Session, Tree},
+    kernel, project,
+};
+
+/// The options of the verb.
+#[derive(Args)]
+pub struct Options {
+    /// Run only the cases of these names.
+    names: Vec<String>,
+    /// List the cases without running them.
+    #[arg(long)]
+    list: bool,
+}
+
+/// A command line and what must come of it.
+struct Case {
+    name: &'static str,
+    command: &'static str,
+    root: Root,
+    memory: &'static str,
+    processors: u32,
+    seconds: u64,
+    status: u8,
+    said: Said,
+}
+
+/// What a case's output must be.
+enum Said {
+    Exactly(&'static str),
+    /// Each of these somewhere.
+    All(&'static [&'static str]),
+}
+
+/// A case on the usual machine, with a time that TCG on a busy host needs.
+const fn case(name: &'static str, command: &'static str, said: Said) -> Case {
+    Case { name, command, root: Root::Busybox, memory: "1G", processors: 1, seconds: 60, status: 0, said }
+}
+
+const CASES: &[Case] = &[
+    case("maps", "cat /proc/self/maps", Said::All(&["r-xp", "/usr/bin/busybox", "[heap]", "[stack]"])),
+    case("sort", "seq 1 100000 | sort -rn | head -1", Said::Exactly("100000\n")),
+    case(
+        "zeroes",
+        "dd if=/dev/zero bs=1M count=64 2>/dev/null | md5sum",
+        Said::Exactly("7f614da9329cd3aebf59b91aadc30bf0  -\n"),
+    ),
+    Case {
+        status: 1,
+        ..case(
+            "address-space-limit",
+            "(ulimit -v 20000; dd if=/dev/zero of=/dev/null bs=64M count=1)",
+            Said::All(&["out of memory"]),
+        )
+    },
+    Case { status: 139, ..case("null-pointer", "null-pointer", Said::All(&[])) },
+    case(
+        "true-500",
+        "i=0; while [ $i -lt 500 ]; do /bin/true; i=$((i+1)); done; echo ok",
+        Said::Exactly("ok\n"),
+    ),
+    Case {
+        processors: 2,
+        ..case(
+            "true-500-smp",
+            "i=0; while [ $i -lt 500 ]; do /bin/true; i=$((i+1)); done; echo ok",
+            Said::Exactly("ok\n"),
+        )
+    },
+    case("find", "[ $(find / | wc -l) -gt 400 ] && echo many", Said::Exactly("many\n")),
+    case(
+        "jobs",
+        "sleep 100 & sleep 100 & kill %1; kill $!; wait %1; wait $!; echo $?",
+        Said::Exactly("143\n"),
+    ),
+    Case { status: 7, ..case("status", "exit 7", Said::Exactly("")) },
+    case(
+        "quoting",
+        "printf '%s|' \"$((6 * 7))\" 'a b' \"'\" '\"' '$x' \\\\",
+        Said::Exactly("42|a b|'|\"|$x|\\|"),
+    ),
+    case("bytes", "printf 'a\\nb\\r\\n\\000\\377'", Said::Exactly("a\nb\r\n\0\u{fffd}")),
+    case(
+        "redirect",
+        "echo a >/tmp/f; echo b >>/tmp/f; cat </tmp/f; rm /tmp/f; ls /tmp",
+        Said::Exactly("a\nb\n"),
+    ),
+    case("poweroff", "poweroff", Said::Exactly("")),
+    Case {
+        memory: "512M",
+        ..case("memory-exhausted", "tail -c 900M /dev/zero >/dev/null; echo $?", Said::All(&["137\n"]))
+    },
+    Case {
+        memory: "512M",
+        seconds: 600,
+        ..case(
+            "fork-10000",
+            "loop() { i=0; while [ $i -lt $1 ]; do (exit 0); i=$((i+1)); done; }; \
+             free() { sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; }; \
+             loop 100; before=$(free); loop 10000; after=$(free); \
+             lost=$((before - after)); [ $lost -le 64 ] && echo kept || echo lost $lost kB",
+            Said::Exactly("kept\n"),
+        )
+    },
+    debian("bash", "a=(x y z); echo ${#a[@]} ${a[1]^^} $BASH_VERSION", Said::All(&["3 Y 5.2"])),
+    debian("ls", "ls -ld /usr /bin /init", Said::All(&["drwxr-xr-x", "/bin -> usr/bin", "-rwxr-xr-x"])),
+    debian(
+        "sort-grep-sed",
+        "seq 30 | sort -r | grep -v 1 | sed 's/^/n/' | head -n 2",
+        Said::Exactly("n9\nn8\n"),
+    ),
+    debian("awk", "seq 10 | awk '{ s += $1 } END { print s, length(\"abc\") }'", Said::Exactly("55 3\n")),
+    debian(
+        "tar-gzip",
+        "cd /tmp && tar czf t.gz -C / etc && mkdir t && tar xzf t.gz -C t && diff -r /etc t/etc && gzip -t t.gz && echo same",
+        Said::Exactly("same\n"),
+    ),
+    debian("process-substitution", "cat <(echo a) <(echo b)", Said::Exactly("a\nb\n")),
+    debian("find-xargs", "find /etc -name 'pass*' | xargs wc -l | awk '{print $1}'", Said::Exactly("2\n")),
+];
+
+const fn debian(name: &'static str, command: &'static str, said: Said) -> Case {
+    Case { root: Root::Debian, ..case(name, command, said) }
+}
+
+/// Runs the cases, one line each, and sums up.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    if let Some(unknown) = options.names.iter().find(|name| CASES.iter().all(|case| case.name != *name)) {
+        bail!("no case is called {unknown}");
+    }
+    let is_wanted =
+        |case: &&Case| options.names.is_empty() || options.names.iter().any(|name| name == case.name);
+    let cases: Vec<&Case> = CASES.iter().filter(is_wanted).collect();
+    if options.list {
+        cases.iter().for_each(|case| println!("{:<22} {}", case.name, case.command));
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let kernel = kernel::build()?;
+    let (mut passed, mut failed) = (0, 0);
+    for case in cases {
+        let (outcome, output) = boot(case, &kernel)?;
+        match judge(case, &outcome, &output) {
+            Ok(()) => {
+                passed += 1;
+                println!("ok {}", case.name);
+            }
+            Err(_) if matches!(outcome.ended, Ended::Interrupted(_)) => bail!("interrupted"),
+            Err(why) => {
+                failed += 1;
+                println!("FAIL {}: {why}", case.name);
+                print!("{}", tail(&outcome.log, 5));
+            }
+        }
+    }
+    println!("programs: {passed} passed, {failed} failed, 0 skipped");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Boots for a case; returns how that ended and what came out.
+fn boot(case: &Case, kernel: &std::path::Path) -> Result<(Outcome, String)> {
+    let mut tree = Tree::new(&Contents { root: case.root, ..Contents::default() })?;
+    tree.add_session(&Session {
+        terminal: None,
+        term: None,
+        command: Some(case.command.to_owned()),
+        input: None,
+    });
+    tree.file("usr/bin/null-pointer", null_pointer_program(), 0o755);
+    fs::create_dir_all(project::target("run")).context("target/run cannot be made")?;
+    let initramfs = tempfile::NamedTempFile::new_in(project::target("run"))
+        .context("no file can be made in target/run")?;
+    tree.write(initramfs.path())?;
+
+    let mut file = tempfile::tempfile().context("no temporary file can be made")?;
+    let console = Console::File(file.try_clone().context("a file cannot be shared")?);
+    let machine = Machine {
+        smp: case.processors,
+        mem: case.memory.to_owned(),
+        icount: false,
+        log: None,
+        timeout: Some(case.seconds),
+    };
+    let outcome = guest::boot(&machine, kernel, initramfs.path(), &console)?;
+    let mut output = Vec::new();
+    file.rewind()
+        .and_then(|()| file.read_to_end(&mut output))
+        .context("the console's output cannot be read")?;
+    Ok((outcome, String::from_utf8_lossy(&output).into_owned()))
+}
+
+/// Says what is wrong with what came of a case.
+fn judge(case: &Case, outcome: &Outcome, output: &str) -> Result<(), String> {
+    let end: String = output.chars().rev().take(300).collect::<Vec<_>>().into_iter().rev().collect();
+    if outcome.ended == Ended::TimedOut {
+        return Err(format!("did not end within {} s; said {end:?}", case.seconds));
+    }
+    if outcome.status != Some(case.status) {
+        let status = outcome.status.map_or("none".to_owned(), |status| status.to_string());
+        return Err(format!("status {status}, not {}; said {end:?}", case.status));
+    }
+    match &case.said {
+        Said::Exactly(text) if output != *text => Err(format!("said {end:?}, not {text:?}")),
+        Said::All(texts) => match texts.iter().find(|text| !output.contains(**text)) {
+            Some(missing) => Err(format!("did not say {missing:?}, but {end:?}")),
+            None => Ok(()),
+        },
+        Said::Exactly(_) => Ok(()),
+    }
+}
+
+/// A static ELF program of two instructions, the second of which writes to address 0.
+fn null_pointer_program() -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    const CODE: &[u8] = &[0x31, 0xc0, 0x89, 0x00]; // xor eax, eax; mov [rax], eax
+    let size = HEADERS + CODE.len() as u64;
+
+    let mut program = Vec::new();
+    // e_ident: 64 bits, little-endian, version 1, System V.
+    program.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    program.extend([2u16, 62].iter().flat_map(|half| half.to_le_bytes())); // ET_EXEC, EM_X86_64
+    program.extend(1u32.to_le_bytes());
+    program.extend([BASE + HEADERS, 64, 0].iter().flat_map(|word| word.to_le_bytes())); // entry, phoff, shoff
+    program.extend(0u32.to_le_bytes());
+    program.extend([64u16, 56, 1, 64, 0, 0].iter().flat_map(|half| half.to_le_bytes()));
+    program.extend([1u32, 5].iter().flat_map(|word| word.to_le_bytes())); // PT_LOAD, R | X
+    program.extend([0, BASE, BASE, size, size, 0x1000].iter().flat_map(|word: &u64| word.to_le_bytes()));
+    program.extend(CODE);
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+        process::Command,
+    };
+
+    use super::{CASES, null_pointer_program};
+
+    #[test]
+    fn names_are_unique() {
+        let names: BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
+        assert_eq!(names.len(), CASES.len());
+    }
+
+    /// On a host that is Linux on x86-64, as the guest's programs expect it.
+    #[test]
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    fn null_pointer_program_dies_of_a_segmentation_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("null-pointer");
+        std::fs::write(&path, null_pointer_program()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        const SIGSEGV: i32 = 11;
+        assert_eq!(Command::new(&path).status().unwrap().signal(), Some(SIGSEGV));
+    }
+}
