@@ -154,7 +154,10 @@ impl<M: Machine> Vmo_<M> {
                 return Ok(frame.clone());
             }
             pages.map.insert(index, frame.clone())?;
-            pages.zero_tail();
+            if index == pages.count() - 1 {
+                // What the pager read past the end does not belong to the object.
+                pages.zero_tail();
+            }
             return Ok(frame);
         }
     }

@@ -21,6 +21,7 @@ impl Process {
     ///
     /// Panics if anything is not as it must be.
     pub fn audit(&self) {
+        self.cpu().sim.quiesce();
         let space = &self.vmar.inner;
         let mappings = space.mappings.read();
         let mut usage = Usage { peak_address_space: mappings.usage().peak_address_space, ..Usage::default() };
