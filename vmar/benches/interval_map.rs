@@ -378,7 +378,9 @@ fn measure(mappings: usize) -> bool {
             false => "FAIL",
         };
         let cells: String = (0..4).map(|who| format!("{:>14}", grouped(times(who).round()))).collect();
-        println!("{:>10}  {name:<10}{cells}{to_btree:>10.4}  {verdict:<4}  {demand}", grouped(mappings));
+        let row =
+            format!("{:>10}  {name:<10}{cells}{to_btree:>10.4}  {verdict:<4}  {demand}", grouped(mappings));
+        println!("{}", row.trim_end());
     }
     met
 }

@@ -82,7 +82,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         (two.prev, two.next, one.next) = (left, next, right);
         let keep = <Leaf<LEAF> as Node>::split_at(at);
         Leaf::share(one, two, keep);
-        if at <= keep && at < LEAF {
+        if at <= keep {
             one.insert(at, range, slot, 0);
         } else {
             two.insert(at - keep, range, slot, 0);
@@ -104,7 +104,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
             let (one, two) = self.inner_pair(left, right);
             let keep = <Inner<FAN> as Node>::split_at(at);
             Inner::share(one, two, keep);
-            if at <= keep && at < FAN {
+            if at <= keep {
                 one.insert(at, child, child_span);
             } else {
                 two.insert(at - keep, child, child_span);

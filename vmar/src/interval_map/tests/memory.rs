@@ -8,14 +8,14 @@ use proptest::prelude::*;
 
 use super::{
     super::{InsertError, IntervalMap},
-    Deep,
+    Deep, scaled,
 };
 use crate::fallible::inject;
 
 /// Any insertion that finds no memory changes nothing, gives its value back, and works once there is memory again.
 #[test]
 fn v7_every_allocation_fails_in_turn() {
-    let count = if cfg!(miri) { 200 } else { 3000 };
+    let count = scaled(3000);
     let mut map: Deep<usize> = IntervalMap::default();
     let mut refusals = 0;
     for step in 0..count {
@@ -110,13 +110,13 @@ fn run_without_memory<const LEAF: usize, const FAN: usize>(before: &[Op], after:
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 128 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 128 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// After a reservation so many insertions ask for no memory at all, whatever happens in between.
     #[test]
     fn v7_reservations_hold(
-        before in proptest::collection::vec(op(), 0..if cfg!(miri) { 80 } else { 1200 }),
-        after in proptest::collection::vec(op(), 0..if cfg!(miri) { 40 } else { 600 }),
+        before in proptest::collection::vec(op(), 0..scaled(1200)),
+        after in proptest::collection::vec(op(), 0..scaled(600)),
     ) {
         run_without_memory::<8, 16>(&before, &after);
         run_without_memory::<{ super::super::LEAF_SIZE }, { super::super::INNER_SIZE }>(&before, &after);
@@ -126,13 +126,14 @@ proptest! {
 /// The worst there is for a reservation: every leaf is full, and each insertion goes to another one.
 #[test]
 fn a_reservation_covers_full_nodes() {
-    for count in [1, 2, 3, 10, 100] {
+    let entries = scaled(600);
+    for count in [1, 2, 3, 10, entries / 6] {
         let mut map: Deep<usize> = IntervalMap::default();
-        for start in 0..600 {
+        for start in 0..entries {
             map.insert(start * 64..start * 64 + 1, start).unwrap();
         }
         // Fill up each leaf from within.
-        for start in 0..600 {
+        for start in 0..entries {
             let at = map.tree.at_or_below(start * 64).unwrap();
             if map.tree.leaf(at.leaf).len() < 8 {
                 map.insert(start * 64 + 2..start * 64 + 3, start).unwrap();
@@ -156,7 +157,7 @@ fn memory_grows_with_the_map() {
     map.insert(0..1, 0).unwrap();
     assert!(inject::requests() - requests <= 4);
     map.try_reserve(3).unwrap();
-    for start in 1..1000 {
+    for start in 1..scaled(1000) {
         map.insert(start..start + 1, 0).unwrap();
     }
     let requests = inject::requests() - requests;
@@ -167,15 +168,15 @@ fn memory_grows_with_the_map() {
 #[test]
 fn memory_is_used_again() {
     let mut map: Deep<usize> = IntervalMap::default();
-    for start in 0..500 {
+    for start in 0..scaled(500) {
         map.insert(start * 2..start * 2 + 1, start).unwrap();
     }
-    for start in 0..500 {
+    for start in 0..scaled(500) {
         map.remove(start * 2).unwrap();
     }
     assert!(map.is_empty());
     let _failing = inject::fail_from(0);
-    for start in 0..500 {
+    for start in 0..scaled(500) {
         map.insert(start * 2..start * 2 + 1, start).unwrap();
     }
     map.check();

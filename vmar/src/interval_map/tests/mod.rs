@@ -21,6 +21,11 @@ use super::{
     tree::LEVELS,
 };
 
+/// How many of `count` steps a test takes: far fewer under Miri, which takes a thousand times as long for each.
+const fn scaled(count: usize) -> usize {
+    if cfg!(miri) { count / 20 } else { count }
+}
+
 /// The smallest nodes there can be.
 type Deep<V> = IntervalMap<V, 8, 16>;
 

@@ -7,10 +7,12 @@ use core::ops::Range;
 
 use proptest::prelude::*;
 
-use super::{super::IntervalMap, Deep, Naive};
+use super::{super::IntervalMap, Deep, Naive, scaled};
 
 /// A small space makes collisions frequent; the offset puts it where it matters.
 const SPACE: usize = 4096;
+/// The distance between addresses asked about.
+const PROBE: usize = if cfg!(miri) { 301 } else { 37 };
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -129,7 +131,7 @@ fn compare<const LEAF: usize, const FAN: usize>(
     assert!(backwards.iter().rev().eq(entries));
 
     let probes = [0, 1, usize::MAX - 1, usize::MAX, space.start, space.end];
-    for addr in probes.into_iter().chain(space.clone().step_by(37)) {
+    for addr in probes.into_iter().chain(space.clone().step_by(PROBE)) {
         let within = entries.iter().find(|(range, _)| range.contains(&addr));
         assert_eq!(owned(map.find(addr)).as_ref(), within);
         assert_eq!(owned(map.next(addr)).as_ref(), entries.iter().find(|(range, _)| range.start >= addr));
@@ -144,7 +146,7 @@ fn compare<const LEAF: usize, const FAN: usize>(
         }
     }
     for (size, align) in [(1, 1), (2, 1), (7, 1), (3, 4), (4, 4), (5, 8), (9, 16), (40, 64), (SPACE, 1)] {
-        for start in space.clone().step_by(509) {
+        for start in space.clone().step_by(PROBE * 13) {
             for len in [0, 3, 64, 1000, SPACE] {
                 let limits = start..start.saturating_add(len);
                 let found = map.lowest_gap(size, align, limits.clone());
@@ -157,12 +159,12 @@ fn compare<const LEAF: usize, const FAN: usize>(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 96 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 96 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// V7: every operation does what the naive model does, at the bottom and the top of the space.
     #[test]
     fn v7_model(
-        ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 60 } else { 900 }),
+        ops in proptest::collection::vec(op(), 1..scaled(900)),
         top in any::<bool>(),
     ) {
         let offset = if top { usize::MAX - SPACE } else { 0 };
@@ -171,7 +173,7 @@ proptest! {
 
     /// V7: the same with the node sizes in use.
     #[test]
-    fn v7_model_in_use(ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 60 } else { 1500 })) {
+    fn v7_model_in_use(ops in proptest::collection::vec(op(), 1..scaled(1500))) {
         run::<{ super::super::LEAF_SIZE }, { super::super::INNER_SIZE }>(0x1000, &ops);
     }
 
@@ -214,7 +216,7 @@ fn v7_model_large() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % bound
     };
-    let rounds = if cfg!(miri) { 300 } else { 30_000 };
+    let rounds = scaled(30_000);
     let mut tallest = 0;
     for round in 0..rounds {
         // Growing, then steady, then shrinking to nothing.

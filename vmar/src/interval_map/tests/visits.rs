@@ -2,7 +2,7 @@
 
 //! How many nodes each operation looks at.
 
-use super::{super::IntervalMap, Deep};
+use super::{super::IntervalMap, Deep, scaled};
 
 const PAGE: usize = 4096;
 
@@ -24,7 +24,7 @@ fn most_visits<const LEAF: usize, const FAN: usize>(count: usize) -> usize {
     let space = 0..(count * 2 + 8) * PAGE;
     let mut most = 0;
     map.tree.take_visits();
-    for step in 0..400 {
+    for step in 0..scaled(400) {
         let start = (step * 104_729 % (count - 1)) * 2 * PAGE;
         let mut visit = |map: &mut IntervalMap<usize, LEAF, FAN>,
                          operation: &dyn Fn(&mut IntervalMap<usize, LEAF, FAN>)| {
@@ -61,6 +61,10 @@ fn most_visits<const LEAF: usize, const FAN: usize>(count: usize) -> usize {
         visit(&mut map, &|map| {
             assert!(map.lowest_gap(PAGE, PAGE, limits.clone()).is_some() || limits.len() < 3 * PAGE)
         });
+        // Limits that leave no room, with fitting gaps all around.
+        let taken = start..start + PAGE;
+        visit(&mut map, &|map| assert_eq!(map.lowest_gap(PAGE, PAGE, taken.clone()), None));
+        visit(&mut map, &|map| assert_eq!(map.highest_gap(PAGE, PAGE, taken.clone()), None));
     }
     most
 }
@@ -96,7 +100,7 @@ fn v7_alignment_costs_only_misplaced_gaps() {
     for _ in 0..misplaced {
         add(&mut map, HUGE, HUGE);
     }
-    for _ in 0..20_000 {
+    for _ in 0..scaled(20_000) {
         add(&mut map, PAGE, PAGE);
     }
     let sure = add(&mut map, 0, PAGE);
