@@ -28,6 +28,7 @@ mod lock;
 mod process;
 mod rules;
 mod space;
+pub mod unchecked;
 
 use std::{
     boxed::Box,

@@ -34,6 +34,8 @@ pub mod query;
 pub mod remap;
 pub mod resident;
 mod rights;
+#[cfg(test)]
+mod testing;
 mod unmap;
 mod zap;
 

@@ -84,3 +84,6 @@ impl<M: Machine> Vmar_<M> {
         (end, if end < range.end { Err(Error::NotMapped) } else { Ok(()) })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,3 +76,6 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
         Vmar { inner: self.inner, rights: self.rights.restrict() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,3 +70,6 @@ impl<M: Machine> Vmar_<M> {
         drop(all);
     }
 }
+
+#[cfg(test)]
+mod tests;
