@@ -26,6 +26,7 @@ macro_rules! __log_prefix {
     };
 }
 
+pub mod console;
 pub mod error;
 pub mod fs;
 pub mod futex;

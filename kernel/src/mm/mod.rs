@@ -9,6 +9,7 @@
 pub mod errno;
 pub mod fault;
 pub mod layout;
+pub mod mapped_file;
 pub mod oom;
 mod space;
 

@@ -34,7 +34,7 @@ pub fn exit_group(process: &Arc<Process>, status: ExitStatus) {
 pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
     let process = thread.process();
     let vm = local.vm();
-    super::exit_hooks::clear_child_tid(thread, local, &vm);
+    super::exit_hooks::clear_child_tid(thread, &vm);
     drop(vm);
 
     let files = thread.set_files(None);
@@ -45,6 +45,7 @@ pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
     let left = process.remove_thread(thread);
     let removed = table::with(|table| table.remove_thread(thread.tid()));
     drop(removed);
+    process.thread_exits.wake_all();
     if let Ok(kernel) = mm::AddressSpace::kernel() {
         local.set_vm(kernel);
     }

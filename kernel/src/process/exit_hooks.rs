@@ -7,12 +7,12 @@ use linux_raw_sys::general::{CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCHLD};
 use crate::{
     mm::AddressSpace,
     prelude::*,
-    process::{ExitStatus, ThreadLocal, process::Usage, table},
+    process::{ExitStatus, process::Usage, table},
     signal::{self, SigDetail, SigInfo},
 };
 
 /// `set_tid_address(2)`: clears the thread's number in user memory and wakes who waits for that.
-pub(super) fn clear_child_tid(thread: &Arc<Thread>, _local: &ThreadLocal, vm: &Arc<AddressSpace>) {
+pub(super) fn clear_child_tid(thread: &Arc<Thread>, vm: &Arc<AddressSpace>) {
     let addr = thread.clear_child_tid.swap(0, Ordering::Relaxed);
     // With no other user of the memory, nobody could see it.
     if addr != 0 && Arc::strong_count(vm) > 3 && vm.write_val(addr, &0u32).is_ok() {

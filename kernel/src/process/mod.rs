@@ -18,6 +18,7 @@
 pub mod clone;
 pub mod credentials;
 mod ctx;
+pub mod exec;
 pub mod exit;
 mod exit_hooks;
 pub mod init;

@@ -43,6 +43,10 @@ pub struct Process {
     pub personality: AtomicU32,
     /// Whether others may look into it (`PR_SET_DUMPABLE`).
     pub dumpable: AtomicBool,
+    /// Whether a thread is ending all others to run another program.
+    pub is_in_exec: AtomicBool,
+    /// Woken when a thread has ended.
+    pub thread_exits: WaitQueue,
     /// Whether it is stopped by a signal.
     pub stopped: AtomicBool,
     /// The real user of the thread that ended last.
@@ -125,6 +129,8 @@ impl Process {
             start_time: crate::time::monotonic(),
             personality: AtomicU32::new(0),
             dumpable: AtomicBool::new(true),
+            is_in_exec: AtomicBool::new(false),
+            thread_exits: WaitQueue::new(),
             stopped: AtomicBool::new(false),
             last_uid: AtomicU32::new(0),
             oom_score_adj: AtomicI32::new(0),
@@ -180,7 +186,7 @@ impl Process {
     /// Adds a thread, unless the process is about to end.
     pub(super) fn add_thread(&self, thread: Arc<Thread>) -> Result<()> {
         let mut threads = self.threads.lock();
-        if self.report.lock().exiting.is_some() {
+        if self.report.lock().exiting.is_some() || self.is_in_exec.load(Ordering::Acquire) {
             return Err(EAGAIN);
         }
         threads.push(thread);

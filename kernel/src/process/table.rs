@@ -152,6 +152,13 @@ impl Table {
         self.threads.remove(&tid)
     }
 
+    /// Gives a thread another number. Answers the thread that had it.
+    pub fn rename_thread(&mut self, thread: &Arc<Thread>, tid: Tid) -> Option<Arc<Thread>> {
+        let this = self.threads.remove(&thread.tid())?;
+        thread.set_tid(tid);
+        self.threads.insert(tid, this)
+    }
+
     /// A process's place.
     pub fn node(&self, pid: Pid) -> Option<&Node> {
         self.nodes.get(&pid)

@@ -25,7 +25,7 @@ pub enum TaskData {
 
 /// A thread of a user program.
 pub struct Thread {
-    tid: Tid,
+    tid: AtomicU32,
     process: Arc<Process>,
     name: SpinLock<ThreadName>,
     credentials: SpinLock<Arc<Credentials>>,
@@ -68,7 +68,7 @@ impl Thread {
     /// A thread of `process`, not yet running and in nobody's list.
     pub fn new(tid: Tid, process: Arc<Process>, parts: ThreadParts) -> Self {
         Self {
-            tid,
+            tid: AtomicU32::new(tid),
             process,
             name: SpinLock::new(parts.name),
             credentials: SpinLock::new(parts.credentials),
@@ -100,7 +100,12 @@ impl Thread {
 
     /// Its number.
     pub fn tid(&self) -> Tid {
-        self.tid
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    /// Gives it another number: that of its process, whose first thread it has become.
+    pub(super) fn set_tid(&self, tid: Tid) {
+        self.tid.store(tid, Ordering::Relaxed);
     }
 
     /// Its process.

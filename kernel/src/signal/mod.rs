@@ -14,7 +14,10 @@ mod info;
 mod set;
 
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGURG, SIGWINCH};
-use ostd::{arch::cpu::context::UserContext, user::UserContextApi};
+use ostd::{
+    arch::cpu::context::{FpuContext, UserContext},
+    user::UserContextApi,
+};
 
 pub use self::{
     info::{SigDetail, SigInfo},
@@ -87,6 +90,11 @@ impl Default for ThreadSignals {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The least an alternate stack must have: room for a handler's frame with all registers (`AT_MINSIGSTKSZ`).
+pub fn min_stack_size() -> usize {
+    FpuContext::new().as_bytes().len() + 1024
 }
 
 /// A call that ended with one of the `ERESTART*` codes: the registers hold `EINTR` already.

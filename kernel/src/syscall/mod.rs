@@ -7,6 +7,7 @@
 //! are [`Vaddr`]s, to be used only through [`crate::usermem`].
 
 mod credentials;
+mod exec;
 mod ids;
 mod prctl;
 mod process;

@@ -5,7 +5,7 @@
 use linux_raw_sys::general::*;
 use ostd::arch::cpu::context::UserContext;
 
-use super::{credentials, ids, prctl, process, sched, system, unknown, usage, wait};
+use super::{credentials, exec, ids, prctl, process, sched, system, unknown, usage, wait};
 use crate::prelude::*;
 
 /// Makes the dispatch of numbers to functions.
@@ -53,6 +53,8 @@ pub(super) fn call(
         __NR_vfork => process::sys_vfork, regs;
         __NR_clone => process::sys_clone, regs;
         __NR_clone3 => process::sys_clone3, regs;
+        __NR_execve => exec::sys_execve, regs;
+        __NR_execveat => exec::sys_execveat, regs;
         __NR_exit => process::sys_exit, 1;
         __NR_exit_group => process::sys_exit_group, 1;
         __NR_wait4 => wait::sys_wait4, 4;

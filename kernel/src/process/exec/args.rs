@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Arguments and environment, on their way from the old program to the new.
+
+use linux_raw_sys::general::{ARG_MAX, RLIMIT_STACK};
+
+use crate::{mm::AddressSpace, prelude::*, process::rlimit::Rlimits};
+
+/// The longest single string with its NUL: 32 pages (`MAX_ARG_STRLEN`).
+const MAX_STRING: usize = 32 * PAGE_SIZE;
+/// The most room for all strings and pointers, whatever the limit on the stack: 6 MiB.
+const MAX_TOTAL: usize = 6 << 20;
+
+/// A list of strings, each with its NUL, one behind the other.
+#[derive(Clone, Debug, Default)]
+pub struct Strings {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+/// How much room strings and the pointers to them may still take.
+pub struct Budget(usize);
+
+impl Budget {
+    /// A quarter of the stack's limit, but at least 128 KiB and at most 6 MiB, as `execve(2)` says.
+    pub fn new(limits: &Rlimits) -> Self {
+        let quarter = usize::try_from(limits.soft(RLIMIT_STACK) / 4).unwrap_or(usize::MAX);
+        Self(quarter.min(MAX_TOTAL).max(ARG_MAX as usize))
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        self.0 = self.0.checked_sub(bytes).filter(|left| *left > 0).ok_or(E2BIG)?;
+        Ok(())
+    }
+}
+
+impl Strings {
+    /// Reads a list of pointers to strings that ends with a null pointer. A null list is an empty one.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`; `E2BIG` if a string is too long or the budget too small; `ENOMEM`.
+    pub fn read(vm: &AddressSpace, list: Vaddr, budget: &mut Budget) -> Result<Self> {
+        let mut strings = Self::default();
+        if list == 0 {
+            return Ok(strings);
+        }
+        let mut at = list;
+        loop {
+            let pointer: Vaddr = vm.read_val(at)?;
+            if pointer == 0 {
+                return Ok(strings);
+            }
+            budget.spend(size_of::<Vaddr>())?;
+            let string = match vm.read_cstring(pointer, MAX_STRING) {
+                Err(ENAMETOOLONG) => return Err(E2BIG),
+                other => other?,
+            };
+            let string = string.as_bytes_with_nul();
+            budget.spend(string.len())?;
+            strings.bytes.try_reserve(string.len()).map_err(|_| ENOMEM)?;
+            strings.bytes.extend_from_slice(string);
+            strings.count += 1;
+            at = at.checked_add(size_of::<Vaddr>()).ok_or(EFAULT)?;
+        }
+    }
+
+    /// A list of strings of the kernel's own, none with a NUL in it.
+    pub fn from_slices<'a>(slices: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut strings = Self::default();
+        slices.into_iter().for_each(|slice| strings.push(slice));
+        strings
+    }
+
+    fn push(&mut self, string: &[u8]) {
+        self.bytes.extend_from_slice(string);
+        self.bytes.push(0);
+        self.count += 1;
+    }
+
+    /// The same list with `front` in place of its first `replaced` strings.
+    pub fn with_front(&self, front: &[&[u8]], replaced: usize) -> Self {
+        let mut strings = Self::from_slices(front.iter().copied());
+        self.iter().skip(replaced).for_each(|string| strings.push(string));
+        strings
+    }
+
+    /// The strings, without their NULs.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.split_inclusive(|byte| *byte == 0).map(|string| &string[..string.len() - 1])
+    }
+
+    /// All strings, with their NULs.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! ELF files, and their segments in memory.
+//!
+//! A segment is mapped from the file, privately; pages of different processes that nobody writes are the same frames.
+//!
+//! ```text
+//! file    ....[ header | text ....... | data ... ]
+//!               │ map      │ map          │ map  └┐
+//! memory  ────[ r-- ][ r-x ......... ][ rw- ..... 0 ][ rw- zeros, anonymous ]──►heap
+//! ```
+
+use aster_rights::Rights;
+use elf::{
+    abi::{EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR},
+    endian::LittleEndian,
+    file::{Class, FileHeader, parse_ident},
+    parse::ParsingTable,
+    segment::ProgramHeader,
+};
+use vmar::{mapping::MappingFlags, perms::VmPerms, placement::Placement};
+
+use super::image::{Image, read_at};
+use crate::{
+    fs::{File, file::Mappable},
+    mm::{
+        AddressSpace, ProgramLayout,
+        layout::{Randomize, TASK_SIZE},
+        mapped_file::MappedFile,
+    },
+    prelude::*,
+};
+
+const HEADER_LEN: usize = 64;
+const IDENT_LEN: usize = 16;
+const PROGRAM_HEADER_LEN: usize = 56;
+/// The most bytes of program headers.
+const MAX_PROGRAM_HEADERS: usize = 65_536;
+
+/// What an ELF file's headers say.
+pub struct ElfFile {
+    header: FileHeader<LittleEndian>,
+    segments: Vec<ProgramHeader>,
+}
+
+/// A program in memory.
+pub struct Loaded {
+    /// Where to start: in the interpreter, if there is one.
+    pub start: Vaddr,
+    /// The program's own entry point.
+    pub entry: Vaddr,
+    /// The program's headers in memory; 0 if they are not there.
+    pub program_headers: Vaddr,
+    /// How many there are.
+    pub program_header_count: usize,
+    /// Where the interpreter was put; 0 without one.
+    pub interpreter_base: Vaddr,
+    /// Whether the stack is to be executable.
+    pub executable_stack: bool,
+}
+
+impl ElfFile {
+    /// Reads the headers of `file`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOEXEC` if it is no program for this machine.
+    pub fn read(file: &File) -> Result<Self> {
+        let mut bytes = [0; HEADER_LEN];
+        if read_at(file, 0, &mut bytes)? < HEADER_LEN {
+            return Err(ENOEXEC);
+        }
+        let ident = parse_ident::<LittleEndian>(&bytes).map_err(|_| ENOEXEC)?;
+        let header = FileHeader::parse_tail(ident, &bytes[IDENT_LEN..]).map_err(|_| ENOEXEC)?;
+        let size = usize::from(header.e_phnum) * PROGRAM_HEADER_LEN;
+        if header.class != Class::ELF64
+            || header.e_machine != EM_X86_64
+            || !matches!(header.e_type, ET_EXEC | ET_DYN)
+            || usize::from(header.e_phentsize) != PROGRAM_HEADER_LEN
+            || !(1..=MAX_PROGRAM_HEADERS).contains(&size)
+            || header.e_phoff > i64::MAX as u64
+        {
+            return Err(ENOEXEC);
+        }
+        let mut bytes = vec![0; size];
+        if read_at(file, header.e_phoff, &mut bytes)? < size {
+            return Err(ENOEXEC);
+        }
+        let segments = ParsingTable::new(LittleEndian, Class::ELF64, &bytes).iter().collect();
+        Ok(Self { header, segments })
+    }
+
+    /// The path of the interpreter that the file names.
+    ///
+    /// # Errors
+    ///
+    /// `ENOEXEC` if it is no string.
+    pub fn interpreter_path(&self, file: &File) -> Result<Option<Vec<u8>>> {
+        let Some(segment) = self.segments.iter().find(|segment| segment.p_type == PT_INTERP) else {
+            return Ok(None);
+        };
+        let len = usize::try_from(segment.p_filesz).map_err(|_| ENOEXEC)?;
+        if !(2..=crate::usermem::PATH_MAX).contains(&len) {
+            return Err(ENOEXEC);
+        }
+        let mut path = vec![0; len];
+        if read_at(file, segment.p_offset, &mut path)? < len || path.pop() != Some(0) {
+            return Err(ENOEXEC);
+        }
+        path.truncate(path.iter().position(|byte| *byte == 0).unwrap_or(path.len()));
+        Ok(Some(path))
+    }
+
+    fn loads(&self) -> impl Iterator<Item = &ProgramHeader> {
+        self.segments.iter().filter(|segment| segment.p_type == PT_LOAD)
+    }
+
+    /// The addresses that the file asks for: whole pages from the lowest to the highest.
+    fn span(&self) -> Result<core::ops::Range<Vaddr>> {
+        let mut span = usize::MAX..0;
+        for segment in self.loads() {
+            let start = usize::try_from(segment.p_vaddr).map_err(|_| ENOEXEC)?;
+            let end = usize::try_from(segment.p_memsz)
+                .ok()
+                .and_then(|size| start.checked_add(size))
+                .filter(|end| *end <= TASK_SIZE)
+                .ok_or(ENOEXEC)?;
+            if segment.p_filesz > segment.p_memsz {
+                return Err(ENOEXEC);
+            }
+            span = span.start.min(start)..span.end.max(end);
+        }
+        if span.is_empty() {
+            return Err(ENOEXEC);
+        }
+        Ok(span.start / PAGE_SIZE * PAGE_SIZE..span.end.next_multiple_of(PAGE_SIZE))
+    }
+
+    /// The strictest alignment that a segment asks for.
+    fn alignment(&self) -> usize {
+        let asked = self.loads().map(|segment| segment.p_align as usize);
+        asked.filter(|align| align.is_power_of_two() && *align <= 1 << 30).max().unwrap_or(0).max(PAGE_SIZE)
+    }
+
+    /// Where the program headers are in the file's own addresses.
+    fn program_headers_addr(&self) -> Option<Vaddr> {
+        if let Some(segment) = self.segments.iter().find(|segment| segment.p_type == PT_PHDR) {
+            return Some(segment.p_vaddr as usize);
+        }
+        let at = self.header.e_phoff;
+        let inside = |segment: &&ProgramHeader| {
+            (segment.p_offset..segment.p_offset.saturating_add(segment.p_filesz)).contains(&at)
+        };
+        self.loads().find(inside).map(|segment| (at - segment.p_offset + segment.p_vaddr) as usize)
+    }
+}
+
+/// Maps a program and its interpreter, and puts an empty heap behind it.
+///
+/// # Errors
+///
+/// `ENOEXEC` or `EINVAL` for headers that make no sense, `ENOMEM`.
+pub fn load_program(vm: &AddressSpace, image: &Image, randomize: Randomize) -> Result<Loaded> {
+    let elf = &image.elf;
+    let has_interpreter = image.interpreter.is_some();
+    let span = elf.span()?;
+    let bias = match elf.header.e_type {
+        ET_EXEC => 0,
+        _ if has_interpreter => {
+            let base = randomize.pie_base() & !(elf.alignment() - 1);
+            base.wrapping_sub(span.start)
+        }
+        _ => find_room(vm, elf, &span)?,
+    };
+    let mut layout = ProgramLayout::default();
+    map_segments(vm, &image.file, elf, bias, &mut layout)?;
+    vm.set_layout(layout);
+    let end = span.end.wrapping_add(bias);
+    // The heap of a static position-independent program would collide with the mappings above it.
+    let heap = if elf.header.e_type == ET_DYN && !has_interpreter { randomize.pie_base() } else { end };
+    vm.set_heap(randomize.heap_start(heap));
+
+    let entry = (elf.header.e_entry as usize).wrapping_add(bias);
+    let (start, interpreter_base) = match &image.interpreter {
+        None => (entry, 0),
+        Some((file, interpreter)) => {
+            let span = interpreter.span()?;
+            let base = match interpreter.header.e_type {
+                ET_EXEC => 0,
+                _ => find_room(vm, interpreter, &span)?,
+            };
+            map_segments(vm, file, interpreter, base, &mut ProgramLayout::default())?;
+            ((interpreter.header.e_entry as usize).wrapping_add(base), base)
+        }
+    };
+    let stack = elf.segments.iter().find(|segment| segment.p_type == PT_GNU_STACK);
+    Ok(Loaded {
+        start,
+        entry,
+        program_headers: elf.program_headers_addr().map_or(0, |addr| addr.wrapping_add(bias)),
+        program_header_count: elf.segments.len(),
+        interpreter_base,
+        executable_stack: stack.is_some_and(|stack| stack.p_flags & PF_X != 0),
+    })
+}
+
+/// How far up to move a position-independent file so that it lies where mappings go.
+fn find_room(vm: &AddressSpace, elf: &ElfFile, span: &core::ops::Range<Vaddr>) -> Result<usize> {
+    // Nobody else uses the space yet: what is free stays free.
+    let start = vm.vmar().new_map(span.len()).align(elf.alignment()).build()?;
+    vm.vmar().unmap(start..start + span.len())?;
+    Ok(start.wrapping_sub(span.start))
+}
+
+fn map_segments(
+    vm: &AddressSpace,
+    file: &Arc<File>,
+    elf: &ElfFile,
+    bias: usize,
+    layout: &mut ProgramLayout,
+) -> Result<()> {
+    // To run a file takes no permission to read it.
+    let mapped = MappedFile::new(file.clone(), Rights::all());
+    for segment in elf.loads().filter(|segment| segment.p_memsz != 0) {
+        let start = (segment.p_vaddr as usize).wrapping_add(bias);
+        let lead = start % PAGE_SIZE;
+        if segment.p_offset as usize % PAGE_SIZE != lead {
+            return Err(ENOEXEC);
+        }
+        let file_end = start + segment.p_filesz as usize;
+        let end = start + segment.p_memsz as usize;
+        let perms = perms_of(segment);
+        if segment.p_filesz != 0 {
+            let size = (lead + segment.p_filesz as usize).next_multiple_of(PAGE_SIZE);
+            vm.vmar()
+                .new_map(size)
+                .perms(perms)
+                .vmo(contents_of(file)?)
+                .vmo_offset(segment.p_offset as usize - lead)
+                .mappable(mapped.clone())
+                .flags(MappingFlags::FAULT_AROUND)
+                .placement(Placement::Replacing(start - lead))
+                .build()?;
+        }
+        if end > file_end {
+            map_zeros(vm, file_end, end, perms, segment.p_filesz != 0)?;
+        }
+        note(layout, segment, start..end);
+    }
+    Ok(())
+}
+
+/// A capability to the file's contents, for one mapping.
+fn contents_of(file: &Arc<File>) -> Result<crate::fs::page_cache::FileVmo> {
+    match file.ops().mappable(file)? {
+        Mappable::Vmo(vmo) => Ok(vmo),
+        Mappable::Zero => Err(ENOEXEC),
+    }
+}
+
+/// Makes `start..end` zeros: the rest of the page that the file's part ends in, if it has one, and pages behind it.
+fn map_zeros(vm: &AddressSpace, start: Vaddr, end: Vaddr, perms: VmPerms, has_file_part: bool) -> Result<()> {
+    let page = if has_file_part { start.next_multiple_of(PAGE_SIZE) } else { start / PAGE_SIZE * PAGE_SIZE };
+    if has_file_part && perms.contains(VmPerms::WRITE) {
+        const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+        let tail = &ZEROS[..page.min(end.next_multiple_of(PAGE_SIZE)) - start];
+        if !tail.is_empty() && vm.vmar().write_bytes(start, tail)? < tail.len() {
+            return Err(ENOEXEC);
+        }
+    }
+    let size = end.next_multiple_of(PAGE_SIZE).saturating_sub(page);
+    if size != 0 {
+        vm.vmar().new_map(size).perms(perms).placement(Placement::Replacing(page)).build()?;
+    }
+    Ok(())
+}
+
+fn perms_of(segment: &ProgramHeader) -> VmPerms {
+    let mut perms = VmPerms::empty();
+    perms.set(VmPerms::READ, segment.p_flags & PF_R != 0);
+    perms.set(VmPerms::WRITE, segment.p_flags & PF_W != 0);
+    perms.set(VmPerms::EXEC, segment.p_flags & PF_X != 0);
+    perms
+}
+
+/// Notes where code and data are: of several parts, from the lowest start to the highest end.
+fn note(layout: &mut ProgramLayout, segment: &ProgramHeader, range: core::ops::Range<Vaddr>) {
+    let file_end = range.start + segment.p_filesz as usize;
+    let part = if segment.p_flags & PF_X != 0 {
+        &mut layout.code
+    } else if segment.p_flags & PF_W != 0 {
+        &mut layout.data
+    } else {
+        return;
+    };
+    *part = match part.start >= part.end {
+        true => range.start..file_end,
+        false => part.start.min(range.start)..part.end.max(file_end),
+    };
+}
