@@ -14,9 +14,14 @@ use crate::{
 mod access;
 mod anon;
 mod brk;
+mod efault;
+mod exec;
+mod family;
 mod file;
 mod fork;
 mod madvise;
+mod maps;
+mod memfd;
 mod mlock;
 mod mmap_errors;
 mod mprotect;
@@ -25,8 +30,11 @@ mod munmap;
 mod place;
 mod rlimit;
 mod stack;
+mod stress;
 mod sync;
 mod text;
+mod threads;
+mod usage;
 
 /// The groups of this area, in the order they run.
 pub const GROUPS: &[&[Case]] = &[
@@ -39,6 +47,7 @@ pub const GROUPS: &[&[Case]] = &[
     access::CASES,
     text::CASES,
     fork::CASES,
+    family::CASES,
     mremap::CASES,
     brk::CASES,
     rlimit::CASES,
@@ -47,10 +56,20 @@ pub const GROUPS: &[&[Case]] = &[
     sync::CASES,
     sync::MINCORE,
     mlock::CASES,
+    memfd::CASES,
+    maps::CASES,
+    maps::SMAPS,
+    maps::MEM,
+    usage::CASES,
+    efault::CASES,
+    efault::TOUCH,
+    exec::CASES,
+    threads::CASES,
+    stress::CASES,
 ];
 
 /// The roles of this area.
-pub const HELPERS: &[Helper] = &[];
+pub const HELPERS: &[Helper] = exec::HELPERS;
 
 /// The size of a page in bytes.
 pub const PAGE: usize = 4096;
@@ -77,12 +96,18 @@ pub fn anon_shared(pages: usize) -> usize {
 }
 
 /// An address at which nothing is mapped for that many pages, with an unmapped page on both sides.
+///
+/// Behind those stand fences, mapped pages without rights: a larger mapping, such as a thread's stack, cannot come to lie
+/// there by itself.
+///
+/// ```text
+///   fence | free | that many free pages | free | fence
+/// ```
 #[track_caller]
 pub fn free_range(pages: usize) -> usize {
-    let len = (pages + 2) * PAGE;
-    let start = ok!(sys::mmap(0, len, PROT_NONE, ANON, -1, 0));
-    ok!(sys::munmap(start, len));
-    start + PAGE
+    let fence = ok!(sys::mmap(0, (pages + 4) * PAGE, PROT_NONE, ANON, -1, 0));
+    ok!(sys::munmap(fence + PAGE, (pages + 2) * PAGE));
+    fence + 2 * PAGE
 }
 
 /// Maps private anonymous pages for reading and writing that have an unmapped page on both sides.
