@@ -116,3 +116,6 @@ impl<M: Machine> Vmar_<M> {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests;

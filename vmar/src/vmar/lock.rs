@@ -162,3 +162,6 @@ fn change_lock<M: Machine>(mappings: &mut Mappings<M>, range: &Range<usize>, loc
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -361,3 +361,6 @@ impl<M: Machine> Request<M> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

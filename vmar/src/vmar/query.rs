@@ -163,3 +163,6 @@ impl<M: Machine> Vmar_<M> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -323,3 +323,6 @@ impl<M: Machine> Vmar_<M> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

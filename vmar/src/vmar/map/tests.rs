@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: MPL-2.0
+
+use alloc::{vec, vec::Vec};
+
+use aster_rights::FullRights;
+use proptest::prelude::*;
+
+use super::{
+    super::{FullVmar, fault::FaultError, testing::*},
+    *,
+};
+use crate::{
+    limits::Limits,
+    object::VmoKind,
+    placement::Window,
+    sim::{PAGE_SIZE, Process, Sim, SimIoMem},
+};
+
+#[test]
+fn v9_size_must_be_whole_pages() {
+    let process = process();
+    for size in [0, 1, PAGE_SIZE - 1, PAGE_SIZE + 1, usize::MAX] {
+        assert_eq!(process.vmar.new_map(size).build(), Err(Error::InvalidSize));
+    }
+}
+
+#[test]
+fn v9_alignment_must_be_a_power_of_two_of_pages_and_is_kept() {
+    let process = process();
+    for align in [0, 1, 100, PAGE_SIZE / 2, 3 * PAGE_SIZE] {
+        assert_eq!(process.vmar.new_map(PAGE_SIZE).align(align).build(), Err(Error::InvalidAlignment));
+    }
+    for shift in 0..10 {
+        let align = PAGE_SIZE << shift;
+        let addr = process.vmar.new_map(PAGE_SIZE).align(align).read().build().unwrap();
+        assert!(addr.is_multiple_of(align));
+    }
+    let off = Placement::Exactly(at(1));
+    let result = process.vmar.new_map(PAGE_SIZE).align(64 * PAGE_SIZE).placement(off).build();
+    assert_eq!(result, Err(Error::InvalidAlignment));
+    process.audit();
+}
+
+#[test]
+fn v9_addresses_must_be_whole_pages_within_the_space() {
+    let process = process();
+    let end = process.vmar.user_range().end;
+    type Make = fn(usize) -> Placement;
+    for make in [Placement::Exactly as Make, Placement::Replacing as Make] {
+        let build = |addr| process.vmar.new_map(2 * PAGE_SIZE).placement(make(addr)).build();
+        assert_eq!(build(at(0) + 1), Err(Error::InvalidAlignment));
+        assert_eq!(build(end - PAGE_SIZE), Err(Error::OutOfRange));
+        assert_eq!(build(usize::MAX - PAGE_SIZE + 1), Err(Error::OutOfRange));
+        assert_eq!(build(0), Err(Error::OutOfRange));
+        assert_eq!(build(end - 2 * PAGE_SIZE), Ok(end - 2 * PAGE_SIZE));
+        process.vmar.clear();
+    }
+    assert_eq!(
+        process.vmar.new_map(PAGE_SIZE).placement(Placement::Hint(at(0) + 1)).build(),
+        Err(Error::InvalidAlignment)
+    );
+}
+
+#[test]
+fn v9_offsets_must_be_whole_pages_that_do_not_overflow() {
+    let process = process();
+    let vmo = object(&process, 2, VmoKind::File);
+    let build = |offset| process.vmar.new_map(2 * PAGE_SIZE).read().vmo(vmo.dup()).vmo_offset(offset).build();
+    assert_eq!(build(1), Err(Error::InvalidAlignment));
+    assert_eq!(build(usize::MAX - PAGE_SIZE + 1), Err(Error::InvalidOffset));
+    // Past the end of the object is fine: that is for the fault to say.
+    let addr = build(PAGE_SIZE).unwrap();
+    assert_eq!(process.read_byte(addr), Ok(2));
+    assert_eq!(process.read_byte(addr + PAGE_SIZE), Err(FaultError::BusError));
+    let io = SimIoMem::new(4);
+    let device = |pages: usize, offset| {
+        process.vmar.new_map(pages * PAGE_SIZE).device(io.clone(), offset, CachePolicy::WriteBack).build()
+    };
+    assert_eq!(device(5, 0), Err(Error::InvalidOffset));
+    assert_eq!(device(4, PAGE_SIZE), Err(Error::InvalidOffset));
+    assert!(device(3, PAGE_SIZE).is_ok());
+}
+
+#[test]
+fn v9_rights_bound_permissions() {
+    let process = process();
+    let vmo = object(&process, 1, VmoKind::File);
+    let build = |rights, perms, sharing| {
+        let vmo = vmo.dup().to_dynamic().limit(rights);
+        let options = process.vmar.new_map(PAGE_SIZE).perms(perms).vmo(vmo);
+        if sharing == Sharing::Shared { options.shared().build() } else { options.build() }
+    };
+    let all = Rights::READ | Rights::WRITE | Rights::EXEC;
+    for sharing in [Sharing::Shared, Sharing::Private] {
+        assert!(build(all, RW, sharing).is_ok());
+        assert_eq!(build(all - Rights::READ, NONE, sharing), Err(Error::AccessDenied));
+        assert_eq!(build(all - Rights::EXEC, RX, sharing), Err(Error::AccessDenied));
+        assert!(build(all - Rights::WRITE, R, sharing).is_ok());
+    }
+    assert_eq!(build(all - Rights::WRITE, RW, Sharing::Shared), Err(Error::AccessDenied));
+    assert!(build(all - Rights::WRITE, RW, Sharing::Private).is_ok());
+}
+
+/// A file on a mount without execution.
+#[derive(Debug)]
+struct NoExec;
+
+impl Mappable for NoExec {
+    fn capabilities(&self) -> Rights {
+        Rights::all() - Rights::EXEC
+    }
+}
+
+#[test]
+fn v9_what_backs_a_mapping_bounds_it_and_is_kept() {
+    let process = process();
+    let options = || process.vmar.new_map(PAGE_SIZE).vmo(object(&process, 1, VmoKind::File));
+    assert_eq!(options().mappable(Arc::new(NoExec)).perms(RX).build(), Err(Error::AccessDenied));
+    let addr = options().mappable(Arc::new(NoExec)).read().build().unwrap();
+    assert_eq!(process.vmar.protect(addr..addr + PAGE_SIZE, RX), Err(Error::AccessDenied));
+    let guard = process.vmar.query(addr..addr + 1);
+    let info = guard.first().unwrap();
+    let mappable: &dyn core::any::Any = info.mappable().unwrap().as_ref();
+    assert!(mappable.is::<NoExec>());
+}
+
+#[test]
+fn v5_the_ceiling_of_a_space_bounds_all_its_mappings() {
+    let ceiling = Rights::READ | Rights::WRITE;
+    let vmar = FullVmar::with_ceiling(Sim::new(1), Limits::new(), ceiling).unwrap();
+    assert_eq!(vmar.new_map(PAGE_SIZE).perms(RX).build(), Err(Error::AccessDenied));
+    let addr = vmar.new_map(PAGE_SIZE).perms(RW).build().unwrap();
+    assert_eq!(vmar.protect(addr..addr + PAGE_SIZE, RX), Err(Error::AccessDenied));
+}
+
+#[test]
+fn v9_contradicting_options_are_refused() {
+    let process = process();
+    assert_eq!(process.vmar.new_map(PAGE_SIZE).shared().build(), Err(Error::InvalidOptions));
+    let vmo = object(&process, 1, VmoKind::SharedMemory);
+    let shared = process.vmar.new_map(PAGE_SIZE).vmo(vmo).shared();
+    assert_eq!(shared.flags(MappingFlags::GROWS_DOWN).build(), Err(Error::InvalidOptions));
+}
+
+#[test]
+fn v9_exactly_refuses_what_is_occupied() {
+    let process = process();
+    map(&process, 2..4, RW);
+    for range in [0..3, 2..3, 3..9, 0..9, 2..4] {
+        let place = Placement::Exactly(at(range.start));
+        let result = process.vmar.new_map(range.len() * PAGE_SIZE).placement(place).build();
+        assert_eq!(result, Err(Error::Occupied), "{range:?}");
+    }
+    for range in [0..2, 4..9] {
+        let place = Placement::Exactly(at(range.start));
+        let result = process.vmar.new_map(range.len() * PAGE_SIZE).placement(place).build();
+        assert_eq!(result, Ok(at(range.start)));
+    }
+}
+
+#[test]
+fn v9_hints_are_followed_where_there_is_room() {
+    let process = process();
+    let hint = |page| process.vmar.new_map(2 * PAGE_SIZE).placement(Placement::Hint(at(page))).build();
+    assert_eq!(hint(3), Ok(at(3)));
+    let elsewhere = hint(4).unwrap();
+    assert!(elsewhere != at(4) && elsewhere >= at(100));
+    // Below the floor is as good as at it.
+    let floor = process.vmar.window().floor;
+    let low = process.vmar.new_map(PAGE_SIZE).placement(Placement::Hint(PAGE_SIZE)).build();
+    assert_eq!(low, Ok(floor));
+    process.audit();
+}
+
+#[test]
+fn v9_below_stays_below() {
+    let process = process();
+    let below = |page, count| {
+        process.vmar.new_map(count * PAGE_SIZE).perms(RW).placement(Placement::Below(at(page))).build()
+    };
+    assert_eq!(below(10, 4), Ok(at(6)));
+    assert_eq!(below(10, 4), Ok(at(2)));
+    assert_eq!(process.vmar.new_map(1 << 40).placement(Placement::Below(at(1))).build(), Err(Error::NoRoom));
+}
+
+#[test]
+fn v9_anywhere_is_top_down_in_the_window_and_bottom_up_beyond() {
+    let process = process();
+    process.vmar.set_window(Window { floor: at(0), base: at(10), bottom: at(10), ceiling: at(20) });
+    let map = |count: usize| process.vmar.new_map(count * PAGE_SIZE).perms(RW).build();
+    assert_eq!(map(4), Ok(at(6)));
+    assert_eq!(map(4), Ok(at(2)));
+    assert_eq!(map(4), Ok(at(10)));
+    assert_eq!(map(2), Ok(at(0)));
+    assert_eq!(map(6), Ok(at(14)));
+    assert_eq!(map(1), Err(Error::NoRoom));
+    assert_eq!(layout(&process).len(), 1);
+    process.audit();
+}
+
+#[test]
+fn v9_others_keep_away_from_what_grows_down() {
+    const GUARD: usize = super::super::place::GUARD_PAGES;
+    let process = process();
+    let ceiling = at(2 * GUARD + 30);
+    process.vmar.set_window(Window { floor: at(0), base: ceiling, bottom: at(0), ceiling });
+    let stack = over(&process, GUARD + 10..GUARD + 20, RW).flags(MappingFlags::GROWS_DOWN);
+    stack.build().unwrap();
+    let map = |count: usize| process.vmar.new_map(count * PAGE_SIZE).perms(R).build();
+    assert_eq!(map(GUARD + 10), Ok(at(GUARD + 20)));
+    assert_eq!(map(4), Ok(at(6)));
+    assert_eq!(map(7), Err(Error::NoRoom));
+    assert_eq!(process.vmar.new_map(PAGE_SIZE).placement(Placement::Hint(at(10))).build(), Ok(at(5)));
+    // Whoever insists may.
+    let place = Placement::Exactly(at(GUARD + 9));
+    assert_eq!(process.vmar.new_map(PAGE_SIZE).placement(place).build(), Ok(at(GUARD + 9)));
+}
+
+#[test]
+fn v9_flags_and_device_memory_are_kept() {
+    let process = process();
+    let io = SimIoMem::new(4);
+    let device = |perms| {
+        process
+            .vmar
+            .new_map(2 * PAGE_SIZE)
+            .perms(perms)
+            .device(io.clone(), PAGE_SIZE, CachePolicy::Uncacheable)
+            .shared()
+            .flags(MappingFlags::DONT_DUMP)
+            .build()
+    };
+    let addr = device(RW).unwrap();
+    // Mapped at once: no fault is needed.
+    assert_eq!(process.vmar.space().walk().len(), 2);
+    process.cpu().store(process.vmar.space(), addr, &[5]).unwrap();
+    let mut byte = [0];
+    io.read(PAGE_SIZE, &mut byte);
+    assert_eq!(byte, [5]);
+    assert_eq!(layout(&process)[0].flags, MappingFlags::DONT_DUMP);
+    process.audit();
+}
+
+#[test]
+fn v9_populated_and_locked_mappings_are_resident() {
+    let process = process();
+    let resident = || process.vmar.rss().total_pages();
+    over(&process, 0..4, RW).populate().build().unwrap();
+    assert_eq!(resident(), 4);
+    over(&process, 10..12, RW).flags(MappingFlags::LOCKED).build().unwrap();
+    assert_eq!(resident(), 6);
+    over(&process, 20..22, RW).flags(MappingFlags::ANY_LOCK).build().unwrap();
+    process.vmar.set_default_flags(MappingFlags::LOCKED);
+    map(&process, 30..32, RW);
+    assert_eq!(resident(), 8);
+    assert_eq!(process.vmar.usage().locked, 6 * PAGE_SIZE);
+    process.audit();
+}
+
+#[test]
+fn v10_replacing_cuts_splits_and_removes() {
+    let process = process();
+    map(&process, 0..10, RW);
+    touch(&process, 0..10);
+    over(&process, 4..6, R).build().unwrap();
+    assert_eq!(pages_and_perms(&process), [(0..4, RW), (4..6, R), (6..10, RW)]);
+    assert_eq!(process.read_byte(at(4)), Ok(0));
+    assert_eq!(process.read_byte(at(3)), Ok(4));
+    over(&process, 3..8, RX).build().unwrap();
+    assert_eq!(pages_and_perms(&process), [(0..3, RW), (3..8, RX), (8..10, RW)]);
+    over(&process, 0..12, R).build().unwrap();
+    assert_eq!(pages_and_perms(&process), [(0..12, R)]);
+    assert!(process.vmar.space().walk().is_empty());
+    process.audit();
+}
+
+#[test]
+fn v10_replacing_is_one_transaction_and_one_flush() {
+    let process = process();
+    let sim = process.vmar.machine();
+    map(&process, 0..10, RW);
+    touch(&process, 0..10);
+    let before = (sim.transactions(), sim.flushes());
+    over(&process, 2..8, R).build().unwrap();
+    assert_eq!((sim.transactions(), sim.flushes()), (before.0 + 1, before.1 + 1));
+}
+
+fn three_kinds(process: &Process) {
+    map(process, 0..4, RW);
+    over(process, 4..8, R).vmo(object(process, 4, VmoKind::File)).build().unwrap();
+    over(process, 8..12, RW).vmo(object(process, 4, VmoKind::SharedMemory)).shared().build().unwrap();
+    touch(process, 0..4);
+    touch(process, 8..12);
+}
+
+#[test]
+fn v10_replacing_fails_whole_or_not_at_all() {
+    let allocations =
+        fail_each_allocation(three_kinds, |process| over(process, 2..10, RW).build().map(|_| ()));
+    assert!(allocations > 0);
+    let allocations = fail_each_allocation(three_kinds, |process| {
+        let vmo = Vmo::new(process.vmar.machine(), 8 * PAGE_SIZE, VmoKind::File)?;
+        over(process, 2..10, RW).vmo(vmo).build().map(|_| ())
+    });
+    assert!(allocations > 1);
+}
+
+#[test]
+fn v10_replacing_by_a_device_fails_whole_or_not_at_all() {
+    let io = SimIoMem::new(8);
+    let allocations = fail_each_allocation(three_kinds, |process| {
+        over(process, 2..10, RW).device(io.clone(), 0, CachePolicy::WriteBack).build().map(|_| ())
+    });
+    assert!(allocations > 1);
+}
+
+#[test]
+fn v10_what_refuses_a_replacement_changes_nothing() {
+    let process = process();
+    three_kinds(&process);
+    let before = snapshot(&process);
+    process.vmar.limits().set(Limit::AddressSpace, 14 * PAGE_SIZE);
+    let result = over(&process, 2..18, RW).build();
+    assert_eq!(result, Err(Error::LimitExceeded(Limit::AddressSpace)));
+    let result = over(&process, 2..4, RW).vmo(object(&process, 1, VmoKind::File)).vmo_offset(1).build();
+    assert_eq!(result, Err(Error::InvalidAlignment));
+    assert_eq!(snapshot(&process), before);
+}
+
+#[test]
+fn v11_address_space_limit_counts_what_a_replacement_adds() {
+    let process = process();
+    process.vmar.limits().set(Limit::AddressSpace, 10 * PAGE_SIZE);
+    map(&process, 0..8, R);
+    let limited = Err(Error::LimitExceeded(Limit::AddressSpace));
+    assert_eq!(process.vmar.new_map(3 * PAGE_SIZE).build(), limited);
+    assert_eq!(over(&process, 6..11, R).build(), limited);
+    assert_eq!(over(&process, 6..10, RW).build(), Ok(at(6)));
+    assert_eq!(over(&process, 0..10, R).build(), Ok(at(0)));
+    assert_eq!(process.vmar.usage().address_space, 10 * PAGE_SIZE);
+    assert_eq!(process.vmar.usage().peak_address_space, 10 * PAGE_SIZE);
+}
+
+#[test]
+fn v11_data_limit_counts_private_writable_memory() {
+    let process = process();
+    process.vmar.limits().set(Limit::Data, 4 * PAGE_SIZE);
+    map(&process, 0..3, RW);
+    map(&process, 10..20, R);
+    let vmo = object(&process, 8, VmoKind::SharedMemory);
+    over(&process, 20..28, RW).vmo(vmo).shared().build().unwrap();
+    over(&process, 600..610, RW).flags(MappingFlags::GROWS_DOWN).build().unwrap();
+    assert_eq!(process.vmar.usage().data, 3 * PAGE_SIZE);
+    assert_eq!(over(&process, 3..5, RW).build(), Err(Error::LimitExceeded(Limit::Data)));
+    assert_eq!(over(&process, 2..4, RW).build(), Ok(at(2)));
+    process.audit();
+}
+
+#[test]
+fn v11_stack_limit_bounds_growth() {
+    let process = process();
+    process.vmar.limits().set(Limit::Stack, 6 * PAGE_SIZE);
+    over(&process, 600..604, RW).flags(MappingFlags::GROWS_DOWN).build().unwrap();
+    process.write(at(598), &[1]).unwrap();
+    assert_eq!(process.write(at(597), &[1]), Err(FaultError::NotMapped));
+    assert_eq!(process.vmar.usage().stack, 6 * PAGE_SIZE);
+    process.audit();
+}
+
+#[test]
+fn v11_locked_limit_counts_locked_memory() {
+    let process = process();
+    process.vmar.limits().set(Limit::Locked, 4 * PAGE_SIZE);
+    over(&process, 0..3, RW).flags(MappingFlags::LOCKED).build().unwrap();
+    let more = |range| over(&process, range, RW).flags(MappingFlags::LOCKED).build();
+    assert_eq!(more(10..12), Err(Error::LimitExceeded(Limit::Locked)));
+    assert_eq!(more(2..4), Ok(at(2)));
+    assert_eq!(process.vmar.usage().locked, 4 * PAGE_SIZE);
+}
+
+#[test]
+fn v11_the_number_of_mappings_is_limited() {
+    let process = process();
+    process.vmar.limits().set(Limit::Mappings, 4);
+    for page in 0..5 {
+        map(&process, 2 * page..2 * page + 1, R);
+    }
+    let result = over(&process, 20..21, R).build();
+    assert_eq!(result, Err(Error::LimitExceeded(Limit::Mappings)));
+    assert_eq!(Limits::new().get(Limit::Mappings), 65_530);
+}
+
+/// A kind of mapping for a random sequence.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Anonymous,
+    Private(usize),
+    Shared(usize),
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn v8_neighbours_merge_exactly_where_they_continue_each_other(
+        steps in prop::collection::vec((0usize..24, 1usize..8, 0usize..8, any::<bool>()), 1..40),
+    ) {
+        let process = process();
+        let vmo: Vmo<Sim, TRightSet<FullRights>> = object(&process, 64, VmoKind::File);
+        // Of each page: what it shows, and with which permissions.
+        let mut model: Vec<Option<(u8, usize, VmPerms)>> = vec![None; 40];
+        for (start, count, what, is_writable) in steps {
+            let range = start..start + count;
+            let perms = if is_writable { RW } else { R };
+            // Offsets often fit together: those of one object are the page's number, or three more.
+            let kind = match what {
+                0..=2 => Kind::Anonymous,
+                3..=4 => Kind::Private(start),
+                5 => Kind::Private(start + 3),
+                _ => Kind::Shared(start),
+            };
+            let options = over(&process, range.clone(), perms);
+            match kind {
+                Kind::Anonymous => options.build(),
+                Kind::Private(page) => options.vmo(vmo.dup()).vmo_offset(page * PAGE_SIZE).build(),
+                Kind::Shared(page) => options.vmo(vmo.dup()).vmo_offset(page * PAGE_SIZE).shared().build(),
+            }
+            .unwrap();
+            for page in range {
+                model[page] = Some(match kind {
+                    Kind::Anonymous => (0, 0, perms),
+                    Kind::Private(first) => (1, first + page - start, perms),
+                    Kind::Shared(first) => (2, first + page - start, perms),
+                });
+            }
+            process.audit();
+            let mut expected: Vec<core::ops::Range<usize>> = vec![];
+            for page in 0..model.len() {
+                let Some((kind, offset, perms)) = model[page] else { continue };
+                let continues = page > 0
+                    && model[page - 1].is_some_and(|(below_kind, below_offset, below_perms)| {
+                        kind == below_kind && perms == below_perms && (kind == 0 || offset == below_offset + 1)
+                    });
+                match expected.last_mut() {
+                    Some(last) if continues => last.end = page + 1,
+                    _ => expected.push(page..page + 1),
+                }
+            }
+            let seen: Vec<_> = layout(&process).into_iter().map(|seen| seen.pages).collect();
+            prop_assert_eq!(seen, expected);
+            let total = model.iter().flatten().count() * PAGE_SIZE;
+            prop_assert_eq!(process.vmar.usage().address_space, total);
+        }
+    }
+}
