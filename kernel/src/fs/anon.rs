@@ -4,9 +4,14 @@
 //!
 //! Such a file needs an inode only for `fstat` and its locks. One internal file system stands behind all of them.
 
+use spin::Once;
+
 use super::{
+    dentry::Dentry,
     file_system::{FileSystem, anonymous_device},
     inode::{Inode, InodeExt},
+    mount::{Mount, MountFlags, Volume},
+    path::Path,
     types::*,
 };
 use crate::prelude::*;
@@ -17,7 +22,7 @@ const ANON_INODE_FS_MAGIC: u64 = linux_raw_sys::general::ANON_INODE_FS_MAGIC as 
 struct AnonFs;
 
 fn device() -> DeviceId {
-    static DEVICE: spin::Once<DeviceId> = spin::Once::new();
+    static DEVICE: Once<DeviceId> = Once::new();
     *DEVICE.call_once(anonymous_device)
 }
 
@@ -34,9 +39,21 @@ impl FileSystem for AnonFs {
         device()
     }
 
+    fn names_are_labels(&self) -> bool {
+        true
+    }
+
     fn stats(&self) -> FsStats {
         FsStats { magic: ANON_INODE_FS_MAGIC, block_size: PAGE_SIZE as u64, ..FsStats::default() }
     }
+}
+
+/// A place for a file that no directory holds.
+pub(super) fn place(inode: Arc<dyn Inode>, label: &str) -> Path {
+    static MOUNT: Once<Arc<Mount>> = Once::new();
+    let volume = || Volume::of(Arc::new(AnonFs));
+    let mount = MOUNT.call_once(|| Mount::new(volume(), None, b"none", MountFlags::NOATIME));
+    Path::new(mount.clone(), Dentry::new_unnamed(mount.root(), label.as_bytes(), inode))
 }
 
 /// An inode without a place.

@@ -246,14 +246,6 @@ pub enum WriteAt {
     End,
 }
 
-/// What a file is known by.
-enum Name {
-    /// The path it was opened by.
-    Path(Path),
-    /// An inode outside all directories, shown as the text given.
-    Anonymous(Arc<dyn Inode>, Box<str>),
-}
-
 /// Who gets the signals of a file (`F_SETOWN`, `F_SETSIG`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SignalOwner {
@@ -268,7 +260,7 @@ pub struct SignalOwner {
 /// An open file description.
 pub struct File {
     ops: Arc<dyn FileOps>,
-    name: Name,
+    path: Path,
     access: AccessMode,
     flags: AtomicU32,
     offset: Mutex<u64>,
@@ -278,29 +270,25 @@ pub struct File {
 impl File {
     /// An open file that has been reached by `path`.
     pub fn new(path: Path, ops: Arc<dyn FileOps>, flags: OpenFlags) -> Arc<Self> {
-        Self::build(Name::Path(path), ops, flags)
-    }
-
-    /// An open file without a path, shown in `/proc/PID/fd` as `label` (`anon_inode:[eventfd]`, `pipe:[17]`).
-    pub fn new_anonymous(
-        inode: Arc<dyn Inode>,
-        label: impl Into<Box<str>>,
-        ops: Arc<dyn FileOps>,
-        flags: OpenFlags,
-    ) -> Arc<Self> {
-        Self::build(Name::Anonymous(inode, label.into()), ops, flags)
-    }
-
-    fn build(name: Name, ops: Arc<dyn FileOps>, flags: OpenFlags) -> Arc<Self> {
         let kept = flags - OpenFlags::TRANSIENT;
         Arc::new(Self {
             ops,
-            name,
+            path,
             access: flags.access(),
             flags: AtomicU32::new(kept.bits()),
             offset: Mutex::new(0),
             owner: SpinLock::new(SignalOwner::default()),
         })
+    }
+
+    /// An open file that no directory holds, shown in `/proc/PID/fd` as `label` (`anon_inode:[eventfd]`, `pipe:[17]`).
+    pub fn new_anonymous(
+        inode: Arc<dyn Inode>,
+        label: &str,
+        ops: Arc<dyn FileOps>,
+        flags: OpenFlags,
+    ) -> Arc<Self> {
+        Self::new(super::anon::place(inode, label), ops, flags)
     }
 
     /// What the file does.
@@ -313,28 +301,14 @@ impl File {
         self.ops.downcast_ref()
     }
 
-    /// The path the file was opened by, if it was.
-    pub fn path(&self) -> Option<&Path> {
-        match &self.name {
-            Name::Path(path) => Some(path),
-            Name::Anonymous(..) => None,
-        }
+    /// The path the file was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The inode behind the file.
     pub fn inode(&self) -> &Arc<dyn Inode> {
-        match &self.name {
-            Name::Path(path) => path.inode(),
-            Name::Anonymous(inode, _) => inode,
-        }
-    }
-
-    /// What a link in `/proc/PID/fd` says of the file.
-    pub fn display_name(&self) -> Vec<u8> {
-        match &self.name {
-            Name::Path(path) => path.display(),
-            Name::Anonymous(_, label) => label.as_bytes().to_vec(),
-        }
+        self.path.inode()
     }
 
     /// What the file may be used for.

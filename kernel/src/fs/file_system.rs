@@ -22,6 +22,11 @@ pub trait FileSystem: Send + Sync {
     /// Space and limits.
     fn stats(&self) -> FsStats;
 
+    /// Whether a name is all there is to say of where a file is (`pipe:[17]`).
+    fn names_are_labels(&self) -> bool {
+        false
+    }
+
     /// Options for `/proc/mounts`, each with a comma in front.
     fn show_options(&self) -> String {
         String::new()

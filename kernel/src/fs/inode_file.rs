@@ -12,7 +12,7 @@ use super::{
     file::{AccessMode, File, FileOps, Mappable, OpenFlags, Position, WriteAt},
     inode::Inode,
     io::{Sink, Source},
-    mount::{Mount, MountFlags},
+    mount::MountFlags,
     path::Path,
     poll::{PollEvents, PollTable},
     types::*,
@@ -137,8 +137,7 @@ impl FileOps for InodeFile {
         if file.access().contains(AccessMode::WRITE) && !sealed {
             rights |= Rights::WRITE;
         }
-        let noexec = |mount: &Arc<Mount>| mount.flags().contains(MountFlags::NOEXEC);
-        if !file.path().is_some_and(|path| noexec(path.mount())) {
+        if !file.path().mount().flags().contains(MountFlags::NOEXEC) {
             rights |= Rights::EXEC;
         }
         touch_atime(file);
@@ -212,9 +211,7 @@ pub fn touch_atime(file: &File) {
     if file.flags().contains(OpenFlags::NOATIME) {
         return;
     }
-    if let Some(path) = file.path() {
-        touch_path_atime(path);
-    }
+    touch_path_atime(file.path());
 }
 
 /// [`touch_atime`] for a place.
@@ -262,7 +259,7 @@ impl FileOps for DirFile {
 
     fn readdir(&self, file: &File, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
         let inode = file.inode();
-        if file.path().is_some_and(Path::is_removed) {
+        if file.path().is_removed() {
             return Err(ENOENT);
         }
         touch_atime(file);
@@ -271,8 +268,7 @@ impl FileOps for DirFile {
             return Ok(());
         }
         if from <= 1 {
-            let parent = file.path().map(|path| path.parent(&super::mount::root()));
-            let ino = parent.map_or(inode.metadata().ino, |parent| parent.inode().metadata().ino);
+            let ino = file.path().parent(&super::mount::root()).inode().metadata().ino;
             if !visit(DirEntry { name: b"..", ino, kind, next: 2 }) {
                 return Ok(());
             }

@@ -17,7 +17,7 @@ use bitflags::bitflags;
 use linux_raw_sys::general as abi;
 use spin::Once;
 
-use super::{dentry::Dentry, file_system::FileSystem, path::Path, ramfs::RamFs};
+use super::{dentry::Dentry, file_system::FileSystem, path::Path, ramfs::RamFs, types::FileType};
 use crate::prelude::*;
 
 bitflags! {
@@ -207,6 +207,48 @@ pub fn attach(mount: Arc<Mount>, point: Path) -> Result<()> {
     table.by_point.insert(key(&point), mount.clone());
     *mount.point.lock() = Some(point);
     table.list.push(mount);
+    Ok(())
+}
+
+/// The mounts attached in the mount of `place`, at it or below it.
+pub fn below(place: &Path) -> Vec<Arc<Mount>> {
+    let inside = |point: Path| {
+        Arc::ptr_eq(point.mount(), place.mount()) && place.dentry().is_ancestor_of(point.dentry())
+    };
+    all().into_iter().filter(|mount| mount.point().is_some_and(inside)).collect()
+}
+
+/// Moves the mount that `from` is the root of to another place (`MS_MOVE`).
+///
+/// # Errors
+///
+/// EINVAL if `from` is no root of a mount, or the root of the whole tree; ELOOP if `to` lies inside the mount; ENOTDIR.
+pub fn relocate(from: Path, to: Path) -> Result<()> {
+    let mount = from.mount().clone();
+    if !from.is_mount_root() || mount.point().is_none() {
+        return Err(EINVAL);
+    }
+    let is_directory = |path: &Path| path.inode().kind() == FileType::Directory;
+    if is_directory(&from) != is_directory(&to) {
+        return Err(ENOTDIR);
+    }
+    let mut at = Some(to.clone());
+    while let Some(place) = at {
+        if Arc::ptr_eq(place.mount(), &mount) {
+            return Err(ELOOP);
+        }
+        at = place.mount().point();
+    }
+    to.dentry().pin();
+    let mut table = TABLE.write();
+    to.dentry().add_mount();
+    let old = mount.point.lock().replace(to.clone());
+    if let Some(old) = &old {
+        old.dentry().remove_mount();
+        table.by_point.remove(&key(old));
+    }
+    table.by_point.insert(key(&to), mount);
+    drop(table);
     Ok(())
 }
 

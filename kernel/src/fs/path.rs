@@ -124,6 +124,9 @@ impl Path {
     /// The path as `/proc/PID/fd` and `/proc/PID/maps` show it: from the caller's root, with ` (deleted)` after a name that
     /// is gone.
     pub fn display(&self) -> Vec<u8> {
+        if self.mount.fs().names_are_labels() {
+            return self.dentry.name().into_vec();
+        }
         let (mut text, _) = self.text_from(&super::current::root());
         if self.is_removed() {
             text.extend_from_slice(b" (deleted)");

@@ -17,10 +17,12 @@ use core::cmp::min;
 use ostd::mm::{FrameAllocOptions, UFrame, VmWriter, io::util::HasVmReaderWriter};
 
 use super::{
+    anon::AnonInode,
     file::{AccessMode, File, FileOps, OpenFlags},
     inode::Inode,
     io::{Sink, Source},
     poll::{Blocking, PollEvents, PollTable, wait_ready},
+    types::FileType,
 };
 use crate::{prelude::*, wait::WaitQueue};
 
@@ -431,12 +433,20 @@ impl FileOps for PipeEnd {
     }
 }
 
-/// Makes the two ends of a new pipe: the one to read, the one to write.
-pub fn new_pipe() -> (Arc<PipeEnd>, Arc<PipeEnd>) {
+/// Makes a pipe, and opens both ends: the one to read, the one to write. `flags` may have `NONBLOCK` and `DIRECT`.
+pub fn new_pipe(flags: OpenFlags) -> (Arc<File>, Arc<File>) {
+    let inode = AnonInode::new(FileType::Fifo, 0o600);
     let pipe = Pipe::new();
-    let reader = PipeEnd::new(&pipe, AccessMode::READ);
-    let writer = PipeEnd::new(&pipe, AccessMode::WRITE);
-    (Arc::new(reader), Arc::new(writer))
+    if let Some(ext) = inode.ext() {
+        // Opening `/proc/PID/fd/N` opens the same pipe once more, like a FIFO.
+        *ext.fifo.lock() = Arc::downgrade(&pipe);
+    }
+    let label = format!("pipe:[{}]", inode.metadata().ino);
+    let open = |access, flags| {
+        let end = Arc::new(PipeEnd::new(&pipe, access));
+        File::new_anonymous(inode.clone(), &label, end, flags)
+    };
+    (open(AccessMode::READ, flags), open(AccessMode::WRITE, flags | OpenFlags::WRONLY))
 }
 
 /// Opens a FIFO, waiting for the other side where fifo(7) says so.

@@ -33,7 +33,7 @@ impl Mappable for MappedFile {
 
 impl fmt::Debug for MappedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MappedFile({})", String::from_utf8_lossy(&self.file.display_name()))
+        write!(f, "MappedFile({})", String::from_utf8_lossy(&self.file.path().display()))
     }
 }
 

@@ -43,7 +43,7 @@ fn run(
         (ctx.fs().cwd(), path.clone())
     } else {
         let files = ctx.files();
-        let base = files.get(dir)?.path().cloned().ok_or(EACCES)?;
+        let base = files.get(dir)?.path().clone();
         let display = match path.is_empty() {
             true => format!("/dev/fd/{dir}").into_bytes(),
             false => [format!("/dev/fd/{dir}/").as_bytes(), &path].concat(),

@@ -8,6 +8,17 @@
 
 mod credentials;
 mod exec;
+mod fs_attr;
+mod fs_copy;
+mod fs_dir;
+mod fs_fcntl;
+mod fs_mount;
+mod fs_open;
+mod fs_rw;
+mod fs_size;
+mod fs_stat;
+mod fs_util;
+mod fs_xattr;
 mod ids;
 mod prctl;
 mod process;

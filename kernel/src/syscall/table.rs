@@ -5,7 +5,10 @@
 use linux_raw_sys::general::*;
 use ostd::arch::cpu::context::UserContext;
 
-use super::{credentials, exec, ids, prctl, process, sched, system, unknown, usage, wait};
+use super::{
+    credentials, exec, fs_attr, fs_copy, fs_dir, fs_fcntl, fs_mount, fs_open, fs_rw, fs_size, fs_stat,
+    fs_xattr, ids, prctl, process, sched, system, unknown, usage, wait,
+};
 use crate::prelude::*;
 
 /// Makes the dispatch of numbers to functions.
@@ -129,6 +132,106 @@ pub(super) fn call(
         // Signals and time.
 
         // Files.
+        __NR_open => fs_open::sys_open, 3;
+        __NR_creat => fs_open::sys_creat, 2;
+        __NR_openat => fs_open::sys_openat, 4;
+        __NR_openat2 => fs_open::sys_openat2, 4;
+        __NR_close => fs_open::sys_close, 1;
+        __NR_close_range => fs_open::sys_close_range, 3;
+        __NR_pipe => fs_open::sys_pipe, 1;
+        __NR_pipe2 => fs_open::sys_pipe2, 2;
+        __NR_memfd_create => fs_open::sys_memfd_create, 2;
+        __NR_read => fs_rw::sys_read, 3;
+        __NR_write => fs_rw::sys_write, 3;
+        __NR_readv => fs_rw::sys_readv, 3;
+        __NR_writev => fs_rw::sys_writev, 3;
+        __NR_pread64 => fs_rw::sys_pread64, 4;
+        __NR_pwrite64 => fs_rw::sys_pwrite64, 4;
+        __NR_preadv => fs_rw::sys_preadv, 4;
+        __NR_pwritev => fs_rw::sys_pwritev, 4;
+        __NR_preadv2 => fs_rw::sys_preadv2, 6;
+        __NR_pwritev2 => fs_rw::sys_pwritev2, 6;
+        __NR_lseek => fs_rw::sys_lseek, 3;
+        __NR_sendfile => fs_copy::sys_sendfile, 4;
+        __NR_copy_file_range => fs_copy::sys_copy_file_range, 6;
+        __NR_splice => fs_copy::sys_splice, 6;
+        __NR_tee => fs_copy::sys_tee, 4;
+        __NR_vmsplice => fs_copy::sys_vmsplice, 4;
+        __NR_stat => fs_stat::sys_stat, 2;
+        __NR_lstat => fs_stat::sys_lstat, 2;
+        __NR_fstat => fs_stat::sys_fstat, 2;
+        __NR_newfstatat => fs_stat::sys_newfstatat, 4;
+        __NR_statx => fs_stat::sys_statx, 5;
+        __NR_statfs => fs_stat::sys_statfs, 2;
+        __NR_fstatfs => fs_stat::sys_fstatfs, 2;
+        __NR_access => fs_stat::sys_access, 2;
+        __NR_faccessat => fs_stat::sys_faccessat, 3;
+        __NR_faccessat2 => fs_stat::sys_faccessat2, 4;
+        __NR_readlink => fs_stat::sys_readlink, 3;
+        __NR_readlinkat => fs_stat::sys_readlinkat, 4;
+        __NR_chmod => fs_attr::sys_chmod, 2;
+        __NR_fchmod => fs_attr::sys_fchmod, 2;
+        __NR_fchmodat => fs_attr::sys_fchmodat, 3;
+        __NR_fchmodat2 => fs_attr::sys_fchmodat2, 4;
+        __NR_chown => fs_attr::sys_chown, 3;
+        __NR_lchown => fs_attr::sys_lchown, 3;
+        __NR_fchown => fs_attr::sys_fchown, 3;
+        __NR_fchownat => fs_attr::sys_fchownat, 5;
+        __NR_utimensat => fs_attr::sys_utimensat, 4;
+        __NR_futimesat => fs_attr::sys_futimesat, 3;
+        __NR_utimes => fs_attr::sys_utimes, 2;
+        __NR_utime => fs_attr::sys_utime, 2;
+        __NR_mkdir => fs_dir::sys_mkdir, 2;
+        __NR_mkdirat => fs_dir::sys_mkdirat, 3;
+        __NR_mknod => fs_dir::sys_mknod, 3;
+        __NR_mknodat => fs_dir::sys_mknodat, 4;
+        __NR_symlink => fs_dir::sys_symlink, 2;
+        __NR_symlinkat => fs_dir::sys_symlinkat, 3;
+        __NR_link => fs_dir::sys_link, 2;
+        __NR_linkat => fs_dir::sys_linkat, 5;
+        __NR_rmdir => fs_dir::sys_rmdir, 1;
+        __NR_unlink => fs_dir::sys_unlink, 1;
+        __NR_unlinkat => fs_dir::sys_unlinkat, 3;
+        __NR_rename => fs_dir::sys_rename, 2;
+        __NR_renameat => fs_dir::sys_renameat, 4;
+        __NR_renameat2 => fs_dir::sys_renameat2, 5;
+        __NR_getdents => fs_dir::sys_getdents, 3;
+        __NR_getdents64 => fs_dir::sys_getdents64, 3;
+        __NR_getcwd => fs_dir::sys_getcwd, 2;
+        __NR_chdir => fs_dir::sys_chdir, 1;
+        __NR_fchdir => fs_dir::sys_fchdir, 1;
+        __NR_chroot => fs_dir::sys_chroot, 1;
+        __NR_umask => fs_dir::sys_umask, 1;
+        __NR_truncate => fs_size::sys_truncate, 2;
+        __NR_ftruncate => fs_size::sys_ftruncate, 2;
+        __NR_fallocate => fs_size::sys_fallocate, 4;
+        __NR_sync => fs_size::sys_sync, 0;
+        __NR_syncfs => fs_size::sys_syncfs, 1;
+        __NR_fsync => fs_size::sys_fsync, 1;
+        __NR_fdatasync => fs_size::sys_fsync, 1;
+        __NR_sync_file_range => fs_size::sys_sync_file_range, 4;
+        __NR_fadvise64 => fs_size::sys_fadvise64, 4;
+        __NR_readahead => fs_size::sys_readahead, 3;
+        __NR_dup => fs_fcntl::sys_dup, 1;
+        __NR_dup2 => fs_fcntl::sys_dup2, 2;
+        __NR_dup3 => fs_fcntl::sys_dup3, 3;
+        __NR_fcntl => fs_fcntl::sys_fcntl, 3;
+        __NR_flock => fs_fcntl::sys_flock, 2;
+        __NR_ioctl => fs_fcntl::sys_ioctl, 3;
+        __NR_mount => fs_mount::sys_mount, 5;
+        __NR_umount2 => fs_mount::sys_umount2, 2;
+        __NR_getxattr => fs_xattr::sys_getxattr, 4;
+        __NR_lgetxattr => fs_xattr::sys_lgetxattr, 4;
+        __NR_fgetxattr => fs_xattr::sys_fgetxattr, 4;
+        __NR_setxattr => fs_xattr::sys_setxattr, 5;
+        __NR_lsetxattr => fs_xattr::sys_lsetxattr, 5;
+        __NR_fsetxattr => fs_xattr::sys_fsetxattr, 5;
+        __NR_listxattr => fs_xattr::sys_listxattr, 3;
+        __NR_llistxattr => fs_xattr::sys_llistxattr, 3;
+        __NR_flistxattr => fs_xattr::sys_flistxattr, 3;
+        __NR_removexattr => fs_xattr::sys_removexattr, 2;
+        __NR_lremovexattr => fs_xattr::sys_lremovexattr, 2;
+        __NR_fremovexattr => fs_xattr::sys_fremovexattr, 2;
 
         // Devices, sockets and readiness.
     };

@@ -107,8 +107,7 @@ pub(super) fn registers_for(program: &NewProgram) -> UserContext {
 pub(super) fn credentials_for(old: &Credentials, file: &File) -> Credentials {
     let mut new = old.clone();
     let metadata = file.inode().metadata();
-    let may_gain = !old.no_new_privs
-        && file.path().is_some_and(|path| !path.mount().flags().contains(MountFlags::NOSUID));
+    let may_gain = !old.no_new_privs && !file.path().mount().flags().contains(MountFlags::NOSUID);
     if may_gain && metadata.mode & S_ISUID != 0 {
         new.euid = metadata.uid;
     }

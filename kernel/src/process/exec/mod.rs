@@ -122,7 +122,7 @@ fn prepare(
     let loaded = elf::load_program(&vm, &image, randomize)?;
     let stack = stack::build(&vm, &image, &loaded, &new_credentials, randomize, limits)?;
     // Every file that can be mapped was opened by its path.
-    let exe = image.file.path().cloned().ok_or(EACCES)?;
+    let exe = image.file.path().clone();
     Ok(NewProgram { vm, exe, name, credentials: new_credentials, entry: loaded.start, stack })
 }
 
