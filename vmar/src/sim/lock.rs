@@ -5,10 +5,10 @@
 //! Taking it while a cursor is open panics. So does taking it twice by one thread, which would hang.
 
 use std::ops::{Deref, DerefMut};
-#[cfg(not(feature = "shuttle"))]
+#[cfg(not(shuttle))]
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-#[cfg(feature = "shuttle")]
+#[cfg(shuttle)]
 use shuttle::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::rules::assert_no_cursor;
@@ -71,31 +71,31 @@ impl<T> DerefMut for WriteGuard<'_, T> {
     }
 }
 
-#[cfg(not(feature = "shuttle"))]
+#[cfg(not(shuttle))]
 fn ignore_poison<G>(result: Result<G, PoisonError<G>>) -> G {
     result.unwrap_or_else(PoisonError::into_inner)
 }
 
-#[cfg(feature = "shuttle")]
+#[cfg(shuttle)]
 fn ignore_poison<G>(result: std::sync::LockResult<G>) -> G {
     result.unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-#[cfg(not(feature = "shuttle"))]
+#[cfg(not(shuttle))]
 std::thread_local! {
     static HELD: std::cell::RefCell<std::vec::Vec<usize>> = const { std::cell::RefCell::new(std::vec::Vec::new()) };
 }
 
 /// A lock that the current thread holds.
 struct Held {
-    #[cfg(not(feature = "shuttle"))]
+    #[cfg(not(shuttle))]
     lock: usize,
 }
 
 impl Held {
     fn new<T>(lock: &SimLock<T>) -> Self {
         assert_no_cursor("a sleeping lock is taken");
-        #[cfg(not(feature = "shuttle"))]
+        #[cfg(not(shuttle))]
         {
             let lock = std::ptr::from_ref(lock).addr();
             HELD.with_borrow_mut(|held| {
@@ -104,7 +104,7 @@ impl Held {
             });
             Self { lock }
         }
-        #[cfg(feature = "shuttle")]
+        #[cfg(shuttle)]
         {
             let _ = lock;
             Self {}
@@ -112,7 +112,7 @@ impl Held {
     }
 }
 
-#[cfg(not(feature = "shuttle"))]
+#[cfg(not(shuttle))]
 impl Drop for Held {
     fn drop(&mut self) {
         HELD.with_borrow_mut(|held| held.retain(|lock| *lock != self.lock));

@@ -223,8 +223,10 @@ impl Machine for Sim {
 
 /// Lets another thread run, where a scheduler that tries all schedules is in charge.
 fn yield_now() {
-    #[cfg(feature = "shuttle")]
-    shuttle::thread::yield_now();
+    #[cfg(shuttle)]
+    if !rules::has_cursor() {
+        shuttle::thread::yield_now();
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,10 @@ impl Drop for Transaction {
 ///
 /// See above.
 pub fn assert_no_cursor(what: &str) {
-    let open = OPEN.with_borrow(|open| !open.is_empty());
-    assert!(!open || std::thread::panicking(), "rule broken: {what} while a cursor is open");
+    assert!(!has_cursor() || std::thread::panicking(), "rule broken: {what} while a cursor is open");
+}
+
+/// Returns whether the current thread has a cursor open.
+pub(super) fn has_cursor() -> bool {
+    OPEN.with_borrow(|open| !open.is_empty())
 }

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Operations of several threads on one space, in very many schedules.
+//!
+//! Run by `RUSTFLAGS="--cfg shuttle" cargo test -p vmar --features sim --test concurrent --target-dir target/shuttle`.
+//! The simulated machine yields at each lock, before and after each transaction, and before each access of a program.
+//! `VMAR_SCHEDULES` sets how many schedules each case is tried in.
+
+#![cfg(all(shuttle, feature = "sim"))]
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use shuttle::thread;
+use vmar::{
+    error::Error,
+    machine::Frame,
+    object::{Pager, Vmo, VmoKind},
+    perms::VmPerms,
+    placement::Placement,
+    rss::RssKind,
+    sim::{PAGE_SIZE, Process, Sim, SimFrame},
+    vmar::{discard::Discard, fault::FaultError, remap::RemapTarget},
+};
+
+const BASE: usize = 0x100_0000;
+const OTHER: usize = BASE + PAGE_SIZE;
+const RW: VmPerms = VmPerms::READ.union(VmPerms::WRITE);
+
+/// Tries a case in many schedules, random ones and ones with few but ill-placed preemptions.
+fn check(case: impl Fn() + Send + Sync + Clone + 'static) {
+    let schedules = std::env::var("VMAR_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(3000);
+    shuttle::check_random(case.clone(), schedules);
+    shuttle::check_pct(case, schedules, 3);
+}
+
+fn process() -> (Sim, Process) {
+    let sim = Sim::new(3);
+    let process = Process::new(&sim, 0).unwrap();
+    (sim, process)
+}
+
+fn map_anonymous(process: &Process, pages: usize) {
+    process.vmar.new_map(pages * PAGE_SIZE).perms(RW).placement(Placement::Exactly(BASE)).build().unwrap();
+}
+
+/// Starts a thread of `process` on CPU `cpu`.
+fn spawn<T: Send + 'static>(
+    process: &Process,
+    cpu: usize,
+    body: impl FnOnce(Process) -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
+    let process = process.thread_on(cpu);
+    thread::spawn(move || body(process))
+}
+
+fn end(sim: &Sim, processes: impl IntoIterator<Item = Process>) {
+    let processes: Vec<_> = processes.into_iter().collect();
+    processes.iter().for_each(Process::audit);
+    drop(processes);
+    sim.assert_no_leaks();
+}
+
+#[test]
+fn v15_fault_against_unmap() {
+    check(|| {
+        let (sim, process) = process();
+        map_anonymous(&process, 2);
+        let writer = spawn(&process, 1, |process| {
+            let results = [process.write(BASE, &[1]), process.write(OTHER, &[2]), process.write(BASE, &[3])];
+            for result in results {
+                assert!(matches!(result, Ok(()) | Err(FaultError::NotMapped)), "{result:?}");
+            }
+        });
+        process.vmar.unmap(BASE..BASE + 2 * PAGE_SIZE).unwrap();
+        assert_eq!(process.read_byte(BASE), Err(FaultError::NotMapped));
+        writer.join().unwrap();
+        assert_eq!((sim.live_frames(), process.vmar.rss().total_pages()), (0, 0));
+        end(&sim, [process]);
+    });
+}
+
+#[test]
+fn v15_fault_against_fault() {
+    check(|| {
+        let (sim, process) = process();
+        map_anonymous(&process, 1);
+        let threads = [1, 2].map(|cpu| {
+            spawn(&process, cpu, move |process| {
+                process.read_byte(BASE).unwrap();
+                process.write(BASE + cpu, &[cpu as u8]).unwrap();
+                assert_eq!(process.read_byte(BASE + cpu), Ok(cpu as u8));
+            })
+        });
+        process.write(BASE, &[9]).unwrap();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(process.read(BASE, 3).unwrap(), [9, 1, 2]);
+        assert_eq!((sim.live_frames(), process.vmar.rss().pages(RssKind::Anonymous)), (1, 1));
+        end(&sim, [process]);
+    });
+}
+
+#[test]
+fn v15_fault_against_protect() {
+    check(|| {
+        let (sim, process) = process();
+        map_anonymous(&process, 1);
+        let writer = spawn(&process, 1, |process| {
+            (1..4_u8).take_while(|value| process.write(BASE, &[*value]).is_ok()).last().unwrap_or(0)
+        });
+        process.vmar.protect(BASE..OTHER, VmPerms::READ).unwrap();
+        let seen = process.read_byte(BASE).unwrap();
+        assert_eq!(writer.join().unwrap(), seen, "a write came after write access was gone");
+        end(&sim, [process]);
+    });
+}
+
+#[test]
+fn v15_fault_against_discard_and_remap() {
+    check(|| {
+        let (sim, process) = process();
+        map_anonymous(&process, 2);
+        let writer = spawn(&process, 1, |process| {
+            process.write(OTHER, &[1]).unwrap();
+            for value in 1..3 {
+                let result = process.write(BASE, &[value]);
+                assert!(matches!(result, Ok(()) | Err(FaultError::NotMapped)), "{result:?}");
+            }
+        });
+        process.vmar.discard(BASE..OTHER + PAGE_SIZE, Discard::Now).unwrap();
+        let target = BASE + 16 * PAGE_SIZE;
+        process.vmar.remap(BASE..OTHER, PAGE_SIZE, RemapTarget::Fixed(target)).unwrap();
+        let moved = process.read_byte(target).unwrap();
+        writer.join().unwrap();
+        // What was written before the move has moved; what came after could not be written.
+        assert_eq!(process.read_byte(target), Ok(moved));
+        end(&sim, [process]);
+    });
+}
+
+#[test]
+fn v15_truncation_against_fault() {
+    check(|| {
+        let (sim, process) = process();
+        let vmo = Vmo::new(&sim, 2 * PAGE_SIZE, VmoKind::File).unwrap();
+        let shared = process.vmar.new_map(2 * PAGE_SIZE).perms(RW).vmo(vmo.dup()).shared().fault_around();
+        shared.placement(Placement::Exactly(BASE)).build().unwrap();
+        let private = process.vmar.new_map(2 * PAGE_SIZE).perms(RW).vmo(vmo.dup()).fault_around();
+        let private = private.build().unwrap();
+        let threads = [(1, OTHER), (2, private + PAGE_SIZE)].map(|(cpu, addr)| {
+            spawn(&process, cpu, move |process| {
+                for result in [process.read_byte(addr).map(drop), process.write(addr, &[1])] {
+                    assert!(matches!(result, Ok(()) | Err(FaultError::BusError)), "{result:?}");
+                }
+            })
+        });
+        vmo.resize(PAGE_SIZE);
+        assert_eq!(process.read_byte(OTHER), Err(FaultError::BusError));
+        assert_eq!(process.read_byte(private + PAGE_SIZE), Err(FaultError::BusError));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        vmo.resize(2 * PAGE_SIZE);
+        assert_eq!(process.read_byte(OTHER), Ok(0));
+        assert_eq!(process.read_byte(private + PAGE_SIZE), Ok(0));
+        process.audit();
+        drop(vmo);
+        end(&sim, [process]);
+    });
+}
+
+#[test]
+fn v15_two_resizes_against_a_mapping_that_comes_and_goes() {
+    check(|| {
+        let (sim, process) = process();
+        let vmo = Arc::new(Vmo::new(&sim, 2 * PAGE_SIZE, VmoKind::SharedMemory).unwrap());
+        let resizers = [PAGE_SIZE, 2 * PAGE_SIZE].map(|size| {
+            let vmo = vmo.clone();
+            thread::spawn(move || vmo.resize(size))
+        });
+        for _ in 0..2 {
+            let map = process.vmar.new_map(2 * PAGE_SIZE).perms(RW).vmo(vmo.dup()).shared();
+            map.placement(Placement::Replacing(BASE)).build().unwrap();
+            let result = process.write(OTHER, &[7]);
+            assert!(matches!(result, Ok(()) | Err(FaultError::BusError)), "{result:?}");
+        }
+        resizers.into_iter().for_each(|thread| thread.join().unwrap());
+        process.audit();
+        drop(vmo);
+        end(&sim, [process]);
+    });
+}
+
+/// A pager that lets others run before it answers.
+#[derive(Debug, Default)]
+struct SlowPager(AtomicUsize);
+
+impl Pager<Sim> for SlowPager {
+    fn read_page(&self, index: usize, frame: &SimFrame) -> Result<(), Error> {
+        thread::yield_now();
+        frame.write(0, &[index as u8 + 1]);
+        self.0.fetch_add(1, SeqCst);
+        thread::yield_now();
+        Ok(())
+    }
+}
+
+#[test]
+fn v15_faults_on_one_page_of_a_slow_pager_agree() {
+    check(|| {
+        let (sim, process) = process();
+        let pager = Arc::new(SlowPager::default());
+        let vmo = Vmo::with_pager(&sim, PAGE_SIZE, VmoKind::File, pager).unwrap();
+        let map = process.vmar.new_map(PAGE_SIZE).perms(RW).vmo(vmo.dup()).shared();
+        map.placement(Placement::Exactly(BASE)).build().unwrap();
+        let threads = [1, 2].map(|cpu| {
+            spawn(&process, cpu, move |process| {
+                assert_eq!(process.read_byte(BASE), Ok(1));
+                process.write(BASE + cpu, &[cpu as u8]).unwrap();
+            })
+        });
+        // The space's lock is free while the pager is at work.
+        let elsewhere = process.vmar.new_map(PAGE_SIZE).perms(RW).build().unwrap();
+        process.vmar.unmap(elsewhere..elsewhere + PAGE_SIZE).unwrap();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(process.read(BASE, 3).unwrap(), [1, 1, 2]);
+        assert_eq!(vmo.resident_count(), 1);
+        process.audit();
+        drop(vmo);
+        end(&sim, [process]);
+    });
+}
+
+#[test]
+fn v16_fork_against_fault() {
+    check(|| {
+        let (sim, parent) = process();
+        map_anonymous(&parent, 2);
+        parent.write(BASE, &[0]).unwrap();
+        let writer = spawn(&parent, 1, |parent| {
+            for value in 1..3 {
+                parent.write(BASE, &[value]).unwrap();
+                parent.write(OTHER, &[value]).unwrap();
+            }
+        });
+        let child = parent.fork_on(2).unwrap();
+        // The child's memory is the parent's at one point of time: the second page is never ahead of the first.
+        let (first, second) = (child.read_byte(BASE).unwrap(), child.read_byte(OTHER).unwrap());
+        assert!(first == second || first == second + 1, "{first} {second}");
+        child.write(BASE, &[100]).unwrap();
+        writer.join().unwrap();
+        assert_eq!((parent.read_byte(BASE), parent.read_byte(OTHER)), (Ok(2), Ok(2)));
+        assert_eq!((child.read_byte(BASE), child.read_byte(OTHER)), (Ok(100), Ok(second)));
+        end(&sim, [parent, child]);
+    });
+}
+
+#[test]
+fn v16_copies_of_several_holders_at_once() {
+    check(|| {
+        let (sim, parent) = process();
+        map_anonymous(&parent, 1);
+        parent.write(BASE, &[7, 7]).unwrap();
+        let child = parent.fork_on(1).unwrap();
+        let threads = [1, 2]
+            .map(|cpu| spawn(&parent, cpu, move |parent| parent.write(BASE + cpu, &[cpu as u8]).unwrap()));
+        let exiting = thread::spawn(move || {
+            child.write(BASE, &[9]).unwrap();
+            assert_eq!(child.read(BASE, 3).unwrap(), [9, 7, 0]);
+            child.audit();
+            drop(child);
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        exiting.join().unwrap();
+        assert_eq!(parent.read(BASE, 3).unwrap(), [7, 1, 2]);
+        assert_eq!(sim.live_frames(), 1);
+        end(&sim, [parent]);
+    });
+}
+
+#[test]
+fn v20_a_write_from_outside_against_fork() {
+    check(|| {
+        let (sim, parent) = process();
+        map_anonymous(&parent, 1);
+        parent.write(BASE, &[1]).unwrap();
+        let debugger = spawn(&parent, 1, |parent| {
+            assert_eq!(parent.vmar.write_bytes(BASE, &[2]), Ok(1));
+            assert_eq!(parent.vmar.write_bytes(BASE + 1, &[3]), Ok(1));
+        });
+        let child = parent.fork_on(2).unwrap();
+        let seen = child.read(BASE, 2).unwrap();
+        assert!(seen == [1, 0] || seen == [2, 0] || seen == [2, 3], "{seen:?}");
+        debugger.join().unwrap();
+        assert_eq!(child.read(BASE, 2).unwrap(), seen);
+        assert_eq!(parent.read(BASE, 2).unwrap(), [2, 3]);
+        end(&sim, [parent, child]);
+    });
+}
