@@ -4,7 +4,13 @@
 
 use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
 use ostd::mm::VmSpace;
-use vmar::{error::Limit, limits::Limits, placement::Placement, vmar::FullVmar};
+use vmar::{
+    error::Limit,
+    limits::Limits,
+    mapping::MappingFlags,
+    placement::Placement,
+    vmar::{FullVmar, populate::Populate},
+};
 use vmar_ostd::Ostd;
 
 use crate::{mm::fault, prelude::*, process::rlimit::Rlimits};
@@ -160,13 +166,22 @@ impl AddressSpace {
             core::cmp::Ordering::Equal => Ok(()),
             core::cmp::Ordering::Greater => {
                 let map = self.vmar.new_map(new - old).read().write().placement(Placement::Exactly(old));
-                map.build().map(|_| ())
+                map.build().map(|start| self.populate_if_locked(start..new))
             }
         };
         if moved.is_ok() {
             heap.end = end;
         }
         heap.end
+    }
+
+    /// Makes a new mapping's pages resident if new mappings are locked at once (`mlockall(MCL_FUTURE)`).
+    fn populate_if_locked(&self, range: core::ops::Range<Vaddr>) {
+        let flags = self.vmar.default_flags();
+        if flags.contains(MappingFlags::LOCKED) && !flags.contains(MappingFlags::LOCK_ON_FAULT) {
+            // The mapping is made, whether its pages can be or not.
+            let _ = self.vmar.populate(range, Populate::AsNeeded);
+        }
     }
 
     /// The largest resident set so far, in KiB.

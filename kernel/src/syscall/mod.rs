@@ -20,6 +20,8 @@ mod fs_stat;
 mod fs_util;
 mod fs_xattr;
 mod ids;
+mod memory;
+mod memory_use;
 mod prctl;
 mod process;
 mod sched;

@@ -5,11 +5,7 @@
 use linux_raw_sys::general::*;
 use ostd::arch::cpu::context::UserContext;
 
-use super::{
-    credentials, exec, fs_attr, fs_copy, fs_dir, fs_fcntl, fs_mount, fs_open, fs_rw, fs_size, fs_stat,
-    fs_xattr, ids, prctl, process, sched, system, unknown, usage, wait,
-};
-use crate::prelude::*;
+use super::*;
 
 /// Makes the dispatch of numbers to functions.
 ///
@@ -128,6 +124,21 @@ pub(super) fn call(
         __NR_syslog => system::sys_syslog, 3;
 
         // Memory.
+        __NR_mmap => memory::sys_mmap, 6;
+        __NR_munmap => memory::sys_munmap, 2;
+        __NR_mprotect => memory::sys_mprotect, 3;
+        __NR_mremap => memory::sys_mremap, 5;
+        __NR_brk => memory::sys_brk, 1;
+        __NR_madvise => memory_use::sys_madvise, 3;
+        __NR_msync => memory_use::sys_msync, 3;
+        __NR_mincore => memory_use::sys_mincore, 3;
+        __NR_mlock => memory_use::sys_mlock, 2;
+        __NR_mlock2 => memory_use::sys_mlock2, 3;
+        __NR_munlock => memory_use::sys_munlock, 2;
+        __NR_mlockall => memory_use::sys_mlockall, 1;
+        __NR_munlockall => memory_use::sys_munlockall, 0;
+        __NR_process_vm_readv => memory_use::sys_process_vm_readv, 6;
+        __NR_process_vm_writev => memory_use::sys_process_vm_writev, 6;
 
         // Signals and time.
 

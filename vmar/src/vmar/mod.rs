@@ -149,6 +149,12 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
         self.inner.mappings.write().set_window(window);
     }
 
+    /// Returns the flags that each new mapping gets.
+    #[require(R > Read)]
+    pub fn default_flags(&self) -> MappingFlags {
+        self.inner.mappings.read().default_flags()
+    }
+
     /// Sets the flags that each new mapping gets: `LOCKED` and `LOCK_ON_FAULT` (`mlockall(MCL_FUTURE)`).
     #[require(R > Write)]
     pub fn set_default_flags(&self, flags: MappingFlags) {

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Memory: mapping, unmapping, protecting, moving, and the heap.
+
+use linux_raw_sys::general::{
+    MAP_32BIT, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_LOCKED,
+    MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC,
+    MAP_TYPE, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP,
+    PROT_READ, PROT_SEM, PROT_WRITE, RLIMIT_MEMLOCK,
+};
+use vmar::{
+    error::{Error, Limit},
+    mapping::MappingFlags,
+    object::{Vmo, VmoKind},
+    perms::VmPerms,
+    placement::Placement,
+    vmar::{populate::Populate, remap::RemapTarget},
+};
+use vmar_ostd::Ostd;
+
+use crate::{
+    fs::{
+        File,
+        file::{AccessMode, Mappable},
+        page_cache::FileVmo,
+    },
+    mm::{
+        self,
+        layout::{MIN_ADDR, TASK_SIZE},
+        mapped_file::{MappedFile, NamedMemory},
+    },
+    prelude::*,
+    process::credentials::CapSet,
+};
+
+/// `personality(2)`: what can be read can be executed.
+const READ_IMPLIES_EXEC: u32 = 0x040_0000;
+/// Where the room for `MAP_32BIT` ends.
+const END_32BIT: Vaddr = 1 << 31;
+
+/// `mmap(2)`.
+pub fn sys_mmap(
+    ctx: &Ctx,
+    addr: Vaddr,
+    len: usize,
+    prot: u32,
+    flags: u32,
+    fd: i32,
+    offset: usize,
+) -> Result<usize> {
+    if !offset.is_multiple_of(PAGE_SIZE) {
+        return Err(EINVAL);
+    }
+    let file = if flags & MAP_ANONYMOUS == 0 { Some(ctx.files().get(fd)?) } else { None };
+    if len == 0 {
+        return Err(EINVAL);
+    }
+    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
+    offset.checked_add(size).ok_or(EOVERFLOW)?;
+    let sharing = flags & MAP_TYPE;
+    let is_shared = match (sharing, &file) {
+        (MAP_PRIVATE, _) => false,
+        (MAP_SHARED, _) => true,
+        (MAP_SHARED_VALIDATE, Some(_)) if flags & MAP_SYNC != 0 => return Err(EOPNOTSUPP),
+        (MAP_SHARED_VALIDATE, Some(_)) => true,
+        _ => return Err(EINVAL),
+    };
+    if flags & MAP_HUGETLB != 0 {
+        // There are no huge pages set aside.
+        return Err(if file.is_some() { EINVAL } else { ENOMEM });
+    }
+    let placement = placement_for(ctx, addr, size, flags)?;
+    let perms = perms_from(ctx, prot);
+    let mut traits = MappingFlags::empty();
+    traits.set(MappingFlags::GROWS_DOWN, flags & MAP_GROWSDOWN != 0);
+    traits.set(MappingFlags::NO_RESERVE, flags & MAP_NORESERVE != 0);
+    traits.set(MappingFlags::LOCKED, flags & MAP_LOCKED != 0);
+    if flags & MAP_LOCKED != 0 {
+        require_may_lock(ctx)?;
+    }
+    refresh_lock_limit(ctx);
+
+    let contents = match &file {
+        None => None,
+        Some(file) => contents_of(file, perms, is_shared)?,
+    };
+    let is_counted = flags & MAP_NORESERVE == 0
+        && if is_shared { contents.is_none() } else { perms.contains(VmPerms::WRITE) };
+    if is_counted && size > mm::total_memory() {
+        return Err(ENOMEM);
+    }
+    let mut map = ctx.vm.vmar().new_map(size).perms(perms).placement(placement).flags(traits);
+    map = match (contents, file) {
+        (Some(vmo), Some(file)) => {
+            let mapped = MappedFile::new(file, vmo.rights());
+            map.vmo(vmo).vmo_offset(offset).mappable(mapped).flags(MappingFlags::FAULT_AROUND)
+        }
+        _ if is_shared => {
+            let vmo = Vmo::new(&Ostd, size, VmoKind::SharedMemory)?.to_dynamic();
+            map.vmo(vmo).mappable(Arc::new(NamedMemory("/dev/zero (deleted)")))
+        }
+        _ => map,
+    };
+    if is_shared {
+        map = map.shared();
+    }
+    let start = map.build().map_err(|error| match error {
+        Error::LimitExceeded(Limit::Locked) => EAGAIN,
+        Error::InvalidOffset => EOVERFLOW,
+        other => other.into(),
+    })?;
+    let populate = flags & MAP_POPULATE != 0 && flags & MAP_NONBLOCK == 0;
+    let locked = ctx.vm.vmar().default_flags() | traits;
+    let lock_now = locked.contains(MappingFlags::LOCKED) && !locked.contains(MappingFlags::LOCK_ON_FAULT);
+    if populate || lock_now {
+        // The mapping is made, whether its pages can be or not.
+        let _ = ctx.vm.vmar().populate(start..start + size, Populate::AsNeeded);
+    }
+    Ok(start)
+}
+
+/// Where a new mapping goes.
+fn placement_for(ctx: &Ctx, addr: Vaddr, size: usize, flags: u32) -> Result<Placement> {
+    if size > TASK_SIZE {
+        return Err(ENOMEM);
+    }
+    if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
+        if addr > TASK_SIZE - size {
+            return Err(ENOMEM);
+        }
+        if !addr.is_multiple_of(PAGE_SIZE) {
+            return Err(EINVAL);
+        }
+        if addr < MIN_ADDR && !ctx.credentials().has(CapSet::SYS_ADMIN) {
+            return Err(EPERM);
+        }
+        return Ok(match flags & MAP_FIXED_NOREPLACE {
+            0 => Placement::Replacing(addr),
+            _ => Placement::Exactly(addr),
+        });
+    }
+    let hint = addr / PAGE_SIZE * PAGE_SIZE;
+    Ok(match hint {
+        0 if flags & MAP_32BIT != 0 => Placement::Below(END_32BIT),
+        0 => Placement::Anywhere,
+        _ if hint > TASK_SIZE - size => Placement::Anywhere,
+        _ => Placement::Hint(hint.max(MIN_ADDR)),
+    })
+}
+
+/// The contents of a file to map; `None` for fresh zeros.
+fn contents_of(file: &Arc<File>, perms: VmPerms, is_shared: bool) -> Result<Option<FileVmo>> {
+    file.require(AccessMode::NONE)?;
+    let vmo = match file.ops().mappable(file)? {
+        Mappable::Vmo(vmo) => vmo,
+        Mappable::Zero => return Ok(None),
+    };
+    let may = |mode| file.access().contains(mode);
+    if !may(AccessMode::READ) || (is_shared && perms.contains(VmPerms::WRITE) && !may(AccessMode::WRITE)) {
+        return Err(EACCES);
+    }
+    let rights = vmo.rights();
+    // What the way of opening allows, a seal or the mount can still forbid.
+    let is_sealed =
+        is_shared && perms.contains(VmPerms::WRITE) && !rights.contains(aster_rights::Rights::WRITE);
+    let is_noexec = perms.contains(VmPerms::EXEC) && !rights.contains(aster_rights::Rights::EXEC);
+    if is_sealed || is_noexec { Err(EPERM) } else { Ok(Some(vmo)) }
+}
+
+fn perms_from(ctx: &Ctx, prot: u32) -> VmPerms {
+    let mut perms = VmPerms::empty();
+    perms.set(VmPerms::READ, prot & PROT_READ != 0);
+    perms.set(VmPerms::WRITE, prot & PROT_WRITE != 0);
+    perms.set(VmPerms::EXEC, prot & PROT_EXEC != 0);
+    if perms.contains(VmPerms::READ)
+        && ctx.process.personality.load(Ordering::Relaxed) & READ_IMPLIES_EXEC != 0
+    {
+        perms |= VmPerms::EXEC;
+    }
+    perms
+}
+
+/// `EPERM` unless the caller may lock memory at all.
+pub(super) fn require_may_lock(ctx: &Ctx) -> Result<()> {
+    if ctx.process.rlimits.soft(RLIMIT_MEMLOCK) != 0 || ctx.credentials().has(CapSet::IPC_LOCK) {
+        Ok(())
+    } else {
+        Err(EPERM)
+    }
+}
+
+/// Lifts the limit on locked memory for a caller to whom it does not apply, and puts it in force for others.
+pub(super) fn refresh_lock_limit(ctx: &Ctx) {
+    let limit = match ctx.credentials().has(CapSet::IPC_LOCK) {
+        true => usize::MAX,
+        false => usize::try_from(ctx.process.rlimits.soft(RLIMIT_MEMLOCK)).unwrap_or(usize::MAX),
+    };
+    ctx.vm.vmar().limits().set(Limit::Locked, limit);
+}
+
+/// `munmap(2)`.
+pub fn sys_munmap(ctx: &Ctx, addr: Vaddr, len: usize) -> Result<usize> {
+    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
+    let end = addr.checked_add(size).filter(|end| *end <= TASK_SIZE).ok_or(EINVAL)?;
+    ctx.vm.vmar().unmap(addr..end).map_err(|error| match error {
+        Error::OutOfRange => EINVAL,
+        other => other.into(),
+    })?;
+    Ok(0)
+}
+
+/// `mprotect(2)`.
+pub fn sys_mprotect(ctx: &Ctx, addr: Vaddr, len: usize, prot: u32) -> Result<usize> {
+    let grows = PROT_GROWSDOWN | PROT_GROWSUP;
+    let known = PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM | grows;
+    if !addr.is_multiple_of(PAGE_SIZE) || prot & grows == grows {
+        return Err(EINVAL);
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
+    let end = addr.checked_add(size).ok_or(ENOMEM)?;
+    if prot & !known != 0 {
+        return Err(EINVAL);
+    }
+    let mut start = addr;
+    if prot & grows != 0 {
+        let query = ctx.vm.vmar().query(addr..end.min(TASK_SIZE).max(addr + PAGE_SIZE));
+        let first = query.first().ok_or(ENOMEM)?;
+        // Nothing grows up here.
+        if prot & PROT_GROWSUP != 0 || !first.flags().contains(MappingFlags::GROWS_DOWN) {
+            return Err(EINVAL);
+        }
+        start = first.range().start;
+    }
+    ctx.vm.vmar().protect(start..end, perms_from(ctx, prot))?;
+    Ok(0)
+}
+
+/// `mremap(2)`.
+pub fn sys_mremap(
+    ctx: &Ctx,
+    addr: Vaddr,
+    old_len: usize,
+    new_len: usize,
+    flags: u32,
+    new_addr: Vaddr,
+) -> Result<usize> {
+    let moves = flags & MREMAP_MAYMOVE != 0;
+    let (is_fixed, keeps) = (flags & MREMAP_FIXED != 0, flags & MREMAP_DONTUNMAP != 0);
+    if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 || ((is_fixed || keeps) && !moves) {
+        return Err(EINVAL);
+    }
+    let old_size = old_len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
+    let new_size = new_len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
+    if keeps && old_size != new_size {
+        return Err(EINVAL);
+    }
+    let old = addr..addr.checked_add(old_size).ok_or(EINVAL)?;
+    if is_fixed && (new_size > TASK_SIZE || new_addr > TASK_SIZE - new_size) {
+        return Err(EINVAL);
+    }
+    let target = match (keeps, is_fixed) {
+        (true, true) => RemapTarget::DontUnmap(Placement::Replacing(new_addr)),
+        (true, false) if new_addr != 0 => {
+            RemapTarget::DontUnmap(Placement::Hint(new_addr & !(PAGE_SIZE - 1)))
+        }
+        (true, false) => RemapTarget::DontUnmap(Placement::Anywhere),
+        (false, true) => RemapTarget::Fixed(new_addr),
+        (false, false) if moves => RemapTarget::MayMove,
+        (false, false) => RemapTarget::InPlace,
+    };
+    refresh_lock_limit(ctx);
+    ctx.vm.vmar().remap(old, new_size, target).map_err(|error| match error {
+        Error::NotMapped | Error::NotSupported => EFAULT,
+        Error::LimitExceeded(Limit::Locked) => EAGAIN,
+        Error::OutOfRange => EINVAL,
+        other => other.into(),
+    })
+}
+
+/// `brk(2)` as the kernel has it: answers the end of the heap.
+pub fn sys_brk(ctx: &Ctx, end: Vaddr) -> Result<usize> {
+    refresh_lock_limit(ctx);
+    Ok(ctx.vm.move_heap_end(end, &ctx.process.rlimits))
+}
