@@ -9,7 +9,12 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::mappings::Mappings;
-use crate::{error::OutOfMemory, fallible, machine::Machine, mapping::VmMapping};
+use crate::{
+    error::OutOfMemory,
+    fallible,
+    machine::Machine,
+    mapping::{MappingFlags, VmMapping},
+};
 
 /// Mappings that were taken out, kept to be dropped once the mappings' lock is released.
 ///
@@ -71,45 +76,44 @@ impl<M: Machine> Removed<M> {
 impl<M: Machine> Mappings<M> {
     /// Adds a mapping at a free range, as a part of a neighbour where one mapping can stand for both. Needs room for
     /// one insertion.
-    pub(crate) fn insert(&mut self, range: Range<usize>, mut mapping: VmMapping<M>) {
+    pub(crate) fn insert(&mut self, range: Range<usize>, mapping: VmMapping<M>) {
         self.totals.add(&mapping, range.len());
         self.note_peak(range.len());
-        let mut start = range.start;
-        let mut end = range.end;
-        // The neighbour above gives way to the new mapping, and that to the neighbour below.
-        let above = self
-            .map
-            .find(end)
-            .filter(|(next, above)| next.start == end && mapping.continues_with(range.len(), above));
-        if let Some((next, _)) = above {
-            if !self.extend_below(&range, &mapping) {
-                let Some((_, above)) = self.map.find_mut(end) else { return };
-                above.extend_front(range.len());
-                above.absorb(&mapping);
-                self.resize(next.start, start..next.end);
-                return;
-            }
-            // It closes the gap between two.
-            if let Some((_, above)) = self.map.remove(next.start) {
-                mapping.absorb(&above);
-            }
-            end = next.end;
+        if mapping.flags().contains(MappingFlags::GROWS_DOWN) {
+            self.note_grows_down(range.start);
         }
-        match self.map.find_mut(start.wrapping_sub(1)) {
-            Some((below_range, below)) if below.continues_with(below_range.len(), &mapping) => {
-                below.absorb(&mapping);
-                start = below_range.start;
-                self.resize(start, start..end);
+        let (mut below, mut above) = (None, None);
+        for (found, neighbour) in self.around(&range) {
+            if found.end == range.start && neighbour.continues_with(found.len(), &mapping) {
+                below = Some(found);
+            } else if found.start == range.end && mapping.continues_with(range.len(), neighbour) {
+                above = Some(found);
             }
-            _ => self.insert_plainly(start..end, mapping),
+        }
+        let end = above.as_ref().map_or(range.end, |above| above.end);
+        match (below, above) {
+            (None, None) => self.insert_plainly(range, mapping),
+            (None, Some(above)) => {
+                let Some((_, neighbour)) = self.map.find_mut(above.start) else { return };
+                neighbour.extend_front(range.len());
+                neighbour.absorb(&mapping);
+                self.resize(above.start, range.start..end);
+            }
+            (Some(below), above) => {
+                let upper = above.and_then(|above| self.map.remove(above.start));
+                let Some((_, neighbour)) = self.map.find_mut(below.start) else { return };
+                neighbour.absorb(&mapping);
+                if let Some((_, upper)) = &upper {
+                    neighbour.absorb(upper);
+                }
+                self.resize(below.start, below.start..end);
+            }
         }
     }
 
-    /// Returns whether the mapping below `range` could be one with `mapping`.
-    fn extend_below(&self, range: &Range<usize>, mapping: &VmMapping<M>) -> bool {
-        self.map
-            .find(range.start.wrapping_sub(1))
-            .is_some_and(|(below_range, below)| below.continues_with(below_range.len(), mapping))
+    /// Iterates over the mappings that overlap `range` or touch it.
+    fn around(&self, range: &Range<usize>) -> impl Iterator<Item = (Range<usize>, &VmMapping<M>)> {
+        self.map.range(range.start.saturating_sub(1)..range.end.saturating_add(1))
     }
 
     /// Makes `at` a boundary between mappings if it lies within one. Needs room for one insertion.
@@ -128,35 +132,41 @@ impl<M: Machine> Mappings<M> {
     pub(crate) fn cut(&mut self, range: &Range<usize>, removed: &mut Removed<M>) {
         let mut at = range.start;
         while at < range.end {
-            let Some(start) = self.find_or_next(at).map(|(found, _)| found.start) else { return };
-            if start >= range.end {
+            let Some((found, _)) = self.find_or_next(at) else { return };
+            if found.start >= range.end {
                 return;
             }
-            let Some((found, mapping)) = self.map.find_mut(start) else { return };
-            let part = found.start.max(range.start)..found.end.min(range.end);
-            self.totals.sub(mapping, part.len());
-            match (found.start < range.start, found.end > range.end) {
-                (false, false) => {
-                    if let Some((_, mapping)) = self.map.remove(found.start) {
-                        removed.push(mapping);
-                    }
-                }
-                (true, false) => {
-                    mapping.cut_back(range.start);
-                    self.resize(found.start, found.start..range.start);
-                }
-                (false, true) => {
-                    mapping.cut_front(range.end - found.start, range.end);
-                    self.resize(found.start, range.end..found.end);
-                }
-                (true, true) => {
-                    let upper = mapping.split_off(range.end - found.start, range.end);
-                    mapping.cut_back(range.start);
-                    self.resize(found.start, found.start..range.start);
-                    self.insert_plainly(range.end..found.end, upper);
-                }
-            }
             at = found.end;
+            self.cut_one(&found, range, removed);
+        }
+    }
+
+    /// Takes out what lies in `range` of the one mapping that is at `found`. Needs room for one insertion if that
+    /// reaches beyond both ends.
+    pub(crate) fn cut_one(&mut self, found: &Range<usize>, range: &Range<usize>, removed: &mut Removed<M>) {
+        if found.start >= range.start && found.end <= range.end {
+            if let Some((_, mapping)) = self.map.remove(found.start) {
+                self.totals.sub(&mapping, found.len());
+                removed.push(mapping);
+            }
+            return;
+        }
+        let Some((_, mapping)) = self.map.find_mut(found.start) else { return };
+        let part = found.start.max(range.start)..found.end.min(range.end);
+        self.totals.sub(mapping, part.len());
+        let mut upper = None;
+        if found.start >= range.start {
+            mapping.cut_front(range.end - found.start, range.end);
+            self.resize(found.start, range.end..found.end);
+            return;
+        }
+        if found.end > range.end {
+            upper = Some(mapping.split_off(range.end - found.start, range.end));
+        }
+        mapping.cut_back(range.start);
+        self.resize(found.start, found.start..range.start);
+        if let Some(upper) = upper {
+            self.insert_plainly(range.end..found.end, upper);
         }
     }
 
@@ -175,6 +185,15 @@ impl<M: Machine> Mappings<M> {
             change(&found, mapping);
             totals.add(mapping, found.len());
         });
+        self.merge_within(range);
+    }
+
+    /// The same for one mapping that is exactly `range`; needs no room.
+    pub(crate) fn change_one(&mut self, range: &Range<usize>, change: impl FnOnce(&mut VmMapping<M>)) {
+        let Some((_, mapping)) = self.map.find_mut(range.start) else { return };
+        self.totals.sub(mapping, range.len());
+        change(mapping);
+        self.totals.add(mapping, range.len());
         self.merge_within(range);
     }
 
@@ -200,6 +219,7 @@ impl<M: Machine> Mappings<M> {
         mapping.extend_front(start - new_start);
         self.totals.add(mapping, start - new_start);
         self.note_peak(start - new_start);
+        self.note_grows_down(new_start);
         self.resize(start, new_start..range.end);
         self.merge_at(new_start);
     }
@@ -224,15 +244,24 @@ impl<M: Machine> Mappings<M> {
 
     /// Merges at each boundary of `range`, its ends included.
     fn merge_within(&mut self, range: &Range<usize>) {
-        let mut at = range.start;
-        while at <= range.end {
+        while let Some(at) = self.first_seam(range) {
             self.merge_at(at);
-            match self.find_or_next(at) {
-                Some((found, _)) if found.start > at => at = found.start,
-                Some((found, _)) => at = found.end,
-                None => return,
-            }
         }
+    }
+
+    /// Returns the first boundary of `range`, its ends included, at which two mappings meet that could be one.
+    fn first_seam(&self, range: &Range<usize>) -> Option<usize> {
+        let mut below: Option<(Range<usize>, &VmMapping<M>)> = None;
+        for (found, mapping) in self.around(range) {
+            if let Some((below_range, below)) = below
+                && below_range.end == found.start
+                && below.continues_with(below_range.len(), mapping)
+            {
+                return Some(found.start);
+            }
+            below = Some((found, mapping));
+        }
+        None
     }
 
     /// Makes one mapping of those that meet at `at`, if one can stand for both.

@@ -51,6 +51,17 @@ impl<M: Machine> Vmar_<M> {
             }
         });
     }
+
+    /// Takes from all entries of `range`, a part of `mapping`, the access that `access` does not include.
+    pub(crate) fn narrow_entries_of(&self, mapping: &VmMapping<M>, range: &Range<usize>, access: VmPerms) {
+        let lost = lost_access(access);
+        if mapping.perms().page_flags().intersects(lost)
+            && let Some(span) = mapping.resident_span(range)
+        {
+            let end = span.end;
+            self.transact(span, |cursor| cursor.protect(end, |flags| flags.remove(lost)));
+        }
+    }
 }
 
 /// Empties all entries of `span`, with a cursor over it.

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     backing::{self, Bounds},
     error::{Error, Limit},
+    limits::Usage,
     machine::{AddressSpace, CachePolicy, Cursor, IoMem, Machine, PageProps, SleepLock},
     mapping::{self, Mappable, MappedMemory, MappingFlags, Sharing, VmMapping},
     object::{MappedVmo, Mapper, Vmo, WriteAccess},
@@ -222,8 +223,8 @@ impl<M: Machine> Vmar_<M> {
         let flags = flags | mappings.default_flags();
         let range = mappings.place(size, align, placement, &user)?;
         let mapping = VmMapping::new(memory, perms, sharing, flags).with_mappable(mappable);
-        self.check_limits(&mappings, &range, &mapping)?;
         let replaces = matches!(placement, Placement::Replacing(_));
+        self.check_limits(&mappings, &range, &mapping, replaces)?;
         mappings.try_reserve(1 + usize::from(replaces))?;
         if replaces {
             removed.try_reserve_for(&mappings, &range)?;
@@ -255,12 +256,13 @@ impl<M: Machine> Vmar_<M> {
         mappings: &Mappings<M>,
         range: &Range<usize>,
         mapping: &VmMapping<M>,
+        replaces: bool,
     ) -> Result<(), Error> {
         let usage = mappings.usage();
-        let replaced = mappings.usage_within(range);
+        let replaced = if replaces { mappings.usage_within(range) } else { Usage::default() };
         // As in Linux, the count is looked at before the new mapping is counted.
         self.limits.check(Limit::Mappings, usage.mappings, 0)?;
-        if mappings.splits_one(range) {
+        if replaces && mappings.splits_one(range) {
             self.limits.check(Limit::Mappings, usage.mappings, 1)?;
         }
         if mapping.flags().contains(MappingFlags::LOCKED) {

@@ -27,6 +27,8 @@ pub struct Mappings<M: Machine> {
     pub(super) totals: Totals,
     pub(super) window: Window,
     default_flags: MappingFlags,
+    /// No mapping that grows down starts below this address.
+    lowest_grows_down: usize,
 }
 
 /// Sums over all mappings, in bytes.
@@ -86,6 +88,7 @@ impl<M: Machine> Mappings<M> {
             totals: Totals::default(),
             window,
             default_flags: MappingFlags::empty(),
+            lowest_grows_down: usize::MAX,
         }
     }
 
@@ -105,6 +108,11 @@ impl<M: Machine> Mappings<M> {
             mappings: self.map.len(),
             peak_address_space: self.totals.peak,
         }
+    }
+
+    /// Returns how many bytes of data there are.
+    pub(crate) fn data(&self) -> usize {
+        self.totals.data
     }
 
     /// Returns the number of mappings.
@@ -199,6 +207,16 @@ impl<M: Machine> Mappings<M> {
             mappings: 0,
             peak_address_space: 0,
         }
+    }
+
+    /// Returns an address below which no mapping that grows down starts.
+    pub(super) fn lowest_grows_down(&self) -> usize {
+        self.lowest_grows_down
+    }
+
+    /// Notes that a mapping that grows down starts at `start`.
+    pub(super) fn note_grows_down(&mut self, start: usize) {
+        self.lowest_grows_down = self.lowest_grows_down.min(start);
     }
 
     /// Notes that the sum of all sizes is about to grow by `more` bytes.

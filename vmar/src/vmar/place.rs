@@ -84,15 +84,11 @@ impl<M: Machine> Mappings<M> {
     fn highest(&self, size: usize, align: usize, mut limits: Range<usize>) -> Option<usize> {
         loop {
             let start = self.map.highest_gap(size, align, limits.clone())?;
-            match self.next(start) {
-                Some((next, mapping)) if start + size > guarded_start::<M>(next.start, mapping.flags()) => {
-                    // What is left below the guard gap, or in gaps further down.
-                    limits.end = guarded_start::<M>(next.start, mapping.flags());
-                    if limits.end <= limits.start {
-                        return None;
-                    }
-                }
-                _ => return Some(start),
+            let Some((_, guarded)) = self.guard_within(start..start + size) else { return Some(start) };
+            // What is left below the guard gap, or in gaps further down.
+            limits.end = guarded;
+            if limits.end <= limits.start {
+                return None;
             }
         }
     }
@@ -101,16 +97,22 @@ impl<M: Machine> Mappings<M> {
     fn lowest(&self, size: usize, align: usize, mut limits: Range<usize>) -> Option<usize> {
         loop {
             let start = self.map.lowest_gap(size, align, limits.clone())?;
-            match self.next(start) {
-                Some((next, mapping)) if start + size > guarded_start::<M>(next.start, mapping.flags()) => {
-                    limits.start = next.end;
-                    if limits.end <= limits.start {
-                        return None;
-                    }
-                }
-                _ => return Some(start),
+            let Some((next, _)) = self.guard_within(start..start + size) else { return Some(start) };
+            limits.start = next.end;
+            if limits.end <= limits.start {
+                return None;
             }
         }
+    }
+
+    /// Returns the mapping whose guard gap reaches into `range`, which is free, and where that gap starts.
+    fn guard_within(&self, range: Range<usize>) -> Option<(Range<usize>, usize)> {
+        if range.end.saturating_add(GUARD_PAGES * M::PAGE_SIZE) <= self.lowest_grows_down() {
+            return None;
+        }
+        let (next, mapping) = self.next(range.start)?;
+        let guarded = guarded_start::<M>(next.start, mapping.flags());
+        (range.end > guarded).then_some((next, guarded))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Vmar, Vmar_, entries::clip, mappings::Mappings};
 use crate::{
     error::{Error, Limit},
     machine::{Machine, SleepLock},
-    mapping,
+    mapping::{self, VmMapping},
     perms::VmPerms,
 };
 
@@ -42,7 +42,20 @@ impl<M: Machine> Vmar_<M> {
     pub(crate) fn protect(&self, range: Range<usize>, access: VmPerms) -> Result<(), Error> {
         self.check_range(&range)?;
         let mut mappings = self.mappings.write();
-        let (end, outcome) = self.protectable(&mappings, &range, access);
+        let mappings = &mut *mappings;
+        if let Some((found, mapping)) = mappings.find(range.start)
+            && found == range
+        {
+            // The most common case: exactly one mapping, so nothing is split.
+            if mapping.perms().access() == access {
+                return Ok(());
+            }
+            self.check_access(mapping, access, range.len(), mappings.data())?;
+            self.narrow_entries_of(mapping, &range, access);
+            mappings.change_one(&range, |mapping| mapping.set_access(access));
+            return Ok(());
+        }
+        let (end, outcome) = self.protectable(mappings, &range, access);
         let range = range.start..end;
         if range.is_empty() || mappings.range(range.clone()).all(|(_, m)| m.perms().access() == access) {
             return outcome;
@@ -51,9 +64,26 @@ impl<M: Machine> Vmar_<M> {
         self.limits.check(Limit::Mappings, mappings.len(), splits)?;
         mappings.try_reserve(splits)?;
         // From here on nothing fails.
-        self.narrow_entries(&mappings, &range, access);
+        self.narrow_entries(mappings, &range, access);
         mappings.change(&range, |_, mapping| mapping.set_access(access));
         outcome
+    }
+
+    /// Checks that `size` bytes of `mapping` may be given `access` where there are `data` bytes of data.
+    fn check_access(
+        &self,
+        mapping: &VmMapping<M>,
+        access: VmPerms,
+        size: usize,
+        data: usize,
+    ) -> Result<(), Error> {
+        if !mapping.perms().contains(access.to_may()) {
+            return Err(Error::AccessDenied);
+        }
+        if becomes_data(mapping, access) {
+            self.limits.check(Limit::Data, data, size)?;
+        }
+        Ok(())
     }
 
     /// Returns up to where `range` can be given `access`, and what stands in the way there.
@@ -63,26 +93,28 @@ impl<M: Machine> Vmar_<M> {
         range: &Range<usize>,
         access: VmPerms,
     ) -> (usize, Result<(), Error>) {
-        let mut data = mappings.usage().data;
+        let mut data = mappings.data();
         let mut end = range.start;
         for (found, mapping) in mappings.range(range.clone()) {
             if found.start > end {
                 break;
             }
-            if !mapping.perms().contains(access.to_may()) {
-                return (end, Err(Error::AccessDenied));
-            }
             let part = clip(&found, range);
-            if !mapping.is_data() && mapping::is_data(access, mapping.sharing(), mapping.flags()) {
-                if let Err(error) = self.limits.check(Limit::Data, data, part.len()) {
-                    return (end, Err(error));
-                }
+            if let Err(error) = self.check_access(mapping, access, part.len(), data) {
+                return (end, Err(error));
+            }
+            if becomes_data(mapping, access) {
                 data += part.len();
             }
             end = part.end;
         }
         (end, if end < range.end { Err(Error::NotMapped) } else { Ok(()) })
     }
+}
+
+/// Returns whether a mapping counts as data with `access`, and does not now.
+fn becomes_data<M: Machine>(mapping: &VmMapping<M>, access: VmPerms) -> bool {
+    !mapping.is_data() && mapping::is_data(access, mapping.sharing(), mapping.flags())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
 
-use super::{Vmar, Vmar_, edit::Removed, mappings::Mappings};
+use super::{Vmar, Vmar_, edit::Removed, entries::unmap_part, mappings::Mappings};
 use crate::{
     error::{Error, Limit},
     machine::{AddressSpace, Machine, SleepLock},
@@ -50,14 +50,42 @@ impl<M: Machine> Vmar_<M> {
         if range.end > self.space.user_range().end {
             return Err(Error::OutOfRange);
         }
-        if mappings.splits_one(range) {
-            self.limits.check(Limit::Mappings, mappings.len(), 1)?;
-            mappings.try_reserve(1)?;
+        if let Some((found, mapping)) = mappings.find(range.start)
+            && found.end >= range.end
+        {
+            let span = mapping.resident_span(range);
+            return self.unmap_part_of_one(mappings, &found, range, span, removed);
         }
+        // No mapping reaches beyond both ends, so none is cut in two.
         removed.try_reserve_for(mappings, range)?;
         // From here on nothing fails.
         self.unmap_entries(mappings, range);
         mappings.cut(range, removed);
+        Ok(())
+    }
+
+    /// Takes away `range`, which lies within the one mapping at `found` and has something resident only in `span`: by
+    /// far the most common case.
+    fn unmap_part_of_one(
+        &self,
+        mappings: &mut Mappings<M>,
+        found: &Range<usize>,
+        range: &Range<usize>,
+        span: Option<Range<usize>>,
+        removed: &mut Removed<M>,
+    ) -> Result<(), Error> {
+        if found.start < range.start && found.end > range.end {
+            self.limits.check(Limit::Mappings, mappings.len(), 1)?;
+            mappings.try_reserve(1)?;
+        }
+        // From here on nothing fails.
+        if let Some(span) = span
+            && let Some((_, mapping)) = mappings.find(range.start)
+        {
+            let mut delta = self.rss.delta();
+            self.transact(span.clone(), |cursor| unmap_part(cursor, mapping, span, &mut delta));
+        }
+        mappings.cut_one(found, range, removed);
         Ok(())
     }
 
