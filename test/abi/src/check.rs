@@ -58,10 +58,17 @@ fn report(kind: u8, reason: &str) {
 }
 
 /// `cases!["mem/mmap": first, second]`: a slice of cases named `mem/mmap/first`, `mem/mmap/second`.
+/// `cases!["mem/mmap", slow: third]`: cases that may take five times as long as others.
 #[macro_export]
 macro_rules! cases {
-    ($prefix:literal: $($function:ident),+ $(,)?) => {
-        &[$($crate::harness::Case { name: concat!($prefix, "/", stringify!($function)), run: $function }),+]
+    ($prefix:literal: $($function:ident),+ $(,)?) => { $crate::cases!(@ $prefix, 1, $($function)+) };
+    ($prefix:literal, slow: $($function:ident),+ $(,)?) => { $crate::cases!(@ $prefix, 5, $($function)+) };
+    (@ $prefix:literal, $patience:literal, $($function:ident)+) => {
+        &[$($crate::harness::Case {
+            name: concat!($prefix, "/", stringify!($function)),
+            run: $function,
+            patience: $patience,
+        }),+]
     };
 }
 

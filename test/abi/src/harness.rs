@@ -24,6 +24,8 @@ pub struct Case {
     pub name: &'static str,
     /// The body. It returns when all is well, and panics or calls [`skip!`] otherwise.
     pub run: fn(),
+    /// How many times the usual limit it may take.
+    pub patience: u64,
 }
 
 /// A role of this binary when a case executes it again: its exit status is the function's result.
@@ -76,7 +78,7 @@ pub fn run(cases: &[&Case], options: &Options) -> Result<usize, String> {
         if options.verbose {
             say(&format!("run {}", case.name));
         }
-        match run_one(case, options.limit) {
+        match run_one(case, options.limit * case.patience) {
             Verdict::Passed => {
                 passed += 1;
                 say(&format!("ok {}", case.name));

@@ -4,7 +4,7 @@
 
 use libc::{MAP_FIXED, PROT_READ, RLIMIT_AS, RLIMIT_DATA};
 
-use super::{ANON, PAGE, RW, bytes, fill, number_pages, page_numbers, peek, poke};
+use super::{ANON, BEYOND, PAGE, RW, bytes, fill, number_pages, page_numbers, peek, poke};
 use crate::{child::in_child, fault::expect_maperr, harness::Case, procfs, sys};
 
 pub const CASES: &[Case] = cases!["mem/brk":
@@ -95,7 +95,7 @@ fn below_the_start_is_refused() {
 
 fn beyond_the_address_space_is_refused() {
     let now = sys::brk(0);
-    check_eq!(sys::brk(1 << 47), now);
+    check_eq!(sys::brk(BEYOND), now);
     check_eq!(sys::brk(usize::MAX), now);
     check_eq!(sys::brk(0xffff_8000_0000_0000), now);
 }

@@ -5,7 +5,7 @@
 use libc::{MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED, O_CLOEXEC, O_RDONLY, PROT_NONE, PROT_READ, PROT_WRITE};
 
 use super::{
-    ANON, PAGE, RW, anon, bytes, fill, free_range, lone_anon, number_pages, page_numbers, peek, poke,
+    ANON, BEYOND, PAGE, RW, anon, bytes, fill, free_range, lone_anon, number_pages, page_numbers, peek, poke,
 };
 use crate::{child::in_child, harness::Case, sys, tmp};
 
@@ -61,7 +61,7 @@ fn unreachable() -> Vec<usize> {
         free_range(1),
         none,
         (1 << 47) - PAGE,
-        1 << 47,
+        BEYOND,
         1 << 63,
         0xffff_8000_0000_0000,
         0xffff_ffff_8000_0000,

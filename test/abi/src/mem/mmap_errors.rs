@@ -8,7 +8,7 @@ use libc::{
     PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
 };
 
-use super::{ANON, PAGE, RW, anon, page_numbers, peek, poke};
+use super::{ANON, BEYOND, PAGE, RW, address_space_end, anon, page_numbers, peek, poke};
 use crate::{harness::Case, procfs, sys, tmp};
 
 pub const CASES: &[Case] = cases!["mem/mmap":
@@ -46,8 +46,9 @@ pub const CASES: &[Case] = cases!["mem/mmap":
     hugetlb_without_pages_is_enomem_or_einval,
     refused_fixed_leaves_old_mapping,
     refused_fixed_of_bad_fd_leaves_old_mapping,
-    too_many_mappings_is_enomem,
 ];
+
+pub const SLOW: &[Case] = cases!["mem/mmap", slow: too_many_mappings_is_enomem];
 
 fn file(flags: i32) -> i32 {
     let (fd, path) = tmp::named_file(&[b'x'; PAGE]);
@@ -66,7 +67,7 @@ fn length_that_wraps_is_enomem() {
 }
 
 fn length_beyond_the_address_space_is_enomem() {
-    errno_is!(sys::mmap(0, 1 << 47, PROT_NONE, ANON | MAP_NORESERVE, -1, 0), ENOMEM);
+    errno_is!(sys::mmap(0, BEYOND, PROT_NONE, ANON | MAP_NORESERVE, -1, 0), ENOMEM);
     errno_is!(sys::mmap(0, 1 << 62, PROT_NONE, ANON | MAP_NORESERVE, -1, 0), ENOMEM);
 }
 
@@ -77,18 +78,19 @@ fn fixed_unaligned_is_einval() {
 }
 
 fn fixed_beyond_the_address_space_is_enomem() {
-    errno_is!(sys::mmap(1 << 47, PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
+    errno_is!(sys::mmap(BEYOND, PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
     errno_is!(sys::mmap(0xffff_8000_0000_0000, PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
     errno_is!(sys::mmap(0xffff_ffff_ffff_f000, PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
 }
 
 fn fixed_reaching_beyond_the_address_space_is_enomem() {
-    errno_is!(sys::mmap((1 << 47) - PAGE, PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
-    errno_is!(sys::mmap((1 << 47) - 2 * PAGE, 2 * PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
+    let end = address_space_end();
+    errno_is!(sys::mmap(end, PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
+    errno_is!(sys::mmap(end - PAGE, 2 * PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
 }
 
 fn noreplace_beyond_the_address_space_is_enomem() {
-    errno_is!(sys::mmap(1 << 47, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0), ENOMEM);
+    errno_is!(sys::mmap(BEYOND, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0), ENOMEM);
 }
 
 fn unaligned_offset_is_einval() {
@@ -253,7 +255,7 @@ fn refused_fixed_leaves_old_mapping() {
     poke(at, 9);
     errno_is!(sys::mmap(at, PAGE, RW, MAP_ANONYMOUS | MAP_FIXED, -1, 0), EINVAL);
     errno_is!(sys::mmap(at, 0, RW, ANON | MAP_FIXED, -1, 0), EINVAL);
-    errno_is!(sys::mmap(at, 1 << 47, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
+    errno_is!(sys::mmap(at, BEYOND, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
     check_eq!(page_numbers(at, 4), [9, 0, 0, 0]);
 }
 

@@ -4,7 +4,7 @@
 //!
 //! One module for each family of calls. Below are the few things that all of them need; pages are 4 KiB.
 
-use libc::{MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE};
+use libc::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE};
 
 use crate::{
     harness::{Case, Helper},
@@ -40,6 +40,7 @@ mod usage;
 pub const GROUPS: &[&[Case]] = &[
     anon::CASES,
     mmap_errors::CASES,
+    mmap_errors::SLOW,
     place::CASES,
     file::CASES,
     munmap::CASES,
@@ -73,6 +74,9 @@ pub const HELPERS: &[Helper] = exec::HELPERS;
 
 /// The size of a page in bytes.
 pub const PAGE: usize = 4096;
+
+/// An address that no process has, with four levels of page tables or five.
+pub const BEYOND: usize = 1 << 56;
 
 /// Read and write.
 pub const RW: i32 = PROT_READ | PROT_WRITE;
@@ -152,4 +156,16 @@ pub fn bytes(addr: usize, len: usize) -> &'static [u8] {
 pub fn fill(addr: usize, len: usize, value: u8) {
     // SAFETY: the case says that the range is there and its own; if not, its process ends by a signal.
     unsafe { std::ptr::write_bytes(addr as *mut u8, value, len) }
+}
+
+/// The first address behind those a process may have: it depends on the levels of page tables that the machine has.
+pub fn address_space_end() -> usize {
+    const FOUR_LEVELS: usize = 1 << 47;
+    match sys::mmap(FOUR_LEVELS, PAGE, PROT_NONE, ANON | MAP_FIXED_NOREPLACE, -1, 0) {
+        Ok(at) => {
+            ok!(sys::munmap(at, PAGE));
+            BEYOND - PAGE
+        }
+        Err(_) => FOUR_LEVELS - PAGE,
+    }
 }

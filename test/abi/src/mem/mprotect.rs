@@ -8,7 +8,7 @@ use libc::{
 };
 
 use super::{
-    ANON, PAGE, RW, anon, anon_shared, free_range, lone_anon, number_pages, page_numbers, peek, poke,
+    ANON, BEYOND, PAGE, RW, anon, anon_shared, free_range, lone_anon, number_pages, page_numbers, peek, poke,
 };
 use crate::{
     child::in_child,
@@ -212,7 +212,7 @@ fn growsdown_on_a_plain_mapping_is_einval() {
 }
 
 fn beyond_the_address_space_is_enomem() {
-    errno_is!(sys::mprotect(1 << 47, PAGE, PROT_READ), ENOMEM);
+    errno_is!(sys::mprotect(BEYOND, PAGE, PROT_READ), ENOMEM);
     errno_is!(sys::mprotect(0xffff_8000_0000_0000, PAGE, PROT_READ), ENOMEM);
 }
 

@@ -7,7 +7,7 @@ use libc::{
 };
 
 use super::{
-    ANON, PAGE, RW, anon, anon_shared, free_range, lone_anon, number_pages, page_numbers, peek, poke,
+    ANON, BEYOND, PAGE, RW, anon, anon_shared, free_range, lone_anon, number_pages, page_numbers, peek, poke,
 };
 use crate::{
     child::in_child,
@@ -291,7 +291,7 @@ fn fixed_unaligned_target_is_einval() {
 }
 
 fn fixed_target_beyond_the_address_space_is_einval() {
-    errno_is!(sys::mremap(anon(1), PAGE, PAGE, MOVE_TO, 1 << 47), EINVAL);
+    errno_is!(sys::mremap(anon(1), PAGE, PAGE, MOVE_TO, BEYOND), EINVAL);
     errno_is!(sys::mremap(anon(1), PAGE, PAGE, MOVE_TO, 0xffff_8000_0000_0000), EINVAL);
 }
 
@@ -307,7 +307,7 @@ fn fixed_overlap_is_einval() {
 fn new_size_too_large_fails() {
     let at = anon(1);
     poke(at, 1);
-    for size in [1 << 47, 1 << 62, usize::MAX & !(PAGE - 1)] {
+    for size in [BEYOND, 1 << 62, usize::MAX & !(PAGE - 1)] {
         match sys::mremap(at, PAGE, size, MREMAP_MAYMOVE, 0) {
             Err(error) if error.0 == libc::ENOMEM || error.0 == libc::EINVAL => {}
             other => panic!("growing to {size:#x} gives {other:?}"),
@@ -356,7 +356,7 @@ fn refused_call_changes_nothing() {
     let (at, to) = (lone_anon(2), lone_anon(2));
     number_pages(at, 2, 1);
     number_pages(to, 2, 50);
-    errno_is!(sys::mremap(at, 3 * PAGE, 3 * PAGE + PAGE, MOVE_TO, 1 << 47), EINVAL);
+    errno_is!(sys::mremap(at, 2 * PAGE, 3 * PAGE, MOVE_TO, BEYOND), EINVAL);
     errno_is!(sys::mremap(at, 2 * PAGE, 2 * PAGE, MREMAP_FIXED, to), EINVAL);
     errno_is!(sys::mremap(at, 2 * PAGE, 0, MOVE_TO, to), EINVAL);
     check_eq!((page_numbers(at, 2), page_numbers(to, 2)), (vec![1, 2], vec![50, 51]));

@@ -5,7 +5,8 @@
 use libc::{MAP_FIXED, PROT_NONE, PROT_READ};
 
 use super::{
-    ANON, PAGE, RW, anon, anon_shared, free_range, lone_anon, number_pages, page_numbers, peek, poke,
+    ANON, BEYOND, PAGE, RW, address_space_end, anon, anon_shared, free_range, lone_anon, number_pages,
+    page_numbers, peek, poke,
 };
 use crate::{child::in_child, fault::expect_maperr, harness::Case, procfs, sys};
 
@@ -155,15 +156,15 @@ fn range_that_wraps_is_einval() {
 }
 
 fn beyond_the_address_space_is_einval() {
-    errno_is!(sys::munmap(1 << 47, PAGE), EINVAL);
+    errno_is!(sys::munmap(BEYOND, PAGE), EINVAL);
     errno_is!(sys::munmap(0xffff_8000_0000_0000, PAGE), EINVAL);
-    errno_is!(sys::munmap((1 << 47) - PAGE, 2 * PAGE), EINVAL);
+    errno_is!(sys::munmap(address_space_end() - PAGE, 2 * PAGE), EINVAL);
 }
 
 fn refused_call_changes_nothing() {
     let at = lone_anon(4);
     number_pages(at, 4, 1);
-    errno_is!(sys::munmap(at, 1 << 47), EINVAL);
+    errno_is!(sys::munmap(at, BEYOND), EINVAL);
     check_eq!(page_numbers(at, 4), [1, 2, 3, 4]);
 }
 

@@ -8,7 +8,8 @@ use libc::{
 };
 
 use super::{
-    ANON, ANON_SHARED, PAGE, RW, anon, free_range, lone_anon, number_pages, page_numbers, peek, poke,
+    ANON, ANON_SHARED, BEYOND, PAGE, RW, address_space_end, anon, free_range, lone_anon, number_pages,
+    page_numbers, peek, poke,
 };
 use crate::{child::in_child, fault::expect_maperr, harness::Case, procfs, sys, tmp};
 
@@ -87,9 +88,9 @@ fn hint_that_is_taken_goes_elsewhere() {
 }
 
 fn hint_beyond_the_address_space_goes_elsewhere() {
-    for hint in [1 << 47, 0xffff_8000_0000_0000, usize::MAX & !(PAGE - 1)] {
+    for hint in [BEYOND, 0xffff_8000_0000_0000, usize::MAX & !(PAGE - 1)] {
         let at = ok!(sys::mmap(hint, PAGE, RW, ANON, -1, 0));
-        check!(at < 1 << 47);
+        check!(at < address_space_end());
         poke(at, 1);
     }
 }
@@ -328,7 +329,7 @@ fn first_hole_from_the_top_is_used_again() {
 }
 
 fn last_user_page_can_be_mapped() {
-    let last = (1 << 47) - 2 * PAGE;
+    let last = address_space_end() - PAGE;
     in_child(|| {
         check_eq!(sys::mmap(last, PAGE, RW, ANON | MAP_FIXED, -1, 0), Ok(last));
         poke(last + PAGE - 1, 3);

@@ -21,7 +21,7 @@ use crate::{
     tmp,
 };
 
-pub const CASES: &[Case] = cases!["mem/stress":
+pub const CASES: &[Case] = cases!["mem/stress", slow:
     anonymous_seed_1,
     anonymous_seed_2,
     anonymous_seed_3,
@@ -217,6 +217,8 @@ impl Model {
         let stay = self.random.below(4) == 0 && self.pages[from].is_some_and(|page| page.below.is_none());
         let flags = MREMAP_MAYMOVE | MREMAP_FIXED | if stay { MREMAP_DONTUNMAP } else { 0 };
         let expected = match self.pages[from] {
+            // Which of two mistakes is seen first differs between versions: this is made with mapped pages only.
+            None if from == to => return,
             _ if from == to => Err(Errno(libc::EINVAL)),
             None => Err(Errno(libc::EFAULT)),
             Some(_) => Ok(self.addr(to)),

@@ -21,7 +21,7 @@ use crate::{
     procfs, sys,
 };
 
-pub const CASES: &[Case] = cases!["mem/threads":
+pub const CASES: &[Case] = cases!["mem/threads", slow:
     fault_on_the_same_pages_at_once,
     fault_on_shared_pages_at_once,
     fault_on_pages_of_their_own,
