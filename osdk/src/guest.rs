@@ -24,7 +24,7 @@ use clap::Args;
 use crate::{
     child::{self, Ended, Reach},
     project,
-    terminal::Saved,
+    terminal::{Saved, make_output_raw_soon},
 };
 
 /// The status of a run that told no status of its own: this tool or the kernel broke.
@@ -113,6 +113,9 @@ pub fn boot(machine: &Machine, kernel: &Path, initramfs: &Path, console: &Consol
         }
         Err(error) => return Err(error).context(format!("{QEMU} cannot be started")),
     };
+    if matches!(console, Console::Terminal) {
+        make_output_raw_soon();
+    }
     let ended = child::wait(&mut qemu, machine.timeout.map(Duration::from_secs), Reach::Child);
     drop(saved);
 

@@ -11,6 +11,7 @@
 //!   └───── guest ──────── child         QEMU, its console, its log, its exit status
 //! test ─── steps ──────── tally         every proof there is, one after the other
 //! programs                              real programs and what they must say
+//! interact                              somebody at the terminal, played by a script
 //! check-rows                            docs/src/systems.md against the tests that ran
 //! ```
 
@@ -19,6 +20,7 @@
 mod child;
 mod guest;
 mod initramfs;
+mod interact;
 mod kernel;
 mod programs;
 mod project;
@@ -43,6 +45,8 @@ enum Verb {
     Test(test::Options),
     /// Run programs that people use on the kernel, and check what they say.
     Programs(programs::Options),
+    /// Play somebody at the terminal.
+    Interact(interact::Options),
     /// Check that every test named in docs/src/systems.md exists and passed.
     CheckRows(rows::Options),
 }
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Initramfs(contents) => initramfs::run(&contents),
         Verb::Test(options) => test::run(&options),
         Verb::Programs(options) => programs::run(&options),
+        Verb::Interact(options) => interact::run(&options),
         Verb::CheckRows(options) => rows::run(&options),
     };
     match done {

@@ -5,11 +5,15 @@
 //! QEMU puts the terminal into raw mode and its file descriptors into non-blocking mode, so that every key,
 //! Ctrl-C among them, reaches the guest. It undoes that when it ends well; [`Saved`] undoes it always.
 
-use std::io::{IsTerminal, stdin, stdout};
+use std::{
+    io::{IsTerminal, stdin, stdout},
+    thread,
+    time::Duration,
+};
 
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
-    termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr},
+    termios::{LocalModes, OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr},
 };
 
 /// The state of standard input and output, put back on drop.
@@ -43,6 +47,26 @@ impl Drop for Saved {
             let _ = fcntl_setfl(stdout(), flags);
         }
     }
+}
+
+/// Takes output processing off the terminal as soon as QEMU has put it into raw mode.
+///
+/// QEMU leaves it on, which would turn each newline that the guest has already processed into another one.
+pub fn make_output_raw_soon() {
+    const POLL: Duration = Duration::from_millis(10);
+    const TRIES: u32 = 1000;
+    thread::spawn(|| {
+        for _ in 0..TRIES {
+            let Ok(mut terminal) = tcgetattr(stdin()) else { return };
+            if !terminal.local_modes.contains(LocalModes::ICANON) {
+                terminal.output_modes.remove(OutputModes::OPOST);
+                // Without it the screen is less pretty, no more.
+                let _ = tcsetattr(stdin(), OptionalActions::Now, &terminal);
+                return;
+            }
+            thread::sleep(POLL);
+        }
+    });
 }
 
 /// Whether somebody sits in front of this: both input and output are a terminal.
