@@ -188,13 +188,34 @@ impl<M: Machine> Mappings<M> {
         self.merge_within(range);
     }
 
-    /// The same for one mapping that is exactly `range`; needs no room.
-    pub(crate) fn change_one(&mut self, range: &Range<usize>, change: impl FnOnce(&mut VmMapping<M>)) {
-        let Some((_, mapping)) = self.map.find_mut(range.start) else { return };
+    /// The same for a `range` that lies within the one mapping at `found`. Needs room for one insertion for each end of
+    /// `found` that `range` does not reach.
+    pub(crate) fn change_part_of_one(
+        &mut self,
+        found: &Range<usize>,
+        range: &Range<usize>,
+        change: impl FnOnce(&mut VmMapping<M>),
+    ) {
+        let Some((_, mapping)) = self.map.find_mut(found.start) else { return };
         self.totals.sub(mapping, range.len());
-        change(mapping);
-        self.totals.add(mapping, range.len());
-        self.merge_within(range);
+        let upper = (found.end > range.end).then(|| mapping.split_off(range.end - found.start, range.end));
+        if found.start < range.start {
+            let mut middle = mapping.split_off(range.start - found.start, range.start);
+            change(&mut middle);
+            self.totals.add(&middle, range.len());
+            self.resize(found.start, found.start..range.start);
+            self.insert_plainly(range.clone(), middle);
+        } else {
+            change(mapping);
+            self.totals.add(mapping, range.len());
+            if upper.is_some() {
+                self.resize(found.start, range.clone());
+            }
+        }
+        if let Some(upper) = upper {
+            self.insert_plainly(range.end..found.end, upper);
+        }
+        self.merge_one(range);
     }
 
     /// Returns how many insertions [`change`](Self::change) over `range` would make.
@@ -244,41 +265,62 @@ impl<M: Machine> Mappings<M> {
 
     /// Merges at each boundary of `range`, its ends included.
     fn merge_within(&mut self, range: &Range<usize>) {
-        while let Some(at) = self.first_seam(range) {
-            self.merge_at(at);
+        while let Some(seam) = self.first_seam(range) {
+            self.merge_one(&seam);
         }
     }
 
-    /// Returns the first boundary of `range`, its ends included, at which two mappings meet that could be one.
-    fn first_seam(&self, range: &Range<usize>) -> Option<usize> {
+    /// Returns the first mapping that could be one with the mapping below it, of those that start within `range` or at
+    /// its end.
+    fn first_seam(&self, range: &Range<usize>) -> Option<Range<usize>> {
         let mut below: Option<(Range<usize>, &VmMapping<M>)> = None;
         for (found, mapping) in self.around(range) {
             if let Some((below_range, below)) = below
                 && below_range.end == found.start
                 && below.continues_with(below_range.len(), mapping)
             {
-                return Some(found.start);
+                return Some(found);
             }
             below = Some((found, mapping));
         }
         None
     }
 
+    /// Merges the one mapping that is exactly `range` with its neighbours, where one mapping can stand for both.
+    fn merge_one(&mut self, range: &Range<usize>) {
+        let (mut below, mut end) = (None, range.end);
+        let mut last: Option<(Range<usize>, &VmMapping<M>)> = None;
+        for (found, mapping) in self.around(range) {
+            if let Some((last_range, last)) = last
+                && last_range.end == found.start
+                && last.continues_with(last_range.len(), mapping)
+            {
+                if found.start == range.start {
+                    below = Some(last_range.start);
+                } else {
+                    end = found.end;
+                }
+            }
+            last = Some((found, mapping));
+        }
+        if below.is_none() && end == range.end {
+            return;
+        }
+        let upper = if end > range.end { self.map.remove(range.end) } else { None };
+        let middle = below.and_then(|_| self.map.remove(range.start));
+        let start = below.unwrap_or(range.start);
+        let Some((_, mapping)) = self.map.find_mut(start) else { return };
+        for (_, absorbed) in [middle, upper].iter().flatten() {
+            mapping.absorb(absorbed);
+        }
+        self.resize(start, start..end);
+    }
+
     /// Makes one mapping of those that meet at `at`, if one can stand for both.
     fn merge_at(&mut self, at: usize) {
-        let Some((above_range, above)) = self.map.find(at) else { return };
-        if above_range.start != at {
-            return;
+        if let Some((found, _)) = self.map.find(at).filter(|(found, _)| found.start == at) {
+            self.merge_one(&found);
         }
-        let Some((below_range, below)) = self.map.find(at.wrapping_sub(1)) else { return };
-        if !below.continues_with(below_range.len(), above) {
-            return;
-        }
-        let Some((above_range, above)) = self.map.remove(at) else { return };
-        if let Some((_, below)) = self.map.find_mut(below_range.start) {
-            below.absorb(&above);
-        }
-        self.resize(below_range.start, below_range.start..above_range.end);
     }
 
     fn resize(&mut self, start: usize, range: Range<usize>) {

@@ -44,15 +44,25 @@ impl<M: Machine> Vmar_<M> {
         let mut mappings = self.mappings.write();
         let mappings = &mut *mappings;
         if let Some((found, mapping)) = mappings.find(range.start)
-            && found == range
+            && found.end >= range.end
         {
-            // The most common case: exactly one mapping, so nothing is split.
+            // By far the most common case: all within one mapping.
             if mapping.perms().access() == access {
                 return Ok(());
             }
             self.check_access(mapping, access, range.len(), mappings.data())?;
-            self.narrow_entries_of(mapping, &range, access);
-            mappings.change_one(&range, |mapping| mapping.set_access(access));
+            let splits = usize::from(found.start < range.start) + usize::from(found.end > range.end);
+            if splits == 0 {
+                self.narrow_entries_of(mapping, &range, access);
+            } else {
+                self.limits.check(Limit::Mappings, mappings.len(), splits)?;
+                mappings.try_reserve(splits)?;
+                if let Some((_, mapping)) = mappings.find(range.start) {
+                    self.narrow_entries_of(mapping, &range, access);
+                }
+            }
+            // From here on nothing fails.
+            mappings.change_part_of_one(&found, &range, |mapping| mapping.set_access(access));
             return Ok(());
         }
         let (end, outcome) = self.protectable(mappings, &range, access);
