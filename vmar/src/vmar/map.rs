@@ -220,7 +220,11 @@ impl<M: Machine> Vmar_<M> {
         let memory = request.into_memory(self, may)?;
         let mut removed = Removed::new();
         let mut mappings = self.mappings.write();
-        let flags = flags | mappings.default_flags();
+        let mut flags = flags | mappings.default_flags();
+        if matches!(memory, MappedMemory::Device { .. }) {
+            // It is always there.
+            flags.remove(MappingFlags::ANY_LOCK);
+        }
         let range = mappings.place(size, align, placement, &user)?;
         let mapping = VmMapping::new(memory, perms, sharing, flags).with_mappable(mappable);
         let replaces = matches!(placement, Placement::Replacing(_));

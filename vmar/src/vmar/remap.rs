@@ -87,6 +87,9 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     }
 }
 
+/// What is replaced where nothing is.
+const NOTHING: Range<usize> = 0..0;
+
 /// A move that has been found possible.
 struct Move {
     /// What moves, within one mapping. Empty if nothing does.
@@ -131,7 +134,7 @@ impl<M: Machine> Vmar_<M> {
                     }
                     return Ok(old.start);
                 }
-                self.check_resize(&mappings, &old, new_size)?;
+                self.check_resize(&mappings, &old, new_size, &NOTHING)?;
                 let new_end = old.start.checked_add(new_size).ok_or(Error::OutOfRange)?;
                 let has_room = mappings.next(old.end).is_none_or(|(next, _)| next.start >= new_end)
                     && new_end <= self.space.user_range().end;
@@ -150,7 +153,7 @@ impl<M: Machine> Vmar_<M> {
             return Err(Error::InvalidOptions);
         }
         let kept = old.start..old.start + old.len().min(new_size);
-        self.check_resize(&mappings, &kept, new_size)?;
+        self.check_resize(&mappings, &kept, new_size, &to)?;
         let plan = Move { tail: kept.end..old.end, from: kept, to, keeps_old };
         self.check_move(&mappings, &plan)?;
         let start = plan.to.start;
@@ -158,8 +161,14 @@ impl<M: Machine> Vmar_<M> {
         Ok(start)
     }
 
-    /// Checks that what is mapped in `old` may become `new_size` bytes large, limits aside that a move may ease.
-    fn check_resize(&self, mappings: &Mappings<M>, old: &Range<usize>, new_size: usize) -> Result<(), Error> {
+    /// Checks that what is mapped in `old` may become `new_size` bytes large, in place of what is in `replaced`.
+    fn check_resize(
+        &self,
+        mappings: &Mappings<M>,
+        old: &Range<usize>,
+        new_size: usize,
+        replaced: &Range<usize>,
+    ) -> Result<(), Error> {
         let Some((found, mapping)) = mappings.find(old.start) else { return Err(Error::NotMapped) };
         if old.is_empty() && !mapping.is_shared() {
             return Err(Error::InvalidSize);
@@ -177,7 +186,7 @@ impl<M: Machine> Vmar_<M> {
         if matches!(mapping.memory(), MappedMemory::Device { .. }) {
             return Err(Error::NotSupported);
         }
-        self.check_growth(mappings, mapping, new_size - old.len(), &(0..0))
+        self.check_growth(mappings, mapping, new_size - old.len(), replaced)
     }
 
     /// Checks that `more` bytes like those of `mapping`, in place of what is in `replaced`, keep the limits.

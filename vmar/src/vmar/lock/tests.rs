@@ -68,6 +68,9 @@ fn v11_all_can_be_locked_but_devices() {
     assert_eq!(process.vmar.usage().locked, 4 * PAGE_SIZE);
     assert_eq!(process.vmar.rss().total_pages(), 2);
     process.vmar.set_default_flags(MappingFlags::ANY_LOCK);
+    let io = SimIoMem::new(1);
+    over(&process, 12..13, RW).device(io, 0, CachePolicy::WriteBack).shared().build().unwrap();
+    assert_eq!(process.vmar.usage().locked, 4 * PAGE_SIZE);
     process.vmar.unlock_all();
     assert_eq!(process.vmar.usage().locked, 0);
     map(&process, 20..21, RW);

@@ -220,6 +220,11 @@ fn v11_growth_by_remap_keeps_the_limits() {
         assert_eq!(remap(&process, 20..24, 4, RemapTarget::Fixed(at(0))), Ok(at(0)));
         limits.set(limit, usize::MAX);
     }
+    // What is replaced makes room.
+    map(&process, 20..26, RW);
+    limits.set(Limit::AddressSpace, 10 * PAGE_SIZE);
+    assert_eq!(remap(&process, 0..4, 6, RemapTarget::Fixed(at(20))), Ok(at(20)));
+    assert_eq!(remap(&process, 20..26, 4, RemapTarget::Fixed(at(0))), Ok(at(0)));
     process.vmar.lock(pages(0..4), super::super::lock::LockMode::Now).unwrap();
     limits.set(Limit::Locked, 5 * PAGE_SIZE);
     let exceeded = Err(Error::LimitExceeded(Limit::Locked));
