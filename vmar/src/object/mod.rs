@@ -240,3 +240,6 @@ impl<M: Machine, R: TRights> From<Vmo<M, TRightSet<R>>> for Vmo<M> {
         vmo.to_dynamic()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,3 +86,6 @@ fn can_discard<M: Machine>(mapping: &VmMapping<M>, how: Discard) -> bool {
     }
     how == Discard::NowEvenLocked || !mapping.flags().intersects(MappingFlags::ANY_LOCK)
 }
+
+#[cfg(test)]
+mod tests;

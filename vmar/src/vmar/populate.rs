@@ -87,6 +87,7 @@ impl<M: Machine> Vmar_<M> {
     fn prefetch(&self, range: Range<usize>) -> Result<(), Error> {
         let mut at = range.start;
         let mut outcome = Ok(());
+        let mut can_read = true;
         while at < range.end {
             let Some((found, object)) = self.next_object(at..range.end) else { break };
             if found.start > at {
@@ -95,12 +96,8 @@ impl<M: Machine> Vmar_<M> {
             at = found.end;
             let Some((object, first)) = object else { continue };
             let end = (first + found.len() / M::PAGE_SIZE).min(object.size().div_ceil(M::PAGE_SIZE));
-            for index in first..end {
-                // An advice: a page that cannot be had now is asked for again by the fault.
-                if object.commit(index).is_err() {
-                    return outcome;
-                }
-            }
+            // An advice: a page that cannot be had now is asked for again by the fault.
+            can_read = can_read && (first..end).all(|index| object.commit(index).is_ok());
         }
         if at < range.end { Err(Error::NotMapped) } else { outcome }
     }
@@ -124,3 +121,6 @@ impl<M: Machine> Vmar_<M> {
         Some((part, object))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,3 +72,6 @@ impl<M: Machine> Vmar_<M> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
