@@ -243,7 +243,7 @@ impl<M: Machine> Fault<'_, M> {
             Found::Copy(frame) => Some(frame),
         };
         if self.access != Access::Write {
-            let flags = self.allowed - PageFlags::WRITE | PageFlags::ACCESSED;
+            let flags = (self.allowed - PageFlags::WRITE) | PageFlags::ACCESSED;
             return self.put(old.as_ref(), machine.zero_frame(), flags);
         }
         let new = match &old {

@@ -255,7 +255,7 @@ impl World {
 
     fn write_object(&mut self, random: &mut Random) {
         let id = random.below(self.vmos.len());
-        let (index, which, value) = (random.below(20), random.below(2), random.next());
+        let (index, which, value) = (random.below(20), random.below(2), random.number());
         let offset = index * PAGE_SIZE + WORDS[which];
         let fits = offset + 8 <= self.objects[id].size;
         if fits {
@@ -324,7 +324,7 @@ impl World {
         let addr = random_page(random);
         let access = random.pick(&[Access::Read, Access::Write, Access::Write, Access::Exec]);
         let which = random.below(2);
-        let value = random.next();
+        let value = random.number();
         let at = addr + WORDS[which];
         let thread = process.thread_on(random.below(CPUS));
         let expected = match space.pages.get_mut(&addr) {
@@ -352,7 +352,7 @@ impl World {
         let addr = random_page(random);
         let which = random.below(2);
         let at = addr + WORDS[which];
-        let value = random.next();
+        let value = random.number();
         let is_forced = random.one_in(2);
         let is_write = random.one_in(2);
         let access = if is_write { Access::Write } else { Access::Read };
