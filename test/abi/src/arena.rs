@@ -47,4 +47,23 @@ unsafe impl GlobalAlloc for Arena {
         let start = block as usize - self.bytes.get() as usize;
         let _ = self.used.compare_exchange(start + layout.size(), start, Relaxed, Relaxed);
     }
+
+    /// The latest block grows and shrinks where it is.
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let start = block as usize - self.bytes.get() as usize;
+        let (end, wanted) = (start + layout.size(), start.saturating_add(size));
+        if wanted <= SIZE && self.used.compare_exchange(end, wanted, Relaxed, Relaxed).is_ok() {
+            return block;
+        }
+        // SAFETY: the caller's layout with another size, which the caller says does not overflow; both blocks are valid
+        // for the smaller of the two sizes and do not overlap.
+        unsafe {
+            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !moved.is_null() {
+                moved.copy_from_nonoverlapping(block, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            moved
+        }
+    }
 }

@@ -62,7 +62,13 @@ pub fn maps() -> Vec<Vma> {
 
 /// The mapping that holds `addr`.
 pub fn vma_at(addr: usize) -> Option<Vma> {
-    maps().into_iter().find(|vma| (vma.start..vma.end).contains(&addr))
+    let text = text("maps");
+    let hex = |number| usize::from_str_radix(number, 16).ok();
+    let line = text.lines().find(|line| {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        range.is_some_and(|(start, end)| hex(start) <= Some(addr) && Some(addr) < hex(end))
+    });
+    line.map(|line| Vma::parse(line).unwrap_or_else(|| panic!("a line of maps of unknown form: {line:?}")))
 }
 
 /// Start, end and permissions of all mappings that touch `range`, cut to it: `[(0, 2, "rw-p")]` in pages from its start.

@@ -65,6 +65,7 @@ pub const CASES: &[Case] = cases!["mem/madvise":
     unmapped_is_enomem,
     hole_is_enomem_with_the_rest_done,
     locked_memory_is_einval,
+    poison_by_others_is_eperm,
 ];
 
 fn dontneed_zeroes_private_anonymous() {
@@ -445,4 +446,17 @@ fn locked_memory_is_einval() {
     errno_is!(sys::madvise(at, PAGE, MADV_COLD), EINVAL);
     errno_is!(sys::madvise(at, PAGE, MADV_PAGEOUT), EINVAL);
     check_eq!(page_numbers(at, 2), [1, 2]);
+}
+
+fn poison_by_others_is_eperm() {
+    let at = anon(1);
+    poke(at, 1);
+    sys::become_unprivileged();
+    match sys::madvise(at, PAGE, libc::MADV_HWPOISON) {
+        Err(error) if error.0 == libc::EPERM => {}
+        // A kernel that was built without it.
+        Err(error) if error.0 == libc::EINVAL => {}
+        other => panic!("MADV_HWPOISON gives {other:?}"),
+    }
+    check_eq!(peek(at), 1);
 }

@@ -20,6 +20,7 @@ mod family;
 mod file;
 mod fork;
 mod madvise;
+mod map_count;
 mod maps;
 mod memfd;
 mod mlock;
@@ -40,7 +41,7 @@ mod usage;
 pub const GROUPS: &[&[Case]] = &[
     anon::CASES,
     mmap_errors::CASES,
-    mmap_errors::SLOW,
+    map_count::CASES,
     place::CASES,
     file::CASES,
     munmap::CASES,

@@ -38,6 +38,7 @@ pub const CASES: &[Case] = cases!["mem/mremap":
     shared_anonymous_grown_is_sigbus,
     old_size_zero_duplicates_shared,
     old_size_zero_of_private_is_einval,
+    old_size_zero_without_maymove_is_refused,
     sizes_are_rounded_up,
     unaligned_address_is_einval,
     new_size_zero_is_einval,
@@ -259,6 +260,15 @@ fn old_size_zero_duplicates_shared() {
 fn old_size_zero_of_private_is_einval() {
     let at = anon(2);
     errno_is!(sys::mremap(at, 0, 2 * PAGE, MREMAP_MAYMOVE, 0), EINVAL);
+}
+
+fn old_size_zero_without_maymove_is_refused() {
+    let at = anon_shared(2);
+    // The manual says EINVAL, the kernel finds no room.
+    match sys::mremap(at, 0, 2 * PAGE, 0, 0) {
+        Err(error) if error.0 == libc::EINVAL || error.0 == libc::ENOMEM => {}
+        other => panic!("an old size of 0 gives {other:?}"),
+    }
 }
 
 fn sizes_are_rounded_up() {
