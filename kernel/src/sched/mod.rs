@@ -29,7 +29,7 @@ use ostd::{
 
 pub use self::entity::SchedEntity;
 use self::queue::RunQueue;
-use crate::{prelude::*, process::TaskData, time::timer, wait::Sleeper};
+use crate::{mm::AddressSpace, prelude::*, process::TaskData, time::timer, wait::Sleeper};
 
 /// The most CPUs there can be.
 pub const MAX_CPUS: usize = 64;
@@ -69,6 +69,11 @@ pub fn init_on_cpu() {
     let idle = TaskOptions::new(|| {
         loop {
             halt_cpu();
+            // The CPU keeps the address space of the last program it ran until it gets another. By now it has been idle
+            // for a tick: let go of it, for that program may have ended.
+            if let Ok(kernel) = AddressSpace::kernel() {
+                kernel.activate();
+            }
         }
     })
     .data(TaskData::Kernel(SchedEntity::pinned(cpu)))
