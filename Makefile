@@ -79,6 +79,10 @@ test-abi: setup-test ## The ABI suite on Tessera, with one processor and with tw
 test-abi-host: setup-test ## The ABI suite on this machine's Linux, which it must agree with
 	@$(xtask) test --only abi-host
 
+.PHONY: test-programs
+test-programs: setup-test ## Real programs on Tessera, and somebody at the terminal
+	@$(xtask) test --only programs
+
 .PHONY: test-fresh
 test-fresh: setup-fresh ## Try a clean clone in a new Debian 12 root (needs root)
 	@osdk/fresh.sh

@@ -41,6 +41,11 @@ pub fn all() -> Vec<Step> {
         Step::new("ktest", "ktest-ostd", Count::Libtest, 10, KTEST).folder("ostd"),
         Step::new("ktest", "ktest-ostd-smp", Count::Libtest, 10, KTEST).folder("ostd").env("SMP", "2"),
         Step::new("abi-host", "abi-host", Count::Summary, 10, "guest-cargo run --release -p abi"),
+        Step::new("abi", "abi-build", Count::Step, 10, "guest-cargo build --release -p abi"),
+        Step::new("abi", "abi", Count::Summary, 20, ABI).env("TESSERA_CMD", "abi"),
+        Step::new("abi", "abi-smp", Count::Summary, 20, ABI_SMP).env("TESSERA_CMD", "abi"),
+        Step::new("programs", "programs", Count::Summary, 30, "xtask programs"),
+        Step::new("programs", "terminal", Count::Summary, 15, "xtask interact"),
         Step::new("rows", "rows", Count::Step, 1, "xtask check-rows"),
     ]
 }
@@ -53,6 +58,8 @@ const RUSTDOC_KERNEL: &str =
     "cargo doc -p tessera --document-private-items --no-deps --target x86_64-unknown-none";
 const HOST: &str =
     "cargo test --workspace --exclude tessera --exclude vmar-ostd --all-features --no-fail-fast";
+const ABI: &str = "xtask run --program test/target/x86_64-unknown-linux-musl/release/abi";
+const ABI_SMP: &str = "xtask run --smp 2 --program test/target/x86_64-unknown-linux-musl/release/abi";
 const KTEST: &str = "cargo osdk test";
 const CLIPPY_KERNEL: &str =
     "cargo clippy -p tessera -p vmar-ostd --target x86_64-unknown-none -- -D warnings";
@@ -94,7 +101,11 @@ impl Step {
         let mut command = match *first {
             "cargo" => project::cargo(),
             "guest-cargo" => project::guest_cargo(),
-            "xtask" => Command::new(env::current_exe().context("this program cannot be found")?),
+            "xtask" => {
+                let mut xtask = Command::new(env::current_exe().context("this program cannot be found")?);
+                xtask.current_dir(project::root());
+                xtask
+            }
             program => Command::new(program),
         };
         if !self.folder.is_empty() {
