@@ -4,11 +4,7 @@
 //!
 //! The functions compared are those of `vmar::sim::unchecked`.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, fs, path::Path, process::Command};
 
 #[test]
 fn v3_a_check_in_the_type_leaves_no_machine_code() {
@@ -53,7 +49,7 @@ fn compile() -> String {
     fs::read_to_string(newest.expect("there is no assembly")).expect("the assembly cannot be read")
 }
 
-fn is_assembly(path: &PathBuf) -> bool {
+fn is_assembly(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "s")
         && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmar-"))
 }

@@ -11,7 +11,7 @@
 //! Invariants: the tree is as high as the largest index it ever held asks for; a node other than the root is never
 //! empty; `used` of a node counts its slots in use. A failed insertion leaves the pages as they were.
 //!
-//! Nodes are vectors of exactly [`FAN`] slots, because a vector is what stable Rust can allocate fallibly.
+//! Nodes are vectors of exactly `FAN` slots, because a vector is what stable Rust can allocate fallibly.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -42,6 +42,12 @@ struct Node<F> {
 enum Slots<F> {
     Inner(Vec<Option<Node<F>>>),
     Leaf(Vec<Option<F>>),
+}
+
+impl<F> Default for PageMap<F> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<F> PageMap<F> {
