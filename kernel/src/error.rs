@@ -32,6 +32,8 @@ pub enum Restart {
     IfNoHandler,
     /// As [`Restart::IfNoHandler`], but through `restart_syscall(2)`, which waits only for the time that is left.
     Block,
+    /// Always restart.
+    Always,
 }
 
 impl Errno {
@@ -46,6 +48,7 @@ impl Errno {
             errno::ERESTARTSYS => Some(Restart::IfSaRestart),
             errno::ERESTARTNOHAND => Some(Restart::IfNoHandler),
             errno::ERESTART_RESTARTBLOCK => Some(Restart::Block),
+            errno::ERESTARTNOINTR => Some(Restart::Always),
             _ => None,
         }
     }
@@ -84,6 +87,8 @@ pub mod errno {
 
     /// The call was interrupted; see [`super::Restart::IfSaRestart`]. Never seen by a program.
     pub const ERESTARTSYS: Errno = Errno(512);
+    /// The call was interrupted; see [`super::Restart::Always`]. Never seen by a program.
+    pub const ERESTARTNOINTR: Errno = Errno(513);
     /// The call was interrupted; see [`super::Restart::IfNoHandler`]. Never seen by a program.
     pub const ERESTARTNOHAND: Errno = Errno(514);
     /// The call was interrupted; see [`super::Restart::Block`]. Never seen by a program.

@@ -4,11 +4,14 @@
 //!
 //! Such a file needs an inode only for `fstat` and its locks. One internal file system stands behind all of them.
 
+use linux_raw_sys::general::RLIMIT_NOFILE;
 use spin::Once;
 
 use super::{
     dentry::Dentry,
+    file::{File, FileOps, OpenFlags},
     file_system::{FileSystem, anonymous_device},
+    file_table::CloseOnExec,
     inode::{Inode, InodeExt},
     mount::{Mount, MountFlags, Volume},
     path::Path,
@@ -101,4 +104,16 @@ impl Inode for AnonInode {
         meta.ctime = change.ctime.unwrap_or(meta.ctime);
         Ok(())
     }
+}
+
+/// Opens a file that no directory holds, shown as `label`, in the caller's table. `O_CLOEXEC` among `flags` counts.
+///
+/// # Errors
+///
+/// EMFILE; ENOMEM.
+pub fn install(ctx: &Ctx, label: &str, ops: Arc<dyn FileOps>, flags: OpenFlags) -> Result<usize> {
+    let file = File::new_anonymous(AnonInode::new(FileType::Anonymous, 0o600), label, ops, flags);
+    let close_on_exec = if flags.contains(OpenFlags::CLOEXEC) { CloseOnExec::Yes } else { CloseOnExec::No };
+    let limit = usize::try_from(ctx.process.rlimits.soft(RLIMIT_NOFILE)).unwrap_or(usize::MAX);
+    ctx.files().insert(file, close_on_exec, 0, limit).map(|fd| fd as usize)
 }

@@ -14,7 +14,7 @@ use crate::{
 
 /// The time that goes into inodes.
 pub fn now() -> Timestamp {
-    let now = time::monotonic();
+    let now = time::realtime();
     Timestamp { secs: now.as_secs() as i64, nanos: now.subsec_nanos() }
 }
 

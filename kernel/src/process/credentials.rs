@@ -54,6 +54,8 @@ bitflags::bitflags! {
         const SYS_TTY_CONFIG = 1 << 26;
         /// `CAP_MKNOD`.
         const MKNOD = 1 << 27;
+        /// `CAP_WAKE_ALARM`.
+        const WAKE_ALARM = 1 << 35;
         /// Every capability of Linux 6.1.
         const ALL = (1 << 41) - 1;
     }

@@ -34,6 +34,7 @@ pub fn exit_group(process: &Arc<Process>, status: ExitStatus) {
 pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
     let process = thread.process();
     let vm = local.vm();
+    crate::futex::thread_exits(thread, &vm);
     super::exit_hooks::clear_child_tid(thread, &vm);
     drop(vm);
 
@@ -46,6 +47,7 @@ pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
     let removed = table::with(|table| table.remove_thread(thread.tid()));
     drop(removed);
     process.thread_exits.wake_all();
+    signal::thread_exited(thread);
     if let Ok(kernel) = mm::AddressSpace::kernel() {
         local.set_vm(kernel);
     }
@@ -55,6 +57,7 @@ pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
 }
 
 fn process_exited(process: &Arc<Process>) {
+    process.timers.clear();
     let status = process.exit_status().unwrap_or(ExitStatus::Exited(0));
     if process.pid() == table::INIT {
         crate::power::init_exited(status.shell_status());

@@ -74,6 +74,7 @@ pub(super) fn become_zombie(process: &Arc<Process>, status: ExitStatus) {
     let Some(parent) = process.parent() else { return };
     let unwanted = u32::from(signal) == SIGCHLD && parent.signals.reaps_children_itself();
     process.report.lock().is_zombie = true;
+    process.ended.wake_all();
     if unwanted {
         let node = table::with(|table| table.remove_process(process.pid()));
         drop(node);

@@ -20,7 +20,7 @@ pub mod credentials;
 mod ctx;
 pub mod exec;
 pub mod exit;
-mod exit_hooks;
+pub(crate) mod exit_hooks;
 pub mod init;
 pub mod local;
 pub mod pidfd;

@@ -25,6 +25,12 @@ pub struct Process {
     pub report: SpinLock<Report, LocalIrqDisabled>,
     /// Woken when a child has something to report.
     pub child_events: WaitQueue,
+    /// Woken when the process has ended, for its pidfds.
+    pub ended: Arc<WaitQueue>,
+    /// Whether it may ask its other threads' CPUs for a memory barrier (`membarrier(2)`).
+    pub uses_membarrier: AtomicBool,
+    /// Its interval timers and POSIX timers.
+    pub timers: crate::time::ProcessTimers,
     /// Woken when the process leaves the address space it borrowed (`vfork`), or ends.
     pub vfork_done: WaitQueue,
     /// Whether a `vfork` parent still waits for this process.
@@ -36,7 +42,7 @@ pub struct Process {
     /// Orphans among its descendants become its children (`PR_SET_CHILD_SUBREAPER`).
     pub is_subreaper: AtomicBool,
     /// Times of its ended threads and waited-for children.
-    pub times: SpinLock<Times>,
+    pub times: SpinLock<Times, LocalIrqDisabled>,
     /// When it started, since boot.
     pub start_time: Duration,
     /// `personality(2)`.
@@ -120,6 +126,9 @@ impl Process {
             rlimits,
             report: SpinLock::new(Report::default()),
             child_events: WaitQueue::new(),
+            ended: Arc::new(WaitQueue::new()),
+            uses_membarrier: AtomicBool::new(false),
+            timers: crate::time::ProcessTimers::new(),
             vfork_done: WaitQueue::new(),
             in_vfork: AtomicBool::new(false),
             exit_signal: AtomicU32::new(linux_raw_sys::general::SIGCHLD),

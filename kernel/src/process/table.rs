@@ -2,8 +2,8 @@
 
 //! The table of all processes: pids, parents and children, process groups and sessions.
 //!
-//! One spin lock guards it all, so what `fork`, `exit`, `wait` and `setpgid` see of each other is one consistent tree.
-//! A process stays in the table until it is waited for. Nothing sleeps, and no user memory is touched, under the lock.
+//! One spin lock, which interrupts may take too, guards it all, so what `fork`, `exit`, `wait` and `setpgid` see of each
+//! other is one consistent tree. A process stays in the table until it is waited for. Nothing sleeps, and no user memory is touched, under the lock.
 
 use hashbrown::HashMap;
 
@@ -15,7 +15,7 @@ pub const PID_MAX: Pid = 32_768;
 /// The process that all orphans end up with.
 pub const INIT: Pid = 1;
 
-static TABLE: SpinLock<Option<Table>> = SpinLock::new(None);
+static TABLE: SpinLock<Option<Table>, LocalIrqDisabled> = SpinLock::new(None);
 
 /// All processes.
 #[derive(Default)]

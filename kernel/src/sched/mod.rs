@@ -88,6 +88,7 @@ pub fn init_on_cpu() {
         Err(error) => error!("no idle task for CPU {}: {:?}", u32::from(cpu), error),
     }
     enable_preemption_on_cpu();
+    crate::time::init_on_cpu();
     if cpu == CpuId::bsp() {
         ostd::timer::register_callback_on_cpu(load::tick);
     }
@@ -108,6 +109,12 @@ pub fn spawn_switcher(cpu: CpuId) {
     if let Err(error) = spawned {
         error!("no switcher for CPU {}: {:?}", u32::from(cpu), error);
     }
+}
+
+/// Brings what the current task has run up to date.
+pub fn charge_current() {
+    let guard = disable_preempt();
+    SCHEDULER.cpu(guard.current_cpu()).queue.lock().charge();
 }
 
 /// Notes that the current CPU has left the task it ran before. OSTD calls it after every switch.

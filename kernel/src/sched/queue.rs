@@ -133,7 +133,7 @@ impl RunQueue {
     }
 
     /// Charges the current task for the time since it was charged last.
-    fn charge(&mut self) {
+    pub(super) fn charge(&mut self) {
         let now = monotonic_nanos();
         let nanos = now.saturating_sub(self.charged_at);
         self.charged_at = now;

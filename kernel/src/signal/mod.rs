@@ -2,160 +2,111 @@
 
 //! Signals.
 //!
+//! ```text
+//! send ──► pending (process or thread) ──► deliver, before user mode ──► handler ──► rt_sigreturn
+//!  │                                         │                  └─────► default action: end, stop, nothing
+//!  └─► wakes a thread that takes it          └─► restarts the interrupted call, or leaves EINTR
+//! ```
+//!
 //! What the rest of the kernel uses:
 //!
 //! - [`send_to_process`], [`send_to_thread`], [`send_to_group`]: send. Any context, interrupts included.
 //! - [`force`]: a fault of the calling thread; cannot be blocked or ignored.
 //! - [`has_pending`]: whether an interruptible wait must end, and a thread must come to [`deliver`].
 //! - [`deliver`]: before each return to user mode with something pending, or with an interrupted call.
+//! - [`with_mask`], [`read_mask`]: `ppoll`, `pselect`, `epoll_pwait`.
+//! - [`ThreadSignals::set_restart`]: what `restart_syscall(2)` does after `ERESTART_RESTARTBLOCK`.
 //! - [`ProcessSignals`] and [`ThreadSignals`]: the state, cloned by `fork` and `clone`.
 
+mod action;
+mod deliver;
+mod fpu;
+mod frame;
 mod info;
+mod pending;
+mod send;
 mod set;
+pub mod signalfd;
+mod stack;
+mod state;
+mod stop;
 
-use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGURG, SIGWINCH};
-use ostd::{
-    arch::cpu::context::{FpuContext, UserContext},
-    user::UserContextApi,
-};
-
+pub(crate) use self::send::post;
 pub use self::{
-    info::{SigDetail, SigInfo},
+    action::{DefaultAction, Disposition, SIGNAL_COUNT, SigAction, default_action},
+    deliver::{Interrupted, deliver, sigreturn},
+    frame::min_stack_size,
+    info::{RawSigInfo, SigDetail, SigInfo},
+    pending::{OnDequeue, Queued, Slot},
+    send::{force, hang_up_orphaned_group, send_to_group, send_to_process, send_to_thread, thread_exited},
     set::SigSet,
+    stack::AltStack,
+    state::{ProcessSignals, RestartFn, ThreadSignals, has_pending, read_mask, set_blocked, with_mask},
 };
-use crate::{
-    error::Restart,
-    prelude::*,
-    process::{ExitStatus, exit, table},
-};
+use crate::prelude::*;
 
-/// Signals of a process: what is pending for it, and its dispositions.
-pub struct ProcessSignals {
-    pending: SpinLock<SigSet, LocalIrqDisabled>,
+/// The signals that are pending for a thread, alone or as part of its process.
+pub fn pending_for(thread: &Thread) -> SigSet {
+    thread.signals.pending().union(thread.process().signals.pending())
 }
 
-impl ProcessSignals {
-    /// Default dispositions, nothing pending.
-    pub fn new() -> Self {
-        Self { pending: SpinLock::new(SigSet::EMPTY) }
-    }
-
-    /// Those of a child: the same dispositions, or with `share` (`CLONE_SIGHAND`) the very same table.
-    pub fn clone_for_child(&self, _share: bool) -> Self {
-        Self::new()
-    }
-
-    /// What exec does: handlers become the default, what is ignored stays ignored, a shared table is no longer shared.
-    pub fn reset_for_exec(&self) {}
-
-    /// Whether children that end are not to become zombies (`SIGCHLD` ignored, or `SA_NOCLDWAIT`).
-    pub fn reaps_children_itself(&self) -> bool {
-        false
-    }
-
-    /// Whether stops of children are not to be told with `SIGCHLD` (`SA_NOCLDSTOP`).
-    pub fn ignores_child_stops(&self) -> bool {
-        false
-    }
+/// Takes out the first signal in `wanted` that is pending for the thread, or for its process.
+pub fn take(thread: &Thread, wanted: SigSet) -> Option<SigInfo> {
+    state::take(thread, wanted)
 }
 
-impl Default for ProcessSignals {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Signals of a thread: its mask, what is pending for it alone, its alternate stack.
-pub struct ThreadSignals {
-    pending: SpinLock<SigSet, LocalIrqDisabled>,
-}
-
-impl ThreadSignals {
-    /// Nothing blocked, nothing pending, no alternate stack.
-    pub fn new() -> Self {
-        Self { pending: SpinLock::new(SigSet::EMPTY) }
-    }
-
-    /// Those of a new thread or of a child's first thread: the same mask, nothing pending. The alternate stack is kept
-    /// unless the address space is shared (`CLONE_VM` without `CLONE_VFORK`).
-    pub fn clone_for_child(&self, _keep_stack: bool) -> Self {
-        Self::new()
-    }
-
-    /// What exec does: no alternate stack.
-    pub fn reset_for_exec(&self) {}
-}
-
-impl Default for ThreadSignals {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// The least an alternate stack must have: room for a handler's frame with all registers (`AT_MINSIGSTKSZ`).
-pub fn min_stack_size() -> usize {
-    FpuContext::new().as_bytes().len() + 1024
-}
-
-/// A call that ended with one of the `ERESTART*` codes: the registers hold `EINTR` already.
-#[derive(Clone, Copy, Debug)]
-pub struct Interrupted {
-    /// The call's number, to restart it with.
-    pub number: usize,
-    /// When to restart it.
-    pub restart: Restart,
-}
-
-/// Sends a signal to a process.
-pub fn send_to_process(process: &Arc<Process>, info: SigInfo) {
-    process.signals.pending.lock().add(info.signal);
-    process.with_threads(|threads| threads.iter().for_each(|thread| thread.interrupt()));
-}
-
-/// Sends a signal to one thread.
-pub fn send_to_thread(thread: &Thread, info: SigInfo) {
-    thread.signals.pending.lock().add(info.signal);
-    thread.interrupt();
-}
-
-/// Sends a signal to all processes of a group.
-pub fn send_to_group(group: Pid, info: SigInfo) {
-    for process in table::group_members(group) {
-        send_to_process(&process, info);
-    }
-}
-
-/// Sends the calling thread a signal that it has caused itself: never ignored, and deadly if it is blocked.
-pub fn force(thread: &Thread, info: SigInfo) {
-    send_to_thread(thread, info);
-}
-
-/// `SIGHUP` and `SIGCONT` to the stopped members of a group that has just been orphaned.
-pub fn hang_up_orphaned_group(_group: Pid) {}
-
-/// Whether a signal is pending that the thread does not block, or the thread must end or stop.
-pub fn has_pending(thread: &Thread) -> bool {
-    thread.must_exit.load(Ordering::Relaxed)
-        || !thread.signals.pending.lock().is_empty()
-        || !thread.process().signals.pending.lock().is_empty()
-}
-
-/// Does what is pending for the calling thread: runs handlers, stops it, ends it; and restarts the call that was
-/// interrupted where no handler runs.
-pub fn deliver(ctx: &Ctx, registers: &mut UserContext, interrupted: Option<Interrupted>) {
-    loop {
-        let own = ctx.thread.signals.pending.lock().take_first();
-        let Some(signal) = own.or_else(|| ctx.process.signals.pending.lock().take_first()) else { break };
-        if ![SIGCHLD, SIGCONT, SIGURG, SIGWINCH].contains(&u32::from(signal)) {
-            exit::exit_group(ctx.process, ExitStatus::Killed { signal, core: false });
-            return;
-        }
-    }
-    if let Some(interrupted) = interrupted {
-        registers.set_rax(match interrupted.restart {
-            Restart::Block => linux_raw_sys::general::__NR_restart_syscall as usize,
-            _ => interrupted.number,
+/// Changes what the process does on `signal`, and answers what it did. What is pending and ignored from now on is gone.
+pub fn set_action(process: &Process, signal: u8, action: SigAction) -> SigAction {
+    let old = process.signals.update_action(signal, |place| *place = action.sanitized());
+    if action.ignores(signal) {
+        let gone = SigSet::single(signal);
+        process.signals.pending.discard(gone);
+        process.with_threads(|threads| {
+            threads.iter().for_each(|thread| thread.signals.pending.discard(gone));
         });
-        registers.set_instruction_pointer(registers.instruction_pointer().wrapping_sub(2));
     }
+    old
+}
+
+/// Waits until a signal in `wanted` is pending, and takes it out.
+///
+/// # Errors
+///
+/// `EAGAIN` at the deadline; `EINTR` if another signal comes first.
+pub fn wait_for(ctx: &Ctx, wanted: SigSet, deadline: Option<Duration>) -> Result<SigInfo> {
+    let wanted = wanted.without(SigSet::UNMASKABLE);
+    ctx.thread.signals.set_waited(wanted);
+    let sleeper = crate::wait::Sleeper::new();
+    let result = sleeper.sleep_until(deadline, || take(ctx.thread, wanted));
+    ctx.thread.signals.set_waited(SigSet::EMPTY);
+    result.map_err(|error| match error {
+        ETIMEDOUT => EAGAIN,
+        _ => EINTR,
+    })
+}
+
+/// Waits for a signal that runs a handler or ends the process (`pause`, `sigsuspend`). Never succeeds.
+///
+/// # Errors
+///
+/// `ERESTARTNOHAND`.
+pub fn suspend() -> Result<usize> {
+    match crate::wait::Sleeper::new().sleep_until(None, || None::<usize>) {
+        Ok(value) => Ok(value),
+        Err(_) => Err(ERESTARTNOHAND),
+    }
+}
+
+/// Changes the alternate stack of the calling thread, whose stack pointer is `sp`, and answers the one before as
+/// `sigaltstack(2)` tells it.
+///
+/// # Errors
+///
+/// As [`AltStack::replaced`].
+pub fn set_stack(thread: &Thread, new: Option<AltStack>, sp: Vaddr) -> Result<AltStack> {
+    let old = thread.signals.stack();
+    if let Some(new) = new {
+        thread.signals.set_stack(old.replaced(new, sp)?);
+    }
+    Ok(old.described(sp))
 }

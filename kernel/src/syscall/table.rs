@@ -6,6 +6,7 @@ use linux_raw_sys::general::*;
 use ostd::arch::cpu::context::UserContext;
 
 use super::*;
+use crate::prelude::*;
 
 /// Makes the dispatch of numbers to functions.
 ///
@@ -141,6 +142,47 @@ pub(super) fn call(
         __NR_process_vm_writev => memory_use::sys_process_vm_writev, 6;
 
         // Signals and time.
+        __NR_rt_sigaction => signal::sys_rt_sigaction, 4;
+        __NR_rt_sigprocmask => signal::sys_rt_sigprocmask, 4;
+        __NR_rt_sigpending => signal::sys_rt_sigpending, 2;
+        __NR_rt_sigsuspend => signal::sys_rt_sigsuspend, 2;
+        __NR_rt_sigtimedwait => signal::sys_rt_sigtimedwait, 4;
+        __NR_rt_sigreturn => signal::sys_rt_sigreturn, regs;
+        __NR_sigaltstack => signal::sys_sigaltstack, regs;
+        __NR_pause => signal::sys_pause, 0;
+        __NR_restart_syscall => signal::sys_restart_syscall, 0;
+        __NR_signalfd => signal::sys_signalfd, 3;
+        __NR_signalfd4 => signal::sys_signalfd4, 4;
+        __NR_kill => kill::sys_kill, 2;
+        __NR_tkill => kill::sys_tkill, 2;
+        __NR_tgkill => kill::sys_tgkill, 3;
+        __NR_rt_sigqueueinfo => kill::sys_rt_sigqueueinfo, 3;
+        __NR_rt_tgsigqueueinfo => kill::sys_rt_tgsigqueueinfo, 4;
+        __NR_pidfd_send_signal => kill::sys_pidfd_send_signal, 4;
+        __NR_clock_gettime => time::sys_clock_gettime, 2;
+        __NR_clock_getres => time::sys_clock_getres, 2;
+        __NR_clock_settime => time::sys_clock_settime, 2;
+        __NR_clock_nanosleep => time::sys_clock_nanosleep, 4;
+        __NR_clock_adjtime => time::sys_clock_adjtime, 2;
+        __NR_nanosleep => time::sys_nanosleep, 2;
+        __NR_gettimeofday => time::sys_gettimeofday, 2;
+        __NR_settimeofday => time::sys_settimeofday, 2;
+        __NR_time => time::sys_time, 1;
+        __NR_adjtimex => time::sys_adjtimex, 1;
+        __NR_getitimer => timer::sys_getitimer, 2;
+        __NR_setitimer => timer::sys_setitimer, 3;
+        __NR_alarm => timer::sys_alarm, 1;
+        __NR_timer_create => timer::sys_timer_create, 3;
+        __NR_timer_settime => timer::sys_timer_settime, 4;
+        __NR_timer_gettime => timer::sys_timer_gettime, 2;
+        __NR_timer_getoverrun => timer::sys_timer_getoverrun, 1;
+        __NR_timer_delete => timer::sys_timer_delete, 1;
+        __NR_timerfd_create => timer::sys_timerfd_create, 2;
+        __NR_timerfd_settime => timer::sys_timerfd_settime, 4;
+        __NR_timerfd_gettime => timer::sys_timerfd_gettime, 2;
+        __NR_futex => futex::sys_futex, 6;
+        __NR_rseq => futex::sys_rseq, 0;
+        __NR_membarrier => futex::sys_membarrier, 3;
 
         // Files.
         __NR_open => fs_open::sys_open, 3;

@@ -54,8 +54,8 @@ pub(super) fn commit(ctx: &Ctx, program: NewProgram) -> UserContext {
     let NewProgram { vm, exe, name, credentials, .. } = program;
     let (thread, process) = (ctx.thread, ctx.process);
 
+    crate::futex::thread_exits(thread, ctx.vm);
     exit_hooks::clear_child_tid(thread, ctx.vm);
-    thread.robust_list.store(0, Ordering::Relaxed);
 
     // The order matters: a vfork parent goes on only when nothing of it is in use any more.
     let old = process.set_vm(Some(vm.clone()));
@@ -80,6 +80,7 @@ pub(super) fn commit(ctx: &Ctx, program: NewProgram) -> UserContext {
     files.close_on_exec();
 
     process.signals.reset_for_exec();
+    process.timers.reset_for_exec();
     thread.signals.reset_for_exec();
     process.set_exe(Some(exe));
     thread.set_name(ThreadName::new(&name));
