@@ -114,6 +114,7 @@ fn faults(rows: &[Row], passed: &BTreeSet<String>) -> Vec<String> {
 /// The names of all tests that passed in the last run, as rows refer to them.
 fn passed() -> BTreeSet<String> {
     let mut names = host_tests(&read_log("host"));
+    names.extend(host_tests(&read_log("schedules")));
     for step in ["ktest-ostd", "ktest-kernel"] {
         names.extend(libtest_names(&read_log(step)).map(|name| format!("ktest {name}")));
     }

@@ -38,6 +38,7 @@ pub fn all() -> Vec<Step> {
         Step::new("lint", "rustdoc-kernel", Count::Step, 10, RUSTDOC_KERNEL)
             .env("RUSTDOCFLAGS", "-D warnings"),
         Step::new("host", "host", Count::Libtest, 20, HOST),
+        Step::new("host", "schedules", Count::Libtest, 20, SCHEDULES).env("RUSTFLAGS", "--cfg shuttle"),
         Step::new("ktest", "ktest-ostd", Count::Libtest, 10, KTEST).folder("ostd"),
         Step::new("ktest", "ktest-ostd-smp", Count::Libtest, 10, KTEST).folder("ostd").env("SMP", "2"),
         Step::new("abi-host", "abi-host", Count::Summary, 10, "guest-cargo run --release -p abi"),
@@ -60,6 +61,8 @@ const HOST: &str =
     "cargo test --workspace --exclude tessera --exclude vmar-ostd --all-features --no-fail-fast";
 const ABI: &str = "xtask run --program test/target/x86_64-unknown-linux-musl/release/abi";
 const ABI_SMP: &str = "xtask run --smp 2 --program test/target/x86_64-unknown-linux-musl/release/abi";
+/// Threads against each other in many schedules; apart, since all that the lock is made of is built another way.
+const SCHEDULES: &str = "cargo test -p vmar --features sim --test concurrent --target-dir target/shuttle";
 const KTEST: &str = "cargo osdk test";
 const CLIPPY_KERNEL: &str =
     "cargo clippy -p tessera -p vmar-ostd --target x86_64-unknown-none -- -D warnings";
