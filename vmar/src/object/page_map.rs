@@ -152,12 +152,6 @@ impl<F> PageMap<F> {
     }
 }
 
-impl<F> Default for PageMap<F> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl<F> Node<F> {
     fn new(level: u32) -> Result<Self, OutOfMemory> {
         let slots = if level == 1 { Slots::Leaf(empty_slots()?) } else { Slots::Inner(empty_slots()?) };
