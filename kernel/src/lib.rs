@@ -26,7 +26,7 @@ macro_rules! __log_prefix {
     };
 }
 
-pub mod console;
+pub mod device;
 pub mod error;
 pub mod fs;
 pub mod futex;
@@ -40,6 +40,7 @@ pub mod sched;
 pub mod signal;
 pub mod syscall;
 pub mod time;
+pub mod tty;
 pub mod usermem;
 pub mod uts;
 pub mod wait;

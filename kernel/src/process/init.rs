@@ -35,7 +35,7 @@ pub fn start(cmdline: &'static str) {
 fn launch(cmdline: &str) {
     sched::spawn_switcher(CpuId::bsp());
     crate::fs::init();
-    crate::console::init();
+    crate::device::init();
     if let Err(error) = launch_first(cmdline) {
         error!("the first program cannot be run: {:?}", error);
         ostd::power::poweroff(ExitCode::Failure);
