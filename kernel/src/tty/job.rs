@@ -206,8 +206,8 @@ impl Tty {
 
 fn stop_background(group: Pid, signal: u32, if_unheard: Result<()>) -> Result<()> {
     let Some(thread) = Thread::current() else { return Ok(()) };
-    let is_ignored = false;
-    if is_ignored {
+    let is_ignored = thread.process().signals.action(signal as u8).ignores(signal as u8);
+    if is_ignored || thread.signals.blocked().contains(signal as u8) {
         return if_unheard;
     }
     if table::with(|table| table.is_orphaned(group, None)) {
