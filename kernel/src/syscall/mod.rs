@@ -24,6 +24,7 @@ mod ids;
 mod kill;
 mod memory;
 mod memory_use;
+mod poll;
 mod prctl;
 mod process;
 mod sched;

@@ -287,6 +287,10 @@ pub(super) fn call(
         __NR_fremovexattr => fs_xattr::sys_fremovexattr, 2;
 
         // Devices, sockets and readiness.
+        __NR_poll => poll::sys_poll, 3;
+        __NR_ppoll => poll::sys_ppoll, 5;
+        __NR_select => poll::sys_select, 5;
+        __NR_pselect6 => poll::sys_pselect6, 6;
     };
     result.map(Some)
 }
