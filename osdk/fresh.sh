@@ -19,14 +19,18 @@ stop() { echo "fresh: error: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || stop "debootstrap and chroot need root"
 rustup=$(command -v rustup) || stop "rustup is missing"
 
-leave() {
-    for place in dev/pts dev proc; do
-        ! mountpoint -q "$new/$place" || umount "$new/$place" || stop "$new/$place is still mounted: remove nothing by hand"
+unmount() {
+    for place in dev/pts proc; do
+        ! mountpoint -q "$new/$place" || umount "$new/$place" || stop "target/fresh/$place cannot be unmounted"
     done
+}
+
+leave() {
+    unmount
     [ "${KEEP:-0}" != 0 ] || rm -rf --one-file-system "$new"
 }
 
-[ ! -e "$new" ] || leave
+unmount
 trap leave EXIT
 trap 'exit 130' INT TERM
 
@@ -38,8 +42,8 @@ if [ ! -e "$new/etc/debian_version" ]; then
 fi
 
 mount -t proc proc "$new/proc"
-mount --rbind /dev "$new/dev" 2>/dev/null || mount --bind /dev "$new/dev"
-mount --make-rslave "$new/dev" 2>/dev/null || :
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$new/dev/pts"
+ln -sf pts/ptmx "$new/dev/ptmx"
 cp -L /etc/resolv.conf /etc/hosts "$new/etc/"
 cp -L /etc/ssl/certs/ca-certificates.crt "$new/etc/ssl/certs/"
 cp -L "$rustup" "$new/usr/local/bin/rustup-init"

@@ -74,7 +74,9 @@ fi
 
 # Tells whether a toolchain has all of the named parts, from the list that rustup keeps in it.
 toolchain_has() {
-    list=$(echo "$rustup_home"/toolchains/"$1"-*/lib/rustlib/components)
+    for list in "$rustup_home"/toolchains/"$1"-*/lib/rustlib/components; do
+        [ ! -r "$list" ] || break
+    done
     [ -r "$list" ] || return 1
     shift
     for part; do
