@@ -65,6 +65,15 @@ pub fn write_line(args: fmt::Arguments) {
     }
 }
 
+/// As [`write_line`], but without waiting for whoever writes just now: he may have panicked.
+pub fn write_line_if_free(args: fmt::Arguments) {
+    if let Some(guard) = DEBUG_PORT.port.try_lock()
+        && let Some(port) = guard.as_ref()
+    {
+        let _ = writeln!(Sink(port), "{args}");
+    }
+}
+
 /// `log=LEVEL`; without it, warnings and what is graver.
 fn level_from(cmdline: &str) -> LevelFilter {
     let wanted = cmdline.split_whitespace().find_map(|word| word.strip_prefix("log="));

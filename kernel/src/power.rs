@@ -2,7 +2,11 @@
 
 //! The end of the machine: powering off, restarting, and what the first process's exit means.
 
+use core::panic::PanicInfo;
+
 use ostd::power::{ExitCode, poweroff, restart};
+
+use crate::prelude::*;
 
 /// Powers the machine off because the first process has ended with `status`.
 ///
@@ -22,4 +26,15 @@ pub fn power_off() -> ! {
 pub fn reboot() -> ! {
     crate::log::write_line(format_args!("exit: 0"));
     restart(ExitCode::Success)
+}
+
+/// Ends the machine because the kernel itself is broken: the log tells why, without an `exit:` line.
+#[ostd::panic_handler]
+fn panic_handler(info: &PanicInfo) -> ! {
+    static IS_PANICKING: AtomicBool = AtomicBool::new(false);
+    // A panic on the way out, or of a second CPU, adds nothing.
+    if !IS_PANICKING.swap(true, Ordering::Relaxed) {
+        crate::log::write_line_if_free(format_args!("kernel panic: {info}"));
+    }
+    ostd::panic::abort()
 }

@@ -28,12 +28,12 @@ pub fn next_u64() -> u64 {
 
 fn seed() -> [u8; 32] {
     let mut seed = [0; 32];
-    for part in seed.chunks_exact_mut(8) {
+    for part in seed.as_chunks_mut::<8>().0 {
         let word = ostd::arch::read_random().unwrap_or_else(|| {
             warn!("the CPU has no random number generator; random numbers can be guessed");
             ostd::arch::read_tsc().wrapping_mul(0x9e37_79b9_7f4a_7c15)
         });
-        part.copy_from_slice(&word.to_le_bytes());
+        *part = word.to_le_bytes();
     }
     seed
 }

@@ -60,7 +60,7 @@ impl Randomize {
     /// How many bytes below its top the stack begins to be used: less than a page or two, and a multiple of 16.
     pub fn stack_shift(self) -> usize {
         match self {
-            Self::Yes => random::next_u64() as usize % 8192 & !15,
+            Self::Yes => (random::next_u64() as usize % 8192) & !15,
             Self::No => 0,
         }
     }

@@ -7,7 +7,7 @@ use linux_raw_sys::general::{CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCHLD};
 use crate::{
     mm::AddressSpace,
     prelude::*,
-    process::{ExitStatus, process::Usage, table},
+    process::{ExitStatus, Usage, table},
     signal::{self, SigDetail, SigInfo},
 };
 

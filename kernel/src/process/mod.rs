@@ -24,9 +24,9 @@ pub(crate) mod exit_hooks;
 pub mod init;
 pub mod local;
 pub mod pidfd;
-pub mod process;
 pub mod rlimit;
 pub mod run;
+mod state;
 pub mod status;
 pub mod table;
 mod thread;
@@ -36,7 +36,7 @@ pub use self::{
     credentials::Credentials,
     ctx::Ctx,
     local::ThreadLocal,
-    process::Process,
+    state::{Process, Report, Times, Usage},
     status::ExitStatus,
     thread::{TaskData, Thread, ThreadName},
 };

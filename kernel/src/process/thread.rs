@@ -10,7 +10,7 @@ use ostd::{
 use crate::{
     fs::{FileTable, FsContext},
     prelude::*,
-    process::{Credentials, process::Usage},
+    process::{Credentials, Usage},
     sched::SchedEntity,
     signal::ThreadSignals,
 };

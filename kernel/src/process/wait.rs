@@ -9,9 +9,8 @@ use linux_raw_sys::general::{
 use crate::{
     prelude::*,
     process::{
-        ExitStatus,
+        ExitStatus, Usage,
         credentials::Uid,
-        process::Usage,
         table::{self, Table},
     },
 };

@@ -9,7 +9,7 @@ use ostd::{
 
 use crate::{
     prelude::*,
-    process::{TaskData, process::Usage},
+    process::{TaskData, Usage},
 };
 
 /// The weights of the nice levels -20 to 19: a level more is a quarter less. As in Linux.

@@ -6,7 +6,7 @@ use linux_raw_sys::general::{RLIM_NLIMITS, RLIMIT_NOFILE, RUSAGE_CHILDREN, RUSAG
 
 use crate::{
     prelude::*,
-    process::{credentials::CapSet, process::Usage, rlimit::Rlimit, table},
+    process::{Usage, credentials::CapSet, rlimit::Rlimit, table},
 };
 
 /// Clock ticks a second, as programs count them (`sysconf(_SC_CLK_TCK)`).
@@ -73,11 +73,11 @@ impl From<Usage> for Rusage {
 pub fn sys_getrusage(ctx: &Ctx, who: i32, addr: Vaddr) -> Result<usize> {
     let mut usage = match who {
         _ if who == RUSAGE_SELF as i32 => ctx.process.usage(),
-        _ if who == RUSAGE_CHILDREN as i32 => ctx.process.times.lock().children,
+        _ if who == RUSAGE_CHILDREN => ctx.process.times.lock().children,
         _ if who == RUSAGE_THREAD as i32 => ctx.thread.usage(),
         _ => return Err(EINVAL),
     };
-    if who != RUSAGE_CHILDREN as i32 {
+    if who != RUSAGE_CHILDREN {
         usage.max_rss_kib = usage.max_rss_kib.max(ctx.vm.peak_rss_kib());
     }
     ctx.vm.write_val(addr, &Rusage::from(usage))?;

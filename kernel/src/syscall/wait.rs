@@ -24,10 +24,10 @@ pub fn sys_wait4(ctx: &Ctx, pid: i32, status: Vaddr, options: u32, usage: Vaddr)
     }
     let target = match pid {
         i32::MIN => return Err(ESRCH),
-        ..=-2 => WaitTarget::Group(pid.unsigned_abs()),
         -1 => WaitTarget::Any,
         0 => WaitTarget::Group(ctx.process.group()),
-        _ => WaitTarget::Pid(pid as Pid),
+        1.. => WaitTarget::Pid(pid as Pid),
+        _ => WaitTarget::Group(pid.unsigned_abs()),
     };
     let Some(waited) = wait_for_child(ctx, &target, options | WaitOptions::EXITED)? else { return Ok(0) };
     if status != 0 {

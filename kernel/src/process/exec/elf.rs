@@ -117,7 +117,7 @@ impl ElfFile {
 
     /// The addresses that the file asks for: whole pages from the lowest to the highest.
     fn span(&self) -> Result<core::ops::Range<Vaddr>> {
-        let mut span = usize::MAX..0;
+        let (mut lowest, mut highest) = (usize::MAX, 0);
         for segment in self.loads() {
             let start = usize::try_from(segment.p_vaddr).map_err(|_| ENOEXEC)?;
             let end = usize::try_from(segment.p_memsz)
@@ -128,12 +128,12 @@ impl ElfFile {
             if segment.p_filesz > segment.p_memsz {
                 return Err(ENOEXEC);
             }
-            span = span.start.min(start)..span.end.max(end);
+            (lowest, highest) = (lowest.min(start), highest.max(end));
         }
-        if span.is_empty() {
+        if lowest >= highest {
             return Err(ENOEXEC);
         }
-        Ok(span.start / PAGE_SIZE * PAGE_SIZE..span.end.next_multiple_of(PAGE_SIZE))
+        Ok(lowest / PAGE_SIZE * PAGE_SIZE..highest.next_multiple_of(PAGE_SIZE))
     }
 
     /// The strictest alignment that a segment asks for.
