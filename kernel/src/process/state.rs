@@ -23,8 +23,6 @@ pub struct Process {
     pub rlimits: Rlimits,
     /// What it tells its parent.
     pub report: SpinLock<Report, LocalIrqDisabled>,
-    /// Woken when the process has ended.
-    pub ended: Arc<WaitQueue>,
     /// Woken when a child has something to report.
     pub child_events: WaitQueue,
     /// Woken when the process has ended, for its pidfds.
@@ -127,7 +125,6 @@ impl Process {
             signals,
             rlimits,
             report: SpinLock::new(Report::default()),
-            ended: Arc::new(WaitQueue::new()),
             child_events: WaitQueue::new(),
             ended: Arc::new(WaitQueue::new()),
             uses_membarrier: AtomicBool::new(false),

@@ -9,7 +9,7 @@ use linux_raw_sys::general::{RLIMIT_CPU, SIGKILL, SIGXCPU};
 
 use crate::{
     prelude::*,
-    process::{process::Usage, rlimit},
+    process::{Usage, rlimit},
     sched,
     signal::{self, SigInfo},
 };
