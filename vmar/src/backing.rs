@@ -61,9 +61,12 @@ mod tests {
 
     const RIGHTS: [Rights; 3] = [Rights::READ, Rights::WRITE, Rights::EXEC];
 
+    /// Every how many subsets one is looked at.
+    const STEP: usize = if cfg!(miri) { 3 } else { 1 };
+
     /// Returns every subset of READ, WRITE and EXEC.
     fn subsets() -> impl Iterator<Item = Rights> + Clone {
-        (0..8).map(|bits: usize| {
+        (0..8).step_by(STEP).map(|bits: usize| {
             (0..3)
                 .filter(|bit| bits >> bit & 1 == 1)
                 .map(|bit| RIGHTS[bit])
@@ -119,7 +122,8 @@ mod tests {
             }
             assert!(VmPerms::MAY.contains(may));
         });
-        assert_eq!(combinations, 8 * 8 * 9 * 8 * 2 * 8);
+        let subsets = 8_usize.div_ceil(STEP);
+        assert_eq!(combinations, subsets.pow(5) * 2 + subsets.pow(4) * 2);
     }
 
     #[test]

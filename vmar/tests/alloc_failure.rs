@@ -6,7 +6,7 @@
 //! needs no allocation any more that could fail; once with that allocation alone failing, once with all from it on. After
 //! each try that fails, everything that can be seen of the spaces and objects is compared with what was seen before.
 
-use std::{fmt::Debug, ops::Range};
+use std::ops::Range;
 
 use aster_rights::{FullRights, TRightSet};
 use vmar::{
@@ -20,8 +20,7 @@ use vmar::{
     placement::Placement,
     sim::{PAGE_SIZE, Process, Sim, SimIoMem},
     vmar::{
-        FullVmar, advise::Advice, discard::Discard, fault::FaultError, lock::LockMode, populate::Populate,
-        remap::RemapTarget,
+        FullVmar, advise::Advice, discard::Discard, lock::LockMode, populate::Populate, remap::RemapTarget,
     },
 };
 
@@ -96,34 +95,12 @@ enum Promise {
 }
 use Promise::{AllOrNothing, OnlyResidence};
 
-/// How a step ended.
-#[derive(Debug)]
-enum Failure {
-    OutOfMemory,
-    Other(#[expect(dead_code, reason = "seen in the message of a failed test")] String),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::OutOfMemory => Self::OutOfMemory,
-            other => Self::Other(other.to_string()),
-        }
-    }
-}
-
-impl From<FaultError> for Failure {
-    fn from(error: FaultError) -> Self {
-        Error::from(error).into()
-    }
-}
-
 /// Tries a step with each of its allocations failing, until it succeeds. Returns how many tries failed.
 fn exhaust(
     world: &mut World,
     name: &str,
     promise: Promise,
-    step: impl Fn(&mut World) -> Result<(), Failure>,
+    step: impl Fn(&mut World) -> Result<(), Error>,
 ) -> usize {
     for nth in 0.. {
         for fail in [inject::fail_from, inject::fail_nth] {
@@ -139,8 +116,8 @@ fn exhaust(
                     world.state();
                     return nth;
                 }
-                Err(Failure::OutOfMemory) => assert!(has_failed, "{name}: memory has not run out"),
-                Err(other) => panic!("{name}: {other:?}"),
+                Err(Error::OutOfMemory) => assert!(has_failed, "{name}: memory has not run out"),
+                Err(other) => panic!("{name}: {other}"),
             }
             let after = world.state();
             match promise {
@@ -182,7 +159,7 @@ fn v10_every_allocation_of_a_scenario_fails_in_turn() {
     };
     let world = &mut world;
     let mut failures = 0;
-    let mut step = |name: &str, promise, step: &dyn Fn(&mut World) -> Result<(), Failure>| {
+    let mut step = |name: &str, promise, step: &dyn Fn(&mut World) -> Result<(), Error>| {
         failures += exhaust(world, name, promise, step);
     };
 
