@@ -11,7 +11,10 @@ use vmar::{
     mapping::{MappingFlags, Sharing},
     perms::VmPerms,
     sim::PAGE_SIZE,
-    vmar::fault::{Access, FaultError},
+    vmar::{
+        fault::{Access, FaultError},
+        remap::RemapTarget,
+    },
 };
 
 /// Where in a page the two words lie.
@@ -265,6 +268,37 @@ impl Space {
     pub fn can_move(&self, kept: &Range<usize>) -> bool {
         let Some(first) = self.pages.get(&kept.start) else { return false };
         kept.end <= self.mapping_end(kept.start) && (!kept.is_empty() || first.is_shared())
+    }
+
+    /// How a resize or move ends, and where it leads if it succeeds.
+    pub fn expect_remap(
+        &self,
+        old: &Range<usize>,
+        new_size: usize,
+        target: RemapTarget,
+        window: &Range<usize>,
+    ) -> Result<usize, Error> {
+        if matches!(target, RemapTarget::DontUnmap(_)) && old.len() != new_size {
+            return Err(Error::InvalidSize);
+        }
+        if !self.pages.contains_key(&old.start) {
+            return Err(Error::NotMapped);
+        }
+        let kept = old.start..old.start + old.len().min(new_size);
+        match target {
+            RemapTarget::InPlace | RemapTarget::MayMove if old.len() >= new_size => return Ok(old.start),
+            _ if !self.can_move(&kept) => return Err(Error::NotMapped),
+            RemapTarget::InPlace | RemapTarget::MayMove if self.has_room_behind(old, new_size) => {
+                return Ok(old.start);
+            }
+            RemapTarget::InPlace => return Err(Error::NoRoom),
+            RemapTarget::Fixed(addr) if addr < old.end && old.start < addr + new_size && !old.is_empty() => {
+                return Err(Error::InvalidOptions);
+            }
+            RemapTarget::Fixed(addr) => return Ok(addr),
+            RemapTarget::MayMove | RemapTarget::DontUnmap(_) => {}
+        }
+        self.highest_room(new_size, window).ok_or(Error::NoRoom)
     }
 
     /// Moves `old` to `to`, or resizes it if they start alike; what was at the target is gone.

@@ -191,7 +191,7 @@ impl World {
             2 => RemapTarget::Fixed(random_page(random)),
             _ => RemapTarget::DontUnmap(Placement::Anywhere),
         };
-        let expected = expect_remap(space, &old, new_size, target);
+        let expected = space.expect_remap(&old, new_size, target, &ARENA);
         let result = maybe_failing(random, expected, || {
             let result = process.vmar.remap(old.clone(), new_size, target);
             // Which of several reasons is named first is the framework's affair.
@@ -440,35 +440,6 @@ fn set_word(page: &mut Page, objects: &mut [Object], which: usize, value: u64) {
             page.private = Some(content);
         }
     }
-}
-
-fn expect_remap(
-    space: &Space,
-    old: &Range<usize>,
-    new_size: usize,
-    target: RemapTarget,
-) -> Result<usize, Error> {
-    if matches!(target, RemapTarget::DontUnmap(_)) && old.len() != new_size {
-        return Err(Error::InvalidSize);
-    }
-    if !space.pages.contains_key(&old.start) {
-        return Err(Error::NotMapped);
-    }
-    let kept = old.start..old.start + old.len().min(new_size);
-    match target {
-        RemapTarget::InPlace | RemapTarget::MayMove if old.len() >= new_size => return Ok(old.start),
-        _ if !space.can_move(&kept) => return Err(Error::NotMapped),
-        RemapTarget::InPlace | RemapTarget::MayMove if space.has_room_behind(old, new_size) => {
-            return Ok(old.start);
-        }
-        RemapTarget::InPlace => return Err(Error::NoRoom),
-        RemapTarget::Fixed(addr) if addr < old.end && old.start < addr + new_size && !old.is_empty() => {
-            return Err(Error::InvalidOptions);
-        }
-        RemapTarget::Fixed(addr) => return Ok(addr),
-        RemapTarget::MayMove | RemapTarget::DontUnmap(_) => {}
-    }
-    space.highest_room(new_size, &ARENA).ok_or(Error::NoRoom)
 }
 
 /// Does an operation, at times with one of its allocations failing; it must answer as expected, or that memory has run
