@@ -283,3 +283,59 @@ fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+    use crate::fs::{OpenFlags, pipe};
+
+    const LIMIT: usize = 8;
+
+    fn any_file() -> Arc<File> {
+        pipe::new_pipe(OpenFlags::empty()).0
+    }
+
+    #[ktest]
+    fn the_lowest_free_number_is_given_out() {
+        let table = FileTable::new();
+        let insert = |min| table.insert(any_file(), CloseOnExec::No, min, LIMIT);
+        assert_eq!((insert(0), insert(0), insert(0)), (Ok(0), Ok(1), Ok(2)));
+        assert_eq!(insert(5), Ok(5));
+        assert_eq!(table.close(1), Ok(()));
+        assert_eq!(table.close(1), Err(EBADF));
+        assert_eq!((insert(0), insert(0)), (Ok(1), Ok(3)));
+        assert_eq!((insert(6), insert(6), insert(6)), (Ok(6), Ok(7), Err(EMFILE)));
+        assert_eq!((insert(0), insert(0)), (Ok(4), Err(EMFILE)));
+        assert_eq!(table.get(-1).err(), Some(EBADF));
+        assert_eq!(table.get(i32::MAX).err(), Some(EBADF));
+    }
+
+    #[ktest]
+    fn a_pair_is_given_out_whole() {
+        let table = FileTable::new();
+        let pair = || pipe::new_pipe(OpenFlags::empty());
+        assert_eq!(table.insert_pair(pair(), CloseOnExec::No, 3), Ok((0, 1)));
+        assert_eq!(table.insert_pair(pair(), CloseOnExec::No, 3), Err(EMFILE));
+        assert_eq!(table.list(), [0, 1]);
+        assert_eq!(table.insert(any_file(), CloseOnExec::No, 0, 3), Ok(2));
+    }
+
+    #[ktest]
+    fn execve_closes_what_is_marked() {
+        let table = FileTable::new();
+        table.insert(any_file(), CloseOnExec::Yes, 0, LIMIT).unwrap();
+        table.insert(any_file(), CloseOnExec::No, 0, LIMIT).unwrap();
+        assert_eq!(table.replace(0, 4, CloseOnExec::No, LIMIT), Ok(4));
+        assert_eq!(table.replace(0, LIMIT as Fd, CloseOnExec::No, LIMIT), Err(EBADF));
+        let copy = table.fork();
+        table.close_on_exec();
+        assert_eq!(table.list(), [1, 4]);
+        copy.close_range_on_exec(1, usize::MAX);
+        copy.close_on_exec();
+        assert_eq!(copy.list(), []);
+        table.close_range(2, usize::MAX);
+        assert_eq!(table.list(), [1]);
+    }
+}

@@ -262,3 +262,64 @@ fn gunzip(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     // The checksum and the length follow.
     Some((out, at + 8))
 }
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    /// Adds a member to an archive.
+    fn add(archive: &mut Vec<u8>, (ino, nlink): (u32, u32), mode: u32, name: &str, data: &[u8]) {
+        let numbers = [ino, mode, 3, 4, nlink, 1000, data.len() as u32, 0, 0, 1, 7, name.len() as u32 + 1, 0];
+        archive.extend_from_slice(b"070701");
+        for number in numbers {
+            archive.extend_from_slice(format!("{number:08x}").as_bytes());
+        }
+        archive.extend_from_slice(name.as_bytes());
+        archive.push(0);
+        archive.resize(archive.len().next_multiple_of(4), 0);
+        archive.extend_from_slice(data);
+        archive.resize(archive.len().next_multiple_of(4), 0);
+    }
+
+    #[ktest]
+    fn archives_are_unpacked_one_after_the_other() {
+        let mut archive = Vec::new();
+        add(&mut archive, (1, 2), 0o040750, "initramfs-test", b"");
+        add(&mut archive, (2, 2), 0o100644, "initramfs-test/one", b"");
+        add(&mut archive, (2, 2), 0o100644, "initramfs-test/two", b"contents");
+        add(&mut archive, (3, 1), 0o120777, "initramfs-test/link", b"one");
+        add(&mut archive, (4, 1), 0o020600, "initramfs-test/device", b"");
+        add(&mut archive, (0, 1), 0, "TRAILER!!!", b"");
+        archive.resize(archive.len().next_multiple_of(512), 0);
+        // The same number in another archive is another file.
+        add(&mut archive, (2, 1), 0o104755, "initramfs-test/three", b"x");
+        add(&mut archive, (0, 1), 0, "TRAILER!!!", b"");
+        unpack(&archive);
+
+        let lookup = kernel_lookup();
+        let meta = |name: &[u8]| lookup.find(name, LastLink::Stay).unwrap().inode().metadata();
+        let dir = meta(b"initramfs-test");
+        assert_eq!((dir.mode, dir.uid, dir.gid, dir.mtime.secs), (0o750, 3, 4, 1000));
+        let (one, two) = (meta(b"initramfs-test/one"), meta(b"initramfs-test/two"));
+        assert_eq!((one.ino, one.nlink, one.size), (two.ino, 2, 8));
+        let device = meta(b"initramfs-test/device");
+        assert_eq!((device.kind, device.rdev), (FileType::CharDevice, DeviceId::new(1, 7)));
+        let three = meta(b"initramfs-test/three");
+        assert_eq!((three.mode, three.nlink, three.size), (0o4755, 1, 1));
+        assert_eq!(meta(b"initramfs-test/link").kind, FileType::Symlink);
+    }
+
+    #[ktest]
+    fn a_damaged_archive_is_unpacked_up_to_the_damage() {
+        let mut archive = Vec::new();
+        add(&mut archive, (1, 2), 0o040755, "initramfs-damaged", b"");
+        add(&mut archive, (2, 1), 0o100644, "initramfs-damaged/file", b"contents");
+        archive.truncate(archive.len() - 8);
+        unpack(&archive);
+        let lookup = kernel_lookup();
+        assert!(lookup.find(b"initramfs-damaged", LastLink::Stay).is_ok());
+        assert!(lookup.find(b"initramfs-damaged/file", LastLink::Stay).is_err());
+    }
+}

@@ -54,6 +54,8 @@ pub mod permission;
 pub mod pipe;
 pub mod poll;
 pub mod ramfs;
+#[cfg(ktest)]
+mod tests;
 pub mod types;
 pub mod xattr;
 
