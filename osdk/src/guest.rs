@@ -13,8 +13,10 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
+    io::{self, Write},
     path::Path,
-    process::{Command, Stdio},
+    process::{ChildStdin, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -58,6 +60,8 @@ pub struct Machine {
 pub enum Console {
     /// The user's terminal, in raw mode. Ctrl-A x ends QEMU, Ctrl-A Ctrl-A is Ctrl-A.
     Terminal,
+    /// Standard input and output as they are; the end of the input is typed as Ctrl-D.
+    Pipes,
     /// Standard output, byte for byte; there is no input.
     Output,
     /// A file, byte for byte; there is no input.
@@ -98,6 +102,7 @@ pub fn boot(machine: &Machine, kernel: &Path, initramfs: &Path, console: &Consol
     }
     match console {
         Console::Terminal => &mut qemu,
+        Console::Pipes => qemu.stdin(Stdio::piped()),
         Console::Output => qemu.stdin(Stdio::null()),
         Console::File(file) => {
             qemu.stdin(Stdio::null()).stdout(file.try_clone().context("the file of the console is gone")?)
@@ -108,13 +113,16 @@ pub fn boot(machine: &Machine, kernel: &Path, initramfs: &Path, console: &Consol
     let saved = Saved::new();
     let mut qemu = match qemu.spawn() {
         Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             bail!("{QEMU} is missing; on Debian it is in the package qemu-system-x86")
         }
         Err(error) => return Err(error).context(format!("{QEMU} cannot be started")),
     };
     if matches!(console, Console::Terminal) {
         make_output_raw_soon();
+    }
+    if let Some(keyboard) = qemu.stdin.take() {
+        thread::spawn(move || type_input(keyboard));
     }
     let ended = child::wait(&mut qemu, machine.timeout.map(Duration::from_secs), Reach::Child);
     drop(saved);
@@ -123,6 +131,20 @@ pub fn boot(machine: &Machine, kernel: &Path, initramfs: &Path, console: &Consol
     // For the user to read; that it cannot be kept is no reason to fail.
     let _ = fs::copy(&log_path, project::target("run/kernel.log"));
     Ok(Outcome { ended: ended?, status: exit_status(&log), log })
+}
+
+/// Types standard input, and then Ctrl-D until QEMU ends.
+///
+/// Once would not do: a program that changes the terminal's mode at that moment does not get to see it.
+fn type_input(mut keyboard: ChildStdin) {
+    const END_OF_FILE: &[u8] = b"\x04";
+    const PAUSE: Duration = Duration::from_secs(1);
+    // Should QEMU be gone, there is nobody to type for.
+    let mut typed = io::copy(&mut io::stdin(), &mut keyboard).map(|_| ());
+    while typed.is_ok() {
+        typed = keyboard.write_all(END_OF_FILE).and_then(|()| keyboard.flush());
+        thread::sleep(PAUSE);
+    }
 }
 
 /// QEMU's arguments but for the files it is given.
@@ -154,7 +176,9 @@ fn arguments(machine: &Machine, console: &Console) -> Vec<String> {
         Console::Terminal => {
             &["-chardev", "stdio,id=console,mux=on,signal=off", "-mon", "chardev=console,mode=readline"]
         }
-        Console::Output | Console::File(_) => &["-chardev", "stdio,id=console,signal=on", "-monitor", "none"],
+        Console::Pipes | Console::Output | Console::File(_) => {
+            &["-chardev", "stdio,id=console,signal=on", "-monitor", "none"]
+        }
     };
     arguments.extend(console.iter().map(|&argument| argument.to_owned()));
     if machine.icount {

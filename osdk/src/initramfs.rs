@@ -56,6 +56,8 @@ pub struct Contents {
 pub struct Session {
     /// There is a terminal, perhaps of a known size in rows and columns.
     pub terminal: Option<Option<(u16, u16)>>,
+    /// A shell starts as after a login, which throws away what was typed before it.
+    pub login: bool,
     /// The terminal's type.
     pub term: Option<String>,
     /// The command line to run; none is an interactive shell.
@@ -124,7 +126,7 @@ pub fn run(contents: &Contents) -> Result<ExitCode> {
     let path = project::target(&format!("initramfs/{name}.cpio"));
     std::fs::create_dir_all(project::target("initramfs")).context("target/initramfs cannot be made")?;
     let mut tree = Tree::new(contents)?;
-    tree.add_session(&Session { terminal: Some(None), term: None, command: None, input: None });
+    tree.add_session(&Session { terminal: Some(None), login: true, term: None, command: None, input: None });
     let size = tree.write(&path)?;
     println!("{} ({} KiB)", path.display(), size / 1024);
     Ok(ExitCode::SUCCESS)
@@ -215,6 +217,7 @@ impl Tree {
         let mut settings = String::new();
         if let Some(size) = session.terminal {
             settings += "terminal=yes\n";
+            settings += if session.login { "login=yes\n" } else { "login=no\n" };
             if let Some((rows, columns)) = size {
                 settings += &format!("rows={rows}\ncolumns={columns}\n");
             }

@@ -187,6 +187,7 @@ fn boot(case: &Case, kernel: &std::path::Path) -> Result<(Outcome, String)> {
     let mut tree = Tree::new(&Contents { root: case.root, ..Contents::default() })?;
     tree.add_session(&Session {
         terminal: None,
+        login: false,
         term: None,
         command: Some(case.command.to_owned()),
         input: None,

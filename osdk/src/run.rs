@@ -4,7 +4,8 @@
 //!
 //! The command line comes in `$TESSERA_CMD`, so that no quoting stands between the user and the shell, and
 //! travels to `/init` as a file. With somebody at the terminal, the command has it; otherwise its output comes
-//! out byte for byte, and its input is the file that standard input is, if it is one.
+//! out byte for byte, and its input is the file that standard input is, if it is one. A shell without anybody at
+//! the terminal reads what standard input has.
 
 use std::{
     env, fs,
@@ -38,13 +39,22 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<ExitCode> {
     let command = env::var("TESSERA_CMD").ok().filter(|command| !command.trim().is_empty());
     let attended = terminal::is_attended();
-    let console = if attended || command.is_none() { Console::Terminal } else { Console::Output };
+    let console = match &command {
+        _ if attended => Console::Terminal,
+        Some(_) => Console::Output,
+        None => Console::Pipes,
+    };
 
     let mut tree = Tree::new(&options.contents)?;
     tree.add_session(&Session {
-        terminal: matches!(console, Console::Terminal).then(terminal::size),
+        terminal: match console {
+            Console::Terminal => Some(terminal::size()),
+            Console::Pipes => Some(None),
+            Console::Output | Console::File(_) => None,
+        },
+        login: attended,
         term: env::var("TERM").ok(),
-        input: if attended { None } else { input_file()? },
+        input: if matches!(console, Console::Output) { input_file()? } else { None },
         command: command.clone(),
     });
     let kernel = kernel::build()?;
