@@ -2,8 +2,9 @@
 
 //! What a mapping knows of the file behind it.
 
-use aster_rights::Rights;
-use vmar::mapping::Mappable;
+use aster_rights::{FullRights, Rights, TRightSet};
+use vmar::{mapping::Mappable, object::Vmo};
+use vmar_ostd::Ostd;
 
 use crate::{fs::File, prelude::*};
 
@@ -37,8 +38,13 @@ impl fmt::Debug for MappedFile {
     }
 }
 
-/// Memory with a name of its own in `/proc/PID/maps`, such as `[heap]`.
+/// Shared anonymous memory; `/proc/PID/maps` shows it as [`SharedMemory::NAME`].
 #[derive(Debug)]
-pub struct NamedMemory(pub &'static str);
+pub struct SharedMemory(pub Vmo<Ostd, TRightSet<FullRights>>);
 
-impl Mappable for NamedMemory {}
+impl SharedMemory {
+    /// What Linux calls it.
+    pub const NAME: &'static str = "/dev/zero (deleted)";
+}
+
+impl Mappable for SharedMemory {}

@@ -3,10 +3,11 @@
 //! Memory: mapping, unmapping, protecting, moving, and the heap.
 
 use linux_raw_sys::general::{
-    MAP_32BIT, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_LOCKED,
-    MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC,
-    MAP_TYPE, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP,
-    PROT_READ, PROT_SEM, PROT_WRITE, RLIMIT_MEMLOCK,
+    MAP_32BIT, MAP_ANONYMOUS, MAP_DENYWRITE, MAP_EXECUTABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN,
+    MAP_HUGE_1GB, MAP_HUGE_2MB, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE,
+    MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_TYPE, MAP_UNINITIALIZED, MREMAP_DONTUNMAP,
+    MREMAP_FIXED, MREMAP_MAYMOVE, PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE,
+    RLIMIT_MEMLOCK,
 };
 use vmar::{
     error::{Error, Limit},
@@ -27,7 +28,7 @@ use crate::{
     mm::{
         self,
         layout::{MIN_ADDR, TASK_SIZE},
-        mapped_file::{MappedFile, NamedMemory},
+        mapped_file::{MappedFile, SharedMemory},
     },
     prelude::*,
     process::credentials::CapSet,
@@ -37,6 +38,26 @@ use crate::{
 const READ_IMPLIES_EXEC: u32 = 0x040_0000;
 /// Where the room for `MAP_32BIT` ends.
 const END_32BIT: Vaddr = 1 << 31;
+
+/// The flags that `MAP_SHARED_VALIDATE` accepts.
+const VALIDATED_FLAGS: u32 = MAP_TYPE
+    | MAP_FIXED
+    | MAP_ANONYMOUS
+    | MAP_DENYWRITE
+    | MAP_EXECUTABLE
+    | MAP_UNINITIALIZED
+    | MAP_GROWSDOWN
+    | MAP_LOCKED
+    | MAP_NORESERVE
+    | MAP_POPULATE
+    | MAP_NONBLOCK
+    | MAP_STACK
+    | MAP_HUGETLB
+    | MAP_32BIT
+    | MAP_HUGE_2MB
+    | MAP_HUGE_1GB;
+/// From how many bytes on it is worth while to take note of the resident set before memory goes.
+const LARGE: usize = 16 * PAGE_SIZE;
 
 /// `mmap(2)`.
 pub fn sys_mmap(
@@ -61,7 +82,7 @@ pub fn sys_mmap(
     let is_shared = match (sharing, &file) {
         (MAP_PRIVATE, _) => false,
         (MAP_SHARED, _) => true,
-        (MAP_SHARED_VALIDATE, Some(_)) if flags & MAP_SYNC != 0 => return Err(EOPNOTSUPP),
+        (MAP_SHARED_VALIDATE, Some(_)) if flags & !VALIDATED_FLAGS != 0 => return Err(EOPNOTSUPP),
         (MAP_SHARED_VALIDATE, Some(_)) => true,
         _ => return Err(EINVAL),
     };
@@ -96,8 +117,9 @@ pub fn sys_mmap(
             map.vmo(vmo).vmo_offset(offset).mappable(mapped).flags(MappingFlags::FAULT_AROUND)
         }
         _ if is_shared => {
-            let vmo = Vmo::new(&Ostd, size, VmoKind::SharedMemory)?.to_dynamic();
-            map.vmo(vmo).mappable(Arc::new(NamedMemory("/dev/zero (deleted)")))
+            let vmo = Vmo::new(&Ostd, size, VmoKind::SharedMemory)?;
+            let known = Arc::new(SharedMemory(vmo.dup()));
+            map.vmo(vmo.to_dynamic()).mappable(known)
         }
         _ => map,
     };
@@ -151,14 +173,14 @@ fn placement_for(ctx: &Ctx, addr: Vaddr, size: usize, flags: u32) -> Result<Plac
 /// The contents of a file to map; `None` for fresh zeros.
 fn contents_of(file: &Arc<File>, perms: VmPerms, is_shared: bool) -> Result<Option<FileVmo>> {
     file.require(AccessMode::NONE)?;
-    let vmo = match file.ops().mappable(file)? {
-        Mappable::Vmo(vmo) => vmo,
-        Mappable::Zero => return Ok(None),
-    };
     let may = |mode| file.access().contains(mode);
     if !may(AccessMode::READ) || (is_shared && perms.contains(VmPerms::WRITE) && !may(AccessMode::WRITE)) {
         return Err(EACCES);
     }
+    let vmo = match file.ops().mappable(file)? {
+        Mappable::Vmo(vmo) => vmo,
+        Mappable::Zero => return Ok(None),
+    };
     let rights = vmo.rights();
     // What the way of opening allows, a seal or the mount can still forbid.
     let is_sealed =
@@ -202,6 +224,9 @@ pub(super) fn refresh_lock_limit(ctx: &Ctx) {
 pub fn sys_munmap(ctx: &Ctx, addr: Vaddr, len: usize) -> Result<usize> {
     let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
     let end = addr.checked_add(size).filter(|end| *end <= TASK_SIZE).ok_or(EINVAL)?;
+    if size >= LARGE {
+        ctx.vm.sample_rss();
+    }
     ctx.vm.vmar().unmap(addr..end).map_err(|error| match error {
         Error::OutOfRange => EINVAL,
         other => other.into(),

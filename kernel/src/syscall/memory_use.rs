@@ -2,7 +2,7 @@
 
 //! Memory: advice, residence, locking, and other processes' memory.
 
-use core::ops::Range;
+use core::{any::Any, ops::Range};
 
 use linux_raw_sys::general::{
     MADV_COLD, MADV_COLLAPSE, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK, MADV_DONTNEED,
@@ -21,7 +21,11 @@ use vmar::{
 use super::memory::{refresh_lock_limit, require_may_lock};
 use crate::{
     fs::inode::Allocate,
-    mm::{AddressSpace, layout::TASK_SIZE, mapped_file::MappedFile},
+    mm::{
+        AddressSpace,
+        layout::TASK_SIZE,
+        mapped_file::{MappedFile, SharedMemory},
+    },
     prelude::*,
     process::{credentials::CapSet, table},
     usermem::IoVec,
@@ -43,6 +47,11 @@ fn pages(addr: Vaddr, len: usize, overflow: Errno) -> Result<Range<Vaddr>> {
 /// `ENOMEM` unless every page of `range` is mapped.
 fn require_mapped(vm: &AddressSpace, range: Range<Vaddr>) -> Result<()> {
     if range.end > TASK_SIZE || !vm.vmar().query(range).is_fully_mapped() { Err(ENOMEM) } else { Ok(()) }
+}
+
+/// Whether any memory of `range` is locked.
+fn is_locked(vm: &AddressSpace, range: Range<Vaddr>) -> bool {
+    vm.vmar().query(range).iter().any(|info| info.flags().contains(MappingFlags::LOCKED))
 }
 
 /// `madvise(2)`.
@@ -69,6 +78,9 @@ pub fn sys_madvise(ctx: &Ctx, addr: Vaddr, len: usize, advice: u32) -> Result<us
     if range.end > TASK_SIZE {
         return Err(ENOMEM);
     }
+    if matches!(advice, MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE) {
+        ctx.vm.sample_rss();
+    }
     let vmar = ctx.vm.vmar();
     let done = match (noted, advice) {
         (Some(noted), _) => vmar.advise(range, noted),
@@ -79,6 +91,7 @@ pub fn sys_madvise(ctx: &Ctx, addr: Vaddr, len: usize, advice: u32) -> Result<us
         (None, MADV_POPULATE_READ) => return populate(ctx, range, Populate::Read),
         (None, MADV_POPULATE_WRITE) => return populate(ctx, range, Populate::Write),
         (None, MADV_REMOVE) => return remove(ctx, range),
+        (None, MADV_COLD | MADV_PAGEOUT) if is_locked(ctx.vm, range.clone()) => return Err(EINVAL),
         // Nothing is paged out, merged or made of huge pages here: only the range counts.
         (None, _) => return require_mapped(ctx.vm, range).map(|()| 0),
     };
@@ -93,29 +106,46 @@ fn populate(ctx: &Ctx, range: Range<Vaddr>, how: Populate) -> Result<usize> {
     })
 }
 
-/// `MADV_REMOVE`: makes the part of the shared files that is mapped in `range` a hole.
+/// What a hole is made in.
+enum Holed {
+    File(Arc<MappedFile>, Range<usize>),
+    Shared(Arc<SharedMemory>, Range<usize>),
+}
+
+/// `MADV_REMOVE`: makes the part of shared files and memory that is mapped in `range` a hole.
 fn remove(ctx: &Ctx, range: Range<Vaddr>) -> Result<usize> {
     let mut holes = Vec::new();
     {
         let query = ctx.vm.vmar().query(range.clone());
         for info in query.iter() {
-            let file = info.mappable().and_then(|known| {
-                (&**known as &dyn core::any::Any).downcast_ref::<MappedFile>().map(|it| it.file().clone())
-            });
-            let mapped = info.range();
-            let Some(file) = file.filter(|_| info.is_shared() && info.perms().contains(VmPerms::MAY_WRITE))
-            else {
-                return Err(if info.flags().contains(MappingFlags::LOCKED) { EINVAL } else { EACCES });
+            let Some(known) = info.mappable().filter(|_| !info.flags().contains(MappingFlags::LOCKED)) else {
+                return Err(EINVAL);
             };
+            if !info.is_shared() || !info.perms().contains(VmPerms::WRITE) {
+                return Err(EACCES);
+            }
+            let mapped = info.range();
             let part = mapped.start.max(range.start)..mapped.end.min(range.end);
-            holes.push((file, info.offset() + (part.start - mapped.start), part.end - part.start));
+            let shift = info.offset().wrapping_sub(mapped.start);
+            let hole = part.start.wrapping_add(shift)..part.end.wrapping_add(shift);
+            let known: Arc<dyn Any + Send + Sync> = known.clone();
+            holes.push(match known.downcast::<MappedFile>() {
+                Ok(file) => Holed::File(file, hole),
+                Err(other) => Holed::Shared(other.downcast().map_err(|_| EINVAL)?, hole),
+            });
         }
         if !query.is_fully_mapped() {
             return Err(ENOMEM);
         }
     }
-    for (file, offset, len) in holes {
-        file.inode().allocate(Allocate::PunchHole, offset as u64, len as u64)?;
+    for hole in holes {
+        match hole {
+            Holed::File(mapped, hole) => {
+                let inode = mapped.file().inode();
+                inode.allocate(Allocate::PunchHole, hole.start as u64, hole.len() as u64)?;
+            }
+            Holed::Shared(memory, hole) => memory.0.decommit(hole),
+        }
     }
     Ok(0)
 }
@@ -131,8 +161,7 @@ pub fn sys_msync(ctx: &Ctx, addr: Vaddr, len: usize, flags: u32) -> Result<usize
         return Ok(0);
     }
     if flags & MS_INVALIDATE != 0 && range.end <= TASK_SIZE {
-        let query = ctx.vm.vmar().query(range.clone());
-        if query.iter().any(|info| info.flags().contains(MappingFlags::LOCKED)) {
+        if is_locked(ctx.vm, range.clone()) {
             return Err(EBUSY);
         }
     }

@@ -105,9 +105,8 @@ pub fn sys_ppoll(
         addr => deadline_after(TimeSpec::read(ctx, addr)?),
     };
     let mask = signal::read_mask(ctx, mask, size)?;
-    let result = signal::with_mask(ctx, mask, || {
-        poll(ctx, fds, count as usize, deadline).map_err(without_sa_restart)
-    });
+    let result =
+        signal::with_mask(ctx, mask, || poll(ctx, fds, count as usize, deadline).map_err(without_sa_restart));
     write_left(ctx, timeout, deadline, result)
 }
 

@@ -16,9 +16,9 @@
 //! the first byte that was ever ready.
 
 use linux_raw_sys::general::{
-    ECHO, ECHOCTL, ECHOE, ECHOK, ECHOKE, ECHONL, ICRNL, IEXTEN, IGNCR, INLCR, ISIG, ISTRIP, IUCLC, IUTF8, IXANY, IXON, NOFLSH,
-    OCRNL, OLCUC, ONLCR, ONLRET, ONOCR, OPOST, VEOF, VEOL, VEOL2, VERASE, VINTR, VKILL, VLNEXT, VQUIT, VREPRINT, VSTART,
-    VSTOP, VSUSP, VWERASE, SIGINT, SIGQUIT, SIGTSTP,
+    ECHO, ECHOCTL, ECHOE, ECHOK, ECHOKE, ECHONL, ICRNL, IEXTEN, IGNCR, INLCR, ISIG, ISTRIP, IUCLC, IUTF8,
+    IXANY, IXON, NOFLSH, OCRNL, OLCUC, ONLCR, ONLRET, ONOCR, OPOST, SIGINT, SIGQUIT, SIGTSTP, VEOF, VEOL,
+    VEOL2, VERASE, VINTR, VKILL, VLNEXT, VQUIT, VREPRINT, VSTART, VSTOP, VSUSP, VWERASE,
 };
 
 use super::termios::Termios;
@@ -143,7 +143,10 @@ impl Discipline {
         bytes.iter().rev().for_each(|byte| self.ready.push_front(*byte));
         self.taken -= bytes.len() as u64;
         let end = self.taken + bytes.len() as u64;
-        if self.termios.is_canonical() && self.ends.front().is_none_or(|next| *next > end) && bytes.last() == Some(&b'\n') {
+        if self.termios.is_canonical()
+            && self.ends.front().is_none_or(|next| *next > end)
+            && bytes.last() == Some(&b'\n')
+        {
             self.ends.push_front(end);
         }
     }
@@ -271,8 +274,9 @@ impl Discipline {
 
     fn edit(&mut self, byte: u8, echo: &mut Vec<u8>) {
         let is_extended = self.termios.has_local(IEXTEN);
-        let is_end =
-            byte == b'\n' || self.termios.is_char(VEOL, byte) || is_extended && self.termios.is_char(VEOL2, byte);
+        let is_end = byte == b'\n'
+            || self.termios.is_char(VEOL, byte)
+            || is_extended && self.termios.is_char(VEOL2, byte);
         if is_end {
             if self.room() > 0 {
                 self.line.push(byte);
@@ -393,11 +397,7 @@ impl Discipline {
     }
 
     fn width(&self, byte: u8) -> usize {
-        if self.is_shown_as_control(byte) {
-            2
-        } else {
-            usize::from(!byte.is_ascii_control())
-        }
+        if self.is_shown_as_control(byte) { 2 } else { usize::from(!byte.is_ascii_control()) }
     }
 
     /// The column that the line being edited reaches.

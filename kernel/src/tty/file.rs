@@ -97,7 +97,8 @@ impl FileOps for TtyFile {
 impl Tty {
     fn read(&self, blocking: Blocking, dst: &mut Sink<'_>) -> Result<usize> {
         let termios = self.discipline.lock().termios;
-        let (min, time) = (usize::from(termios.chars[VMIN as usize]), u64::from(termios.chars[VTIME as usize]));
+        let (min, time) =
+            (usize::from(termios.chars[VMIN as usize]), u64::from(termios.chars[VTIME as usize]));
         if termios.is_canonical() || blocking == Blocking::No && min > 0 {
             return wait_ready(&self.readable, blocking, || self.try_read(dst));
         }

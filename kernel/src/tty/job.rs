@@ -92,7 +92,11 @@ impl Tty {
         if self.is_controlling() && process.session() == process.pid() {
             return Ok(());
         }
-        if steal && thread.credentials().euid == 0 && process.session() == process.pid() && controlling_terminal().is_none() {
+        if steal
+            && thread.credentials().euid == 0
+            && process.session() == process.pid()
+            && controlling_terminal().is_none()
+        {
             self.release_session();
         }
         self.try_adopt(process)

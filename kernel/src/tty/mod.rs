@@ -19,14 +19,14 @@ mod job;
 pub mod serial;
 mod termios;
 
+use self::{
+    discipline::{Discipline, Event},
+    job::Control,
+};
 pub use self::{
     file::{CurrentTty, TtyDevice, TtyFile},
     job::session_ended,
     termios::WindowSize,
-};
-use self::{
-    discipline::{Discipline, Event},
-    job::Control,
 };
 use crate::{
     fs::{poll::PollEvents, types::DeviceId},
@@ -126,7 +126,11 @@ impl Tty {
         if self.is_hung_up() {
             return PollEvents::READABLE | PollEvents::HUP | PollEvents::ERR;
         }
-        let can_read = if discipline.termios.is_canonical() { discipline.has_line() } else { discipline.available() > 0 };
+        let can_read = if discipline.termios.is_canonical() {
+            discipline.has_line()
+        } else {
+            discipline.available() > 0
+        };
         if can_read {
             events |= PollEvents::READABLE;
         }

@@ -15,13 +15,7 @@ use ostd::{
 };
 
 use super::{Output, Tty, WindowSize};
-use crate::{
-    fs::types::DeviceId,
-    prelude::*,
-    process::TaskData,
-    sched::SchedEntity,
-    wait::WaitQueue,
-};
+use crate::{fs::types::DeviceId, prelude::*, process::TaskData, sched::SchedEntity, wait::WaitQueue};
 
 /// The interrupt of the first serial port (ISA).
 const IRQ: u8 = 4;
@@ -58,7 +52,8 @@ pub fn init(number: DeviceId) -> Arc<Tty> {
     tty.set_window(WindowSize { rows: 24, columns: 80, ..WindowSize::default() });
     RING.lock().reserve(RING_SIZE);
     let listener = tty.clone();
-    let spawned = TaskOptions::new(move || listen(&listener)).data(TaskData::Kernel(SchedEntity::new())).spawn();
+    let spawned =
+        TaskOptions::new(move || listen(&listener)).data(TaskData::Kernel(SchedEntity::new())).spawn();
     if let Err(error) = spawned {
         error!("no task for the console: {:?}", error);
     }
