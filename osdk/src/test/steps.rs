@@ -41,6 +41,7 @@ pub fn all() -> Vec<Step> {
         Step::new("host", "schedules", Count::Libtest, 20, SCHEDULES).env("RUSTFLAGS", "--cfg shuttle"),
         Step::new("ktest", "ktest-ostd", Count::Libtest, 10, KTEST).folder("ostd"),
         Step::new("ktest", "ktest-ostd-smp", Count::Libtest, 10, KTEST).folder("ostd").env("SMP", "2"),
+        Step::new("ktest", "ktest-kernel", Count::Libtest, 10, KTEST).folder("kernel"),
         Step::new("abi-host", "abi-host", Count::Summary, 10, "guest-cargo run --release -p abi"),
         Step::new("abi", "abi-build", Count::Step, 10, "guest-cargo build --release -p abi"),
         Step::new("abi", "abi", Count::Summary, 20, ABI).env("TESSERA_CMD", "abi"),
