@@ -348,7 +348,8 @@ fn calls_into_memory_that_comes_and_goes() {
     };
     beside(other, || {
         for_a_while(|| match syscall!(SYS_pread64, file, at + 10, 64, 0) {
-            Ok(count) => check_eq!(count, 64),
+            // The page may go while bytes are copied: then they are fewer.
+            Ok(count) => check!((1..=64).contains(&count), "{count}"),
             Err(error) => check_eq!(error, sys::Errno(libc::EFAULT)),
         })
     });
