@@ -376,6 +376,7 @@ impl File {
             Position::Stream => self.ops.read(self, dst),
             Position::Seekable => {
                 let mut offset = self.offset.lock();
+                check_span(*offset, dst.avail())?;
                 let count = self.ops.read_at(self, *offset, dst)?;
                 *offset += count as u64;
                 Ok(count)
@@ -394,6 +395,7 @@ impl File {
             Position::Stream => self.ops.write(self, src),
             Position::Seekable => {
                 let mut offset = self.offset.lock();
+                check_span(*offset, src.remain())?;
                 let at = match self.flags().contains(OpenFlags::APPEND) {
                     true => WriteAt::End,
                     false => WriteAt::Offset(*offset),
@@ -415,6 +417,7 @@ impl File {
             return Err(ESPIPE);
         }
         self.require(AccessMode::READ)?;
+        check_span(pos, dst.avail())?;
         self.ops.read_at(self, pos, dst)
     }
 
@@ -428,6 +431,7 @@ impl File {
             return Err(ESPIPE);
         }
         self.require(AccessMode::WRITE)?;
+        check_span(pos, src.remain())?;
         let at = match self.flags().contains(OpenFlags::APPEND) {
             true => WriteAt::End,
             false => WriteAt::Offset(pos),
@@ -481,6 +485,14 @@ impl File {
             return PollEvents::NVAL;
         }
         self.ops.poll(self, table)
+    }
+}
+
+/// Fails with EINVAL if the last byte of a transfer would lie past the largest offset.
+fn check_span(pos: u64, len: usize) -> Result<()> {
+    match pos.checked_add(len as u64) {
+        Some(end) if end <= MAX_FILE_SIZE => Ok(()),
+        _ => Err(EINVAL),
     }
 }
 

@@ -298,6 +298,8 @@ pub enum XattrMode {
     Create,
     /// That there is one (`XATTR_REPLACE`).
     Replace,
+    /// Both, which cannot be.
+    Never,
 }
 
 /// State the layers above keep with an inode.

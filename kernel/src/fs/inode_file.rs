@@ -153,7 +153,7 @@ impl FileOps for InodeFile {
 ///
 /// # Errors
 ///
-/// EINVAL for an offset before the start; ENXIO for data or holes past the end; EOVERFLOW.
+/// EINVAL for an offset before the start or too large; ENXIO for data or holes past the end.
 pub fn seek_in(inode: &Arc<dyn Inode>, current: u64, offset: i64, whence: Whence) -> Result<u64> {
     let base = match whence {
         Whence::Set => 0,
@@ -165,15 +165,7 @@ pub fn seek_in(inode: &Arc<dyn Inode>, current: u64, offset: i64, whence: Whence
             return if pos >= size { Err(ENXIO) } else { inode.seek_extent(pos, whence) };
         }
     };
-    let pos = i128::from(base) + i128::from(offset);
-    if pos < 0 {
-        return Err(EINVAL);
-    }
-    u64::try_from(pos).ok().filter(|pos| *pos <= MAX_FILE_SIZE).ok_or(if whence == Whence::Set {
-        EINVAL
-    } else {
-        EOVERFLOW
-    })
+    base.checked_add_signed(offset).filter(|pos| *pos <= MAX_FILE_SIZE).ok_or(EINVAL)
 }
 
 /// Cuts or extends a file on a program's behalf. The caller has checked the permission.

@@ -192,11 +192,10 @@ struct Side {
 }
 
 impl Side {
-    fn find(lookup: &Lookup, path: &[u8], mode: RenameMode) -> Result<Self> {
-        match lookup.find_parent(path)? {
-            (dir, Last::Name(name, slash)) => Ok(Self { dir, name, slash }),
-            _ if mode == RenameMode::NoReplace => Err(EEXIST),
-            _ => Err(EBUSY),
+    fn new((dir, last): (Path, Last), otherwise: Errno) -> Result<Self> {
+        match last {
+            Last::Name(name, slash) => Ok(Self { dir, name, slash }),
+            Last::Dot | Last::DotDot | Last::Root => Err(otherwise),
         }
     }
 }
@@ -213,11 +212,13 @@ pub fn rename(
     new_path: &[u8],
     mode: RenameMode,
 ) -> Result<()> {
-    let old = Side::find(old_lookup, old_path, RenameMode::Replace)?;
-    let new = Side::find(lookup, new_path, mode)?;
-    if !Arc::ptr_eq(old.dir.mount(), new.dir.mount()) {
+    let old = old_lookup.find_parent(old_path)?;
+    let new = lookup.find_parent(new_path)?;
+    if !Arc::ptr_eq(old.0.mount(), new.0.mount()) {
         return Err(EXDEV);
     }
+    let old = Side::new(old, EBUSY)?;
+    let new = Side::new(new, if mode == RenameMode::NoReplace { EEXIST } else { EBUSY })?;
     old.dir.mount().require_writable()?;
     let _renaming = RENAMING.lock();
     let same_dir = Arc::ptr_eq(old.dir.dentry(), new.dir.dentry());

@@ -94,8 +94,10 @@ fn find_or_create(lookup: &Lookup, path: &[u8], how: OpenHow) -> Result<(Path, C
             Last::Name(name, slash) => (name, slash),
             Last::Dot | Last::DotDot | Last::Root => return Err(EISDIR),
         };
-        let made = create_in(lookup, &dir, &name, slash, how);
-        let (place, created) = made?;
+        if slash == TrailingSlash::Yes {
+            return Err(EISDIR);
+        }
+        let (place, created) = create_in(lookup, &dir, &name, how)?;
         if place.inode().kind() != FileType::Symlink || created == Created::Yes {
             return Ok((place, created));
         }
@@ -110,13 +112,7 @@ fn find_or_create(lookup: &Lookup, path: &[u8], how: OpenHow) -> Result<(Path, C
 }
 
 /// Finds `name` in `dir`, or creates it.
-fn create_in(
-    lookup: &Lookup,
-    dir: &Path,
-    name: &[u8],
-    slash: TrailingSlash,
-    how: OpenHow,
-) -> Result<(Path, Created)> {
+fn create_in(lookup: &Lookup, dir: &Path, name: &[u8], how: OpenHow) -> Result<(Path, Created)> {
     lookup.check_search(dir)?;
     let mut children = dir.dentry().lock_children();
     match dir.dentry().lookup_locked(&mut children, name) {
@@ -125,16 +121,9 @@ fn create_in(
             if how.flags.contains(OpenFlags::EXCL) {
                 return Err(EEXIST);
             }
-            let place = dir.child(dentry).enter_mounts();
-            if slash == TrailingSlash::Yes && place.inode().kind() != FileType::Symlink {
-                return Err(if place.inode().kind() == FileType::Directory { EISDIR } else { ENOTDIR });
-            }
-            Ok((place, Created::No))
+            Ok((dir.child(dentry).enter_mounts(), Created::No))
         }
         Err(ENOENT) => {
-            if slash == TrailingSlash::Yes {
-                return Err(EISDIR);
-            }
             dir.mount().require_writable()?;
             namei::check_modify(lookup, dir)?;
             let attr = namei::new_attr(lookup, dir, NewNode::Regular, how.mode);

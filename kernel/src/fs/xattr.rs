@@ -35,8 +35,8 @@ impl Xattrs {
     pub fn set(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
         let mut map = self.0.lock();
         match (map.contains_key(name), mode) {
-            (true, XattrMode::Create) => return Err(EEXIST),
-            (false, XattrMode::Replace) => return Err(ENODATA),
+            (true, XattrMode::Create | XattrMode::Never) => return Err(EEXIST),
+            (false, XattrMode::Replace | XattrMode::Never) => return Err(ENODATA),
             _ => {}
         }
         let others: usize = map

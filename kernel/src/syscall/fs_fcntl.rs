@@ -7,8 +7,8 @@ use linux_raw_sys::{
         F_ADD_SEALS, F_DUPFD, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_GETLEASE, F_GETLK, F_GETOWN,
         F_GETOWN_EX, F_GETPIPE_SZ, F_GETSIG, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_OWNER_PGRP,
         F_OWNER_PID, F_OWNER_TID, F_RDLCK, F_SETFD, F_SETFL, F_SETLK, F_SETLKW, F_SETOWN, F_SETOWN_EX,
-        F_SETPIPE_SZ, F_SETSIG, F_UNLCK, F_WRLCK, FD_CLOEXEC, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, SEEK_CUR,
-        SEEK_END, SEEK_SET,
+        F_SETPIPE_SZ, F_SETSIG, F_UNLCK, F_WRLCK, FD_CLOEXEC, LOCK_EX, LOCK_MAND, LOCK_NB, LOCK_SH, LOCK_UN,
+        SEEK_CUR, SEEK_END, SEEK_SET,
     },
     ioctl::{FIGETBSZ, FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE},
 };
@@ -291,6 +291,10 @@ pub(super) fn sys_flock(ctx: &Ctx, fd: Fd, operation: u32) -> Result<usize> {
     file.require(AccessMode::NONE)?;
     let owner = LockOwner::of_file(&file);
     let blocking = if operation & LOCK_NB != 0 { Blocking::No } else { Blocking::Yes };
+    if operation & LOCK_MAND != 0 {
+        // Mandatory locks are gone; asking for one does nothing (since Linux 5.18).
+        return Ok(0);
+    }
     let kind = match operation & !LOCK_NB {
         LOCK_SH => LockKind::Read,
         LOCK_EX => LockKind::Write,

@@ -104,7 +104,7 @@ pub(super) fn sys_fstat(ctx: &Ctx, fd: Fd, buf: Vaddr) -> Result<usize> {
 }
 
 pub(super) fn sys_newfstatat(ctx: &Ctx, dir_fd: Fd, path: Vaddr, buf: Vaddr, flags: u32) -> Result<usize> {
-    if flags & !(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH) != 0 {
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | STATX_SYNC_TYPE) != 0 {
         return Err(EINVAL);
     }
     put_stat(ctx, &find_at(ctx, dir_fd, path, flags)?, buf)

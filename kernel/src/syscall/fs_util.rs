@@ -12,7 +12,7 @@ use crate::{
         lookup::{LastLink, Lookup, Resolve},
     },
     prelude::*,
-    usermem::{IoVec, MAX_RW_COUNT},
+    usermem::{IoVec, MAX_RW_COUNT, check_range},
 };
 
 /// The directory descriptor that stands for the working directory.
@@ -77,11 +77,9 @@ pub(super) fn install(ctx: &Ctx, file: Arc<File>, close_on_exec: CloseOnExec) ->
 ///
 /// # Errors
 ///
-/// EINVAL for a length that is negative as a signed number; EFAULT outside user space.
+/// EFAULT outside user space.
 pub(super) fn sink<'a>(ctx: &'a Ctx, addr: Vaddr, len: usize) -> Result<Sink<'a>> {
-    if len > isize::MAX as usize {
-        return Err(EINVAL);
-    }
+    check_range(addr, len)?;
     match len.min(MAX_RW_COUNT) {
         0 => Ok(Sink::from_segments(Vec::new())),
         len => Ok(Sink::new(ctx.vm.writer(addr, len)?)),
@@ -94,9 +92,7 @@ pub(super) fn sink<'a>(ctx: &'a Ctx, addr: Vaddr, len: usize) -> Result<Sink<'a>
 ///
 /// As [`sink`].
 pub(super) fn source<'a>(ctx: &'a Ctx, addr: Vaddr, len: usize) -> Result<Source<'a>> {
-    if len > isize::MAX as usize {
-        return Err(EINVAL);
-    }
+    check_range(addr, len)?;
     match len.min(MAX_RW_COUNT) {
         0 => Ok(Source::from_segments(Vec::new())),
         len => Ok(Source::new(ctx.vm.reader(addr, len)?)),

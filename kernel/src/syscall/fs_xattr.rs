@@ -16,6 +16,8 @@ use crate::{
 
 /// The longest name, in bytes.
 const NAME_MAX: usize = 255;
+/// Both flags at once, which no attribute can satisfy.
+const CREATE_AND_REPLACE: u32 = XATTR_CREATE | XATTR_REPLACE;
 /// The longest value, in bytes.
 const SIZE_MAX: usize = 65536;
 
@@ -91,6 +93,7 @@ fn set(ctx: &Ctx, place: &Path, name: Vaddr, value: Vaddr, size: usize, flags: u
         0 => XattrMode::Any,
         XATTR_CREATE => XattrMode::Create,
         XATTR_REPLACE => XattrMode::Replace,
+        CREATE_AND_REPLACE => XattrMode::Never,
         _ => return Err(EINVAL),
     };
     let name = read_name(ctx, name)?;

@@ -88,8 +88,12 @@ impl RamInode {
     fn new_node(fs: &Arc<RamFs>, node: NewNode<'_>, attr: NewAttr) -> Result<Arc<Self>> {
         let body = match node {
             NewNode::Regular => {
-                let kind = if fs.flavour == Flavour::Tmpfs { VmoKind::SharedMemory } else { VmoKind::File };
-                Body::Regular(PageCache::new(kind, fs.quota.clone())?, None)
+                // Files of a tmpfs are shared memory, and have seals, if only the one that forbids more.
+                let (kind, seals) = match fs.flavour {
+                    Flavour::Tmpfs => (VmoKind::SharedMemory, Some(Seals::new(SealFlags::SEAL))),
+                    Flavour::Root | Flavour::Dev => (VmoKind::File, None),
+                };
+                Body::Regular(PageCache::new(kind, fs.quota.clone())?, seals)
             }
             NewNode::Directory => Body::Directory(RwMutex::new(Entries::default())),
             NewNode::Symlink(target) => Body::Symlink(target.into()),
