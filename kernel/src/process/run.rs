@@ -18,7 +18,7 @@ use ostd::{
 use crate::{
     prelude::*,
     process::{TaskData, ThreadLocal, exit, local},
-    signal, syscall,
+    sched, signal, syscall,
 };
 
 /// Makes the task that runs `thread` in user mode with the given registers. It does not run yet.
@@ -52,7 +52,7 @@ impl UserModeHooks for Hooks<'_> {
 
 /// Whether the thread has something to do before it returns to user mode.
 fn needs_attention(thread: &Thread) -> bool {
-    thread.must_exit.load(Ordering::Relaxed) || signal::has_pending(thread)
+    thread.must_exit.load(Ordering::Relaxed) || signal::has_pending(thread) || !sched::is_at_home(thread)
 }
 
 fn run(registers: UserContext) {
@@ -86,6 +86,7 @@ fn run(registers: UserContext) {
             let vm = local.vm();
             let ctx = Ctx { thread, process: thread.process(), local, vm: &vm };
             signal::deliver(&ctx, user.context_mut(), interrupted);
+            sched::migrate_current(thread);
         }
     }
     exit::thread_exited(thread, local);

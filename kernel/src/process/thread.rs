@@ -15,6 +15,9 @@ use crate::{
     signal::ThreadSignals,
 };
 
+/// The I/O priority that all threads start with: best effort, in the middle.
+const IO_PRIORITY_NORMAL: u32 = 2 << 13 | 4;
+
 /// The data of every OSTD task of the kernel.
 pub enum TaskData {
     /// The task runs a user thread.
@@ -44,6 +47,8 @@ pub struct Thread {
     pub robust_list: AtomicUsize,
     /// Set once the thread must go; it goes when it next would return to user mode.
     pub must_exit: AtomicBool,
+    /// `ioprio_set(2)`: the class in the upper bits, from bit 13 on. Nothing is ever queued by it.
+    pub io_priority: AtomicU32,
     /// The signal that a `vfork` child, or a thread's parent, is told at the end of this thread's parent.
     pub parent_death_signal: AtomicU32,
 }
@@ -81,6 +86,7 @@ impl Thread {
             set_child_tid: AtomicUsize::new(0),
             robust_list: AtomicUsize::new(0),
             must_exit: AtomicBool::new(false),
+            io_priority: AtomicU32::new(IO_PRIORITY_NORMAL),
             parent_death_signal: AtomicU32::new(0),
         }
     }

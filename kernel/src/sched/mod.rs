@@ -128,10 +128,14 @@ pub fn runnable_count() -> usize {
     all_cpus().map(|cpu| SCHEDULER.cpu(cpu).queue.lock().runnable()).sum()
 }
 
+/// Whether the calling thread is on a CPU that its affinity allows. It can lose that any time another thread changes it.
+pub fn is_at_home(thread: &Thread) -> bool {
+    thread.sched.may_run_on(CpuId::current_racy())
+}
+
 /// Moves the calling thread to a CPU that its affinity allows, if it is not on one.
 pub fn migrate_current(thread: &Thread) {
-    let here = disable_preempt().current_cpu();
-    if !thread.sched.may_run_on(here) {
+    if !is_at_home(thread) {
         // A task that wakes is put where it may run. So sleep for a moment.
         let sleeper = Sleeper::new();
         let _timer = timer::wake_at(crate::time::monotonic(), sleeper.waker());

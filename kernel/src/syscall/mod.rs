@@ -28,6 +28,7 @@ mod poll;
 mod prctl;
 mod process;
 mod sched;
+mod sched_more;
 mod signal;
 mod system;
 mod table;

@@ -3,8 +3,8 @@
 //! The beginning and the end of processes and threads.
 
 use linux_raw_sys::general::{
-    CLONE_ARGS_SIZE_VER0, CLONE_DETACHED, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_THREAD,
-    CSIGNAL,
+    CLONE_ARGS_SIZE_VER0, CLONE_DETACHED, CLONE_FILES, CLONE_FS, CLONE_PARENT, CLONE_PARENT_SETTID,
+    CLONE_PIDFD, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM, CSIGNAL,
 };
 use ostd::arch::cpu::context::UserContext;
 
@@ -111,6 +111,27 @@ pub fn sys_clone3(ctx: &Ctx, registers: &mut UserContext, arguments: [usize; 6])
         tls: args.tls as usize,
     };
     clone(ctx, registers, &args).map(|tid| Some(tid as usize))
+}
+
+/// `unshare(2)`, of what is not a namespace.
+pub fn sys_unshare(ctx: &Ctx, flags: u32) -> Result<usize> {
+    let of_the_process = CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
+    if flags & !(of_the_process | CLONE_FILES | CLONE_FS | CLONE_SYSVSEM) != 0 {
+        return Err(EINVAL);
+    }
+    // What the threads of a process share cannot be taken from one of them.
+    if flags & of_the_process != 0 && ctx.process.thread_count() > 1 {
+        return Err(EINVAL);
+    }
+    if flags & CLONE_FILES != 0 {
+        let own = Arc::new((*ctx.files()).clone());
+        drop(ctx.thread.set_files(Some(own)));
+    }
+    if flags & CLONE_FS != 0 {
+        let own = Arc::new((*ctx.fs()).clone());
+        drop(ctx.thread.set_fs(Some(own)));
+    }
+    Ok(0)
 }
 
 /// `set_tid_address(2)`.

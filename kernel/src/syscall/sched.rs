@@ -101,7 +101,7 @@ pub fn sys_setpriority(ctx: &Ctx, which: u32, who: i32, nice: i32) -> Result<usi
     result
 }
 
-fn find_many(ctx: &Ctx, which: u32, who: i32) -> Result<Vec<Arc<Thread>>> {
+pub(super) fn find_many(ctx: &Ctx, which: u32, who: i32) -> Result<Vec<Arc<Thread>>> {
     let threads_of = |processes: Vec<Arc<Process>>| processes.iter().flat_map(|it| it.threads()).collect();
     Ok(match which {
         PRIO_PROCESS => find(ctx, who).into_iter().collect(),
@@ -142,7 +142,7 @@ pub fn sys_sched_setparam(ctx: &Ctx, pid: i32, param: Vaddr) -> Result<usize> {
     set_policy(ctx, pid, None, priority)
 }
 
-fn set_policy(ctx: &Ctx, pid: i32, policy: Option<u32>, priority: i32) -> Result<usize> {
+pub(super) fn set_policy(ctx: &Ctx, pid: i32, policy: Option<u32>, priority: i32) -> Result<usize> {
     let thread = find(ctx, pid)?;
     let policy = policy.unwrap_or_else(|| thread.sched.policy.load(Ordering::Relaxed));
     let range = priority_range(policy & !RESET_ON_FORK)?;
@@ -198,7 +198,7 @@ fn priority_range(policy: u32) -> Result<core::ops::RangeInclusive<i32>> {
 }
 
 /// The thread with this number; the caller for 0.
-fn find(ctx: &Ctx, pid: i32) -> Result<Arc<Thread>> {
+pub(super) fn find(ctx: &Ctx, pid: i32) -> Result<Arc<Thread>> {
     match pid {
         0 => Ok(ctx.thread.clone()),
         _ => table::thread(pid as Tid).ok_or(ESRCH),
@@ -206,7 +206,7 @@ fn find(ctx: &Ctx, pid: i32) -> Result<Arc<Thread>> {
 }
 
 /// `EPERM` unless the caller is the thread's user or may change anybody's scheduling.
-fn check_may_schedule(ctx: &Ctx, thread: &Thread) -> Result<()> {
+pub(super) fn check_may_schedule(ctx: &Ctx, thread: &Thread) -> Result<()> {
     let (own, other) = (ctx.credentials(), thread.credentials());
     if own.euid == other.euid || own.euid == other.uid { Ok(()) } else { own.require(CapSet::SYS_NICE) }
 }

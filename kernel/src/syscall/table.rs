@@ -112,6 +112,11 @@ pub(super) fn call(
         __NR_sched_setparam => sched::sys_sched_setparam, 2;
         __NR_sched_get_priority_max => sched::sys_sched_get_priority_max, 1;
         __NR_sched_get_priority_min => sched::sys_sched_get_priority_min, 1;
+        __NR_sched_getattr => sched_more::sys_sched_getattr, 4;
+        __NR_sched_setattr => sched_more::sys_sched_setattr, 3;
+        __NR_ioprio_get => sched_more::sys_ioprio_get, 2;
+        __NR_ioprio_set => sched_more::sys_ioprio_set, 3;
+        __NR_unshare => process::sys_unshare, 1;
         __NR_sched_rr_get_interval => sched::sys_sched_rr_get_interval, 2;
 
         // The machine.

@@ -60,9 +60,10 @@ pub(super) fn tick() {
 /// `SIGXCPU` at the soft limit and each second from then on, `SIGKILL` at the hard limit (`getrlimit(2)`).
 fn enforce_limit(process: &Arc<Process>, limit: rlimit::Rlimit) {
     let seconds = of_process(process, Part::Total).as_secs();
-    if seconds >= limit.hard {
+    // As in Linux, a limit of none at all lets a second pass.
+    if seconds >= limit.hard.max(1) {
         signal::send_to_process(process, SigInfo::kernel(SIGKILL as u8));
-    } else if seconds >= limit.soft && process.timers.note_limit_second(seconds) {
+    } else if seconds >= limit.soft.max(1) && process.timers.note_limit_second(seconds) {
         signal::send_to_process(process, SigInfo::kernel(SIGXCPU as u8));
     }
 }
