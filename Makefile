@@ -73,11 +73,11 @@ ktest: setup-test ## The tests that run inside the kernel, in QEMU
 
 .PHONY: test-abi
 test-abi: setup-test ## The ABI suite on Tessera, with one processor and with two
-	@$(xtask) test --only abi
+	@$(xtask) test --only abi-build --only abi --only abi-smp
 
 .PHONY: test-abi-host
 test-abi-host: setup-test ## The ABI suite on this machine's Linux, which it must agree with
-	@$(xtask) test --only abi-host
+	@$(xtask) test --only abi-build --only abi-host
 
 .PHONY: test-programs
 test-programs: setup-test ## Real programs on Tessera, and somebody at the terminal

@@ -31,9 +31,9 @@ use crate::{
 /// The options of the verb.
 #[derive(Args)]
 pub struct Options {
-    /// Run only the steps of this group, or the step of this name.
+    /// Run only the steps of these groups and names.
     #[arg(long, value_name = "GROUP|STEP")]
-    only: Option<String>,
+    only: Vec<String>,
     /// List the steps without running them.
     #[arg(long)]
     list: bool,
@@ -48,11 +48,12 @@ struct Report {
 
 /// Runs the steps and sums up.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let is_wanted =
-        |step: &Step| options.only.as_ref().is_none_or(|only| step.group == only || step.name == only);
+    let is_wanted = |step: &Step| {
+        options.only.is_empty() || options.only.iter().any(|only| step.group == only || step.name == only)
+    };
     let steps: Vec<Step> = all().into_iter().filter(is_wanted).collect();
     if steps.is_empty() {
-        bail!("no step is called {}", options.only.as_deref().unwrap_or("so"));
+        bail!("no step is called {}", options.only.join(" or "));
     }
     if options.list {
         for step in &steps {
