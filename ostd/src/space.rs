@@ -76,9 +76,8 @@ impl AddressSpace for OstdSpace {
         let result = {
             let preempt_guard = disable_preempt();
             let locked = widened(&range);
-            let inner =
-                self.vm_space.cursor_mut(&preempt_guard, &locked).expect("a transaction over a bad range");
-            let mut cursor = OstdCursor { inner, narrowed: None, unmapped: 0 };
+            let opened = self.vm_space.cursor_mut(&preempt_guard, &locked);
+            let mut cursor = OstdCursor { opened, narrowed: None, unmapped: 0 };
             if locked.start != range.start {
                 cursor.seek(range.start);
             }
@@ -123,23 +122,31 @@ fn widened(range: &Range<usize>) -> Range<usize> {
 
 /// A position in the page table.
 pub struct OstdCursor<'a> {
-    inner: CursorMut<'a>,
+    /// Left as OSTD hands it out: to move it out of the result takes 456 instructions, in each transaction.
+    opened: ostd::Result<CursorMut<'a>>,
     /// The range of addresses that narrowed entries lie in.
     narrowed: Option<Range<usize>>,
     /// How many pages were unmapped.
     unmapped: usize,
 }
 
-impl OstdCursor<'_> {
+/// What is wrong where there is no cursor.
+const BAD_RANGE: &str = "a transaction over a bad range";
+
+impl<'a> OstdCursor<'a> {
+    fn inner(&mut self) -> &mut CursorMut<'a> {
+        self.opened.as_mut().expect(BAD_RANGE)
+    }
+
     /// Flushes what was narrowed, waits for all flushes, and returns how many pages were unmapped.
-    fn finish(mut self) -> usize {
+    fn finish(&mut self) -> usize {
         if let Some(range) = self.narrowed.take() {
-            let flusher = self.inner.flusher();
+            let flusher = self.inner().flusher();
             flusher.issue_tlb_flush(TlbFlushOp::for_range(range));
             flusher.dispatch_tlb_flush();
             flusher.sync_tlb_flush();
         } else if self.unmapped != 0 {
-            self.inner.flusher().sync_tlb_flush();
+            self.inner().flusher().sync_tlb_flush();
         }
         self.unmapped
     }
@@ -171,15 +178,15 @@ impl Cursor for OstdCursor<'_> {
         Self: 'a;
 
     fn position(&self) -> usize {
-        self.inner.virt_addr()
+        self.opened.as_ref().expect(BAD_RANGE).virt_addr()
     }
 
     fn seek(&mut self, addr: usize) {
-        self.inner.jump(addr).expect("a cursor moved out of its range");
+        self.inner().jump(addr).expect("a cursor moved out of its range");
     }
 
     fn query(&mut self) -> Entry<BorrowedFrame<'_>> {
-        let (_, item) = self.inner.query().expect("a cursor looked out of its range");
+        let (_, item) = self.inner().query().expect("a cursor looked out of its range");
         match item {
             None => Entry::Empty,
             Some(VmQueriedItem::MappedRam { frame, prop }) => {
@@ -191,19 +198,20 @@ impl Cursor for OstdCursor<'_> {
 
     fn next_mapped(&mut self, end: usize) -> Option<usize> {
         let len = end - self.position();
-        (len != 0).then(|| self.inner.find_next(len)).flatten()
+        (len != 0).then(|| self.inner().find_next(len)).flatten()
     }
 
     fn map(&mut self, frame: OstdFrame, props: PageProps) {
-        self.inner.map(frame.into_uframe(), to_property(props));
+        self.inner().map(frame.into_uframe(), to_property(props));
     }
 
     fn map_device(&mut self, io: &DeviceMemory, offset: usize, props: PageProps) {
-        self.inner.map_iomem(io.io_mem().clone(), to_property(props), PAGE_SIZE, offset);
+        self.inner().map_iomem(io.io_mem().clone(), to_property(props), PAGE_SIZE, offset);
     }
 
     fn unmap(&mut self, end: usize) -> usize {
-        let count = self.inner.unmap(end - self.position());
+        let len = end - self.position();
+        let count = self.inner().unmap(len);
         self.seek_within(end);
         self.unmapped += count;
         count
@@ -213,7 +221,7 @@ impl Cursor for OstdCursor<'_> {
         let addr = self.position();
         let Entry::Page { frame, props } = self.query() else { return None };
         let frame = (*frame).clone();
-        self.unmapped += self.inner.unmap(PAGE_SIZE);
+        self.unmapped += self.inner().unmap(PAGE_SIZE);
         self.seek_within(addr);
         Some((frame, props))
     }
@@ -221,7 +229,8 @@ impl Cursor for OstdCursor<'_> {
     fn protect(&mut self, end: usize, mut change: impl FnMut(&mut PageFlags)) {
         while self.position() < end {
             let mut has_narrowed = false;
-            let page = self.inner.protect_next(end - self.position(), |flags, _| {
+            let len = end - self.position();
+            let page = self.inner().protect_next(len, |flags, _| {
                 let old = from_flags(*flags);
                 let mut new = old;
                 change(&mut new);
@@ -246,7 +255,7 @@ impl OstdCursor<'_> {
             return;
         }
         // Fails only for the end of the range, where no operation but dropping the cursor is left.
-        let _ = self.inner.jump(addr);
+        let _ = self.inner().jump(addr);
     }
 }
 
