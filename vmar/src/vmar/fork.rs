@@ -23,7 +23,7 @@ use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
 
-use super::{Vmar, Vmar_};
+use super::{Vmar, Vmar_, entries::CursorOf};
 use crate::{
     error::Error,
     machine::{AddressSpace, Cursor, Entry, Machine, PageFlags, PageProps, SleepLock},
@@ -109,27 +109,36 @@ impl<M: Machine> Vmar_<M> {
                     let first = from.next_mapped(window.end)?;
                     let end = window.end.min((first - first % chunk_size).saturating_add(chunk_size));
                     let mut shared = 0;
-                    let mut next = Some(first);
-                    while let Some(addr) = next {
-                        if let Entry::Page { frame, props } = from.query()
-                            && props.flags.contains(PageFlags::PRIVATE)
-                        {
-                            let flags = props.flags - PageFlags::WRITE;
-                            let frame = frame.clone();
-                            if to.position() != addr {
-                                to.seek(addr);
+                    let mut was_writable = false;
+                    let mut addr = first;
+                    loop {
+                        match look_at::<M>(from) {
+                            Looked::Private(frame, props) => {
+                                was_writable |= props.flags.contains(PageFlags::WRITE);
+                                if to.position() != addr {
+                                    to.seek(addr);
+                                }
+                                to.map(frame, PageProps { flags: props.flags - PageFlags::WRITE, ..props });
+                                shared += 1;
                             }
-                            to.map(frame, PageProps { flags, ..props });
-                            shared += 1;
+                            Looked::Other => {}
+                            Looked::Nothing => {
+                                let Some(next) = from.next_mapped(end) else { break };
+                                addr = next;
+                                continue;
+                            }
                         }
-                        next = None;
-                        if addr + M::PAGE_SIZE < end {
-                            from.seek(addr + M::PAGE_SIZE);
-                            next = from.next_mapped(end);
+                        addr += M::PAGE_SIZE;
+                        if addr >= end {
+                            break;
                         }
+                        from.seek(addr);
                     }
-                    from.seek(first);
-                    from.protect(end, |flags| flags.remove(PageFlags::WRITE));
+                    // Pages that have not been written since the last fork need nothing.
+                    if was_writable {
+                        from.seek(first);
+                        from.protect(end, |flags| flags.remove(PageFlags::WRITE));
+                    }
                     Some((shared, end))
                 })
             })?;
@@ -173,6 +182,23 @@ impl<M: Machine> Vmar_<M> {
             });
         })?;
         Ok(())
+    }
+}
+
+/// What a fork finds in an entry.
+enum Looked<F> {
+    Nothing,
+    Private(F, PageProps),
+    Other,
+}
+
+fn look_at<M: Machine>(cursor: &mut CursorOf<'_, M>) -> Looked<M::Frame> {
+    match cursor.query() {
+        Entry::Page { frame, props } if props.flags.contains(PageFlags::PRIVATE) => {
+            Looked::Private(frame.clone(), props)
+        }
+        Entry::Page { .. } | Entry::Device { .. } => Looked::Other,
+        Entry::Empty => Looked::Nothing,
     }
 }
 

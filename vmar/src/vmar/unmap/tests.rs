@@ -168,7 +168,7 @@ fn v18_each_operation_leaves_the_counts_exact() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn v12_unmap_of_any_range_is_as_the_model_says(
