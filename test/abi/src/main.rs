@@ -26,6 +26,7 @@ mod sys;
 mod arena;
 mod child;
 mod fault;
+mod file;
 mod harness;
 mod mem;
 mod procfs;
@@ -34,7 +35,7 @@ mod tmp;
 use harness::{Case, Helper, Options};
 
 /// Every group of cases, in the order they run.
-const GROUPS: &[&[&[Case]]] = &[mem::GROUPS];
+const GROUPS: &[&[&[Case]]] = &[mem::GROUPS, file::GROUPS];
 
 /// Every role that a case gives to this binary when it executes it again.
 const HELPERS: &[&[Helper]] = &[mem::HELPERS];
