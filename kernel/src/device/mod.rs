@@ -2,9 +2,14 @@
 
 //! Devices, and `/dev`.
 //!
-//! Drivers register under Linux's numbers (`devices.txt`), and the kernel mounts a file system with their nodes on `/dev` before
-//! the first program starts.
+//! Drivers register under Linux's numbers (`devices.txt`). Before the first program starts the kernel mounts what programs
+//! expect: a file system with the drivers' nodes on `/dev`, with terminals of its own on `/dev/pts` and memory on `/dev/shm`;
+//! procfs on `/proc`; a few files on `/sys`.
 
+mod memory;
+
+pub use self::memory::ENTROPY_BITS;
+use self::memory::MemoryDevice;
 use crate::{
     fs::{
         device::{self, Device, DeviceClass},
@@ -23,34 +28,64 @@ const TTY: DeviceId = DeviceId::new(5, 0);
 const CONSOLE: DeviceId = DeviceId::new(5, 1);
 const TTY_S0: DeviceId = DeviceId::new(4, 64);
 
-/// Starts the drivers and mounts `/dev`.
+/// Symbolic links in `/dev`: name and target.
+const LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// What is mounted where: path, type, source, options and flags.
+const MOUNTS: [(&str, &str, &str, MountFlags); 4] = [
+    ("/proc", "proc", "", SAFE.union(MountFlags::NOEXEC)),
+    ("/sys", "sysfs", "", SAFE.union(MountFlags::NOEXEC)),
+    ("/dev", "devtmpfs", "", MountFlags::NOSUID.union(MountFlags::RELATIME)),
+    ("/dev/shm", "tmpfs", "mode=1777", SAFE),
+];
+
+const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::RELATIME);
+
+/// Starts the drivers and mounts what programs expect.
 pub fn init() {
-    let serial = Arc::new(TtyDevice(serial::init(TTY_S0)));
-    let nodes: [(&[u8], DeviceId, u16, Arc<dyn Device>); 3] = [
-        (b"tty", TTY, 0o666, Arc::new(CurrentTty)),
-        (b"console", CONSOLE, 0o600, serial.clone()),
-        (b"ttyS0", TTY_S0, 0o660, serial),
-    ];
-    if let Err(error) = mount_dev() {
-        warn!("/dev cannot be mounted: {:?}", error);
-    }
-    let lookup = kernel_lookup();
-    for (name, number, mode, driver) in nodes {
-        device::register(DeviceClass::Char, number, driver);
-        let path = [b"/dev/", name].concat();
-        if let Err(error) = namei::create(&lookup, &path, NewNode::CharDevice(number), mode) {
-            warn!("no device node {}: {:?}", String::from_utf8_lossy(&path), error);
+    for (path, kind, options, flags) in MOUNTS {
+        if let Err(error) = mount_on(path, kind, options, flags) {
+            warn!("{} cannot be mounted: {:?}", path, error);
         }
+    }
+    let serial = Arc::new(TtyDevice(serial::init(TTY_S0)));
+    add("tty", TTY, 0o666, Arc::new(CurrentTty));
+    add("console", CONSOLE, 0o600, serial.clone());
+    add("ttyS0", TTY_S0, 0o660, serial);
+    for device in MemoryDevice::ALL {
+        add(device.name(), device.number(), device.mode(), Arc::new(device));
+    }
+    for (name, target) in LINKS {
+        add_node(name, NewNode::Symlink(target.as_bytes()), 0o777);
     }
 }
 
-fn mount_dev() -> Result<()> {
+/// Registers a driver and makes its node.
+fn add(name: &str, number: DeviceId, mode: u16, driver: Arc<dyn Device>) {
+    device::register(DeviceClass::Char, number, driver);
+    add_node(name, NewNode::CharDevice(number), mode);
+}
+
+fn add_node(name: &str, node: NewNode<'_>, mode: u16) {
+    let path = format!("/dev/{name}");
+    if let Err(error) = namei::create(&kernel_lookup(), path.as_bytes(), node, mode) {
+        warn!("no device node {}: {:?}", path, error);
+    }
+}
+
+/// Mounts a file system of type `kind` on `path`, a folder that is made if need be.
+fn mount_on(path: &str, kind: &str, options: &str, flags: MountFlags) -> Result<()> {
     let lookup = kernel_lookup();
-    match namei::create(&lookup, b"/dev", NewNode::Directory, 0o755) {
+    match namei::create(&lookup, path.as_bytes(), NewNode::Directory, 0o755) {
         Ok(_) | Err(EEXIST) => {}
         Err(error) => return Err(error),
     }
-    let fs = file_system::find_type(b"devtmpfs")?.mount(b"devtmpfs", b"")?;
-    let point = lookup.find(b"/dev", LastLink::Follow)?;
-    mount::attach(Mount::new(Volume::of(fs), None, b"devtmpfs", MountFlags::empty()), point)
+    let fs = file_system::find_type(kind.as_bytes())?.mount(kind.as_bytes(), options.as_bytes())?;
+    let point = lookup.find(path.as_bytes(), LastLink::Follow)?;
+    mount::attach(Mount::new(Volume::of(fs), None, kind.as_bytes(), flags), point)
 }

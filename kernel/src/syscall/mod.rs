@@ -7,6 +7,7 @@
 //! are [`Vaddr`]s, to be used only through [`crate::usermem`].
 
 mod credentials;
+mod epoll;
 mod exec;
 mod fs_attr;
 mod fs_copy;

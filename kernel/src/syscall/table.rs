@@ -296,6 +296,14 @@ pub(super) fn call(
         __NR_ppoll => poll::sys_ppoll, 5;
         __NR_select => poll::sys_select, 5;
         __NR_pselect6 => poll::sys_pselect6, 6;
+        __NR_eventfd => epoll::sys_eventfd, 1;
+        __NR_eventfd2 => epoll::sys_eventfd2, 2;
+        __NR_epoll_create => epoll::sys_epoll_create, 1;
+        __NR_epoll_create1 => epoll::sys_epoll_create1, 1;
+        __NR_epoll_ctl => epoll::sys_epoll_ctl, 4;
+        __NR_epoll_wait => epoll::sys_epoll_wait, 4;
+        __NR_epoll_pwait => epoll::sys_epoll_pwait, 6;
+        __NR_epoll_pwait2 => epoll::sys_epoll_pwait2, 6;
     };
     result.map(Some)
 }

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Interest lists, as in `epoll(7)`.
+//!
+//! ```text
+//!   Epoll ── items ──► Item { file (weak), interest, PollTable } ──in the queues of──► file
+//!     │                                                                                  │ change
+//!     └───── Ready { keys, queue } ◄──────────── Signal { key } ◄────────────────────────┘
+//!                              └──wakes──► epoll_wait, or the Signal of an outer epoll
+//! ```
+//!
+//! - A key is in the list of [`Ready`] at most once; whoever takes it out looks at the file only after that, so that no
+//!   change is lost.
+//! - What a file's queue holds is a [`Signal`], which knows neither file nor epoll: there is no cycle of references, and nothing
+//!   is dropped where a file wakes its queue, which may be an interrupt.
+//! - An item does not keep its file open. One whose file is closed is dead, and goes when it is next met.
+//!
+//! Epolls that wait for epolls form a graph without cycles and with few levels, because waking goes along it by recursion; one
+//! lock ([`NESTING`]) guards its shape. Order of locks: `NESTING`, then `items` of the outer epoll, then of the inner.
+
+use linux_raw_sys::general::{
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT,
+    EPOLLWAKEUP,
+};
+
+use super::{
+    anon,
+    file::{File, FileOps, OpenFlags},
+    poll::{PollEvents, PollTable},
+    types::FileType,
+};
+use crate::{
+    prelude::*,
+    wait::{WaitQueue, Wake},
+};
+
+/// How many epolls there may be above one another.
+const MAX_LEVELS: usize = 5;
+
+/// The flags among an item's events.
+const FLAGS: u32 = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP;
+
+/// The shape of the graph of epolls.
+static NESTING: Mutex<()> = Mutex::new(());
+
+/// `struct epoll_event`, which is packed on x86-64: the events and two halves of the data.
+#[repr(C)]
+#[derive(Pod, Clone, Copy, Debug, Default)]
+pub struct EpollEvent {
+    /// `EPOLLIN` and the like, and flags.
+    pub events: u32,
+    /// What the caller wants to be told, low half first.
+    pub data: [u32; 2],
+}
+
+/// A file under one of its numbers: the number, and the address of the file.
+type Key = (i32, usize);
+
+fn key_of(fd: i32, file: &Arc<File>) -> Key {
+    (fd, Arc::as_ptr(file).addr())
+}
+
+/// An open epoll.
+pub struct Epoll {
+    this: Weak<Epoll>,
+    items: Mutex<Items>,
+    ready: Arc<Ready>,
+    /// Epolls that wait for this one.
+    outer: SpinLock<Vec<Weak<Epoll>>>,
+}
+
+#[derive(Default)]
+struct Items {
+    map: BTreeMap<Key, Item>,
+    /// When there are so many items, dead ones are looked for.
+    purge_at: usize,
+}
+
+struct Item {
+    file: Weak<File>,
+    interest: EpollEvent,
+    signal: Arc<Signal>,
+    /// Keeps the signal in the file's queues.
+    _table: PollTable,
+}
+
+/// The keys of files that may be ready.
+struct Ready {
+    keys: SpinLock<VecDeque<Key>, LocalIrqDisabled>,
+    queue: Arc<WaitQueue>,
+}
+
+/// What a file's queues wake.
+struct Signal {
+    key: Key,
+    is_queued: AtomicBool,
+    ready: Arc<Ready>,
+}
+
+impl Wake for Signal {
+    fn wake(&self) -> bool {
+        if !self.is_queued.swap(true, Ordering::AcqRel) {
+            self.ready.keys.lock().push_back(self.key);
+        }
+        self.ready.queue.wake_all() > 0
+    }
+}
+
+impl Item {
+    /// The events that are there and asked for. Errors and hang-ups are always asked for, but not by an item that is switched
+    /// off (`EPOLLONESHOT`).
+    fn look(&self, file: &Arc<File>, table: &mut PollTable) -> PollEvents {
+        let asked = self.interest.events & !FLAGS;
+        let found = file.poll(table);
+        if self.is_off() {
+            return PollEvents::empty();
+        }
+        found & (PollEvents::from_bits_truncate(asked) | PollEvents::ERR | PollEvents::HUP)
+    }
+
+    fn is_off(&self) -> bool {
+        self.interest.events & !FLAGS == 0
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.interest.events & flag != 0
+    }
+}
+
+/// Makes an epoll and opens it.
+///
+/// # Errors
+///
+/// EINVAL for unknown flags; EMFILE; ENOMEM.
+pub fn create(ctx: &Ctx, flags: u32) -> Result<usize> {
+    if flags & !EPOLL_CLOEXEC != 0 {
+        return Err(EINVAL);
+    }
+    let ops = Arc::new_cyclic(|this| Epoll {
+        this: this.clone(),
+        items: Mutex::new(Items { map: BTreeMap::new(), purge_at: 64 }),
+        ready: Arc::new(Ready { keys: SpinLock::new(VecDeque::new()), queue: Arc::new(WaitQueue::new()) }),
+        outer: SpinLock::new(Vec::new()),
+    });
+    anon::install(ctx, "anon_inode:[eventpoll]", ops, OpenFlags::RDWR | OpenFlags::from_bits_truncate(flags))
+}
+
+/// `epoll_ctl(2)`: changes the interest of the epoll that `file` is in `target`, known as `fd`.
+///
+/// # Errors
+///
+/// Those of the man page, EBADF and EFAULT aside.
+pub fn control(
+    file: &Arc<File>,
+    operation: u32,
+    fd: i32,
+    target: &Arc<File>,
+    event: EpollEvent,
+) -> Result<()> {
+    // Files that are always ready cannot be waited for.
+    if matches!(target.inode().kind(), FileType::Regular | FileType::Directory) {
+        return Err(EPERM);
+    }
+    let epoll = of(file)?;
+    if Arc::ptr_eq(file, target) {
+        return Err(EINVAL);
+    }
+    let inner = target.downcast_ops::<Epoll>();
+    let exclusive = event.events & EPOLLEXCLUSIVE != 0;
+    let with_exclusive = PollEvents::IN.bits()
+        | PollEvents::OUT.bits()
+        | PollEvents::ERR.bits()
+        | PollEvents::HUP.bits()
+        | EPOLLWAKEUP
+        | EPOLLET
+        | EPOLLEXCLUSIVE;
+    if exclusive
+        && (operation == EPOLL_CTL_MOD
+            || operation == EPOLL_CTL_ADD && (inner.is_some() || event.events & !with_exclusive != 0))
+    {
+        return Err(EINVAL);
+    }
+    let key = key_of(fd, target);
+    match operation {
+        EPOLL_CTL_ADD => match inner {
+            Some(inner) => {
+                let _nesting = NESTING.lock();
+                epoll.check_nesting(inner)?;
+                epoll.add(key, target, event)?;
+                inner.outer.lock().push(epoll.this.clone());
+                Ok(())
+            }
+            None => epoll.add(key, target, event),
+        },
+        EPOLL_CTL_DEL => {
+            let removed = epoll.remove(key)?;
+            if let Some(inner) = inner {
+                let _nesting = NESTING.lock();
+                inner.outer.lock().retain(|outer| !Weak::ptr_eq(outer, &epoll.this));
+            }
+            drop(removed);
+            Ok(())
+        }
+        EPOLL_CTL_MOD => epoll.modify(key, target, event),
+        _ => Err(EINVAL),
+    }
+}
+
+/// The epoll that `file` is.
+///
+/// # Errors
+///
+/// EINVAL if it is none.
+pub fn of(file: &Arc<File>) -> Result<&Epoll> {
+    file.downcast_ops::<Epoll>().ok_or(EINVAL)
+}
+
+impl Epoll {
+    fn add(&self, key: Key, target: &Arc<File>, interest: EpollEvent) -> Result<()> {
+        let mut items = self.items.lock();
+        if items.map.contains_key(&key) {
+            return Err(EEXIST);
+        }
+        let mut dead = Vec::new();
+        if items.map.len() >= items.purge_at {
+            dead.extend(items.map.extract_if(.., |_, item| item.file.strong_count() == 0));
+            items.purge_at = (2 * items.map.len()).max(64);
+        }
+        let room = items.map.len() + dead.len() + 1;
+        {
+            // A key is in the list at most once, so that waking never has to allocate.
+            let mut keys = self.ready.keys.lock();
+            let more = room.saturating_sub(keys.len());
+            keys.try_reserve(more).map_err(|_| ENOMEM)?;
+        }
+        let signal = Arc::new(Signal { key, is_queued: AtomicBool::new(false), ready: self.ready.clone() });
+        let mut table = PollTable::new(signal.clone());
+        let found = target.poll(&mut table);
+        table.stop();
+        let item = Item { file: Arc::downgrade(target), interest, signal, _table: table };
+        if !found.is_empty() {
+            item.signal.wake();
+        }
+        items.map.insert(key, item);
+        drop(items);
+        drop(dead);
+        Ok(())
+    }
+
+    fn remove(&self, key: Key) -> Result<Item> {
+        let item = self.items.lock().map.remove(&key).ok_or(ENOENT)?;
+        self.ready.keys.lock().retain(|other| *other != key);
+        Ok(item)
+    }
+
+    fn modify(&self, key: Key, target: &Arc<File>, interest: EpollEvent) -> Result<()> {
+        let mut items = self.items.lock();
+        let item = items.map.get_mut(&key).ok_or(ENOENT)?;
+        if item.has(EPOLLEXCLUSIVE) {
+            return Err(EINVAL);
+        }
+        item.interest = interest;
+        if !item.look(target, &mut PollTable::query()).is_empty() {
+            item.signal.wake();
+        }
+        Ok(())
+    }
+
+    /// Fails if `self` could not wait for `inner` too.
+    fn check_nesting(&self, inner: &Epoll) -> Result<()> {
+        let below = inner.levels_below(self, 0)?;
+        if below + self.levels_above(0) > MAX_LEVELS { Err(ELOOP) } else { Ok(()) }
+    }
+
+    /// How many levels of epolls begin with this one. Fails if `outer` is among them.
+    fn levels_below(&self, outer: &Epoll, depth: usize) -> Result<usize> {
+        if core::ptr::eq(self, outer) || depth > MAX_LEVELS {
+            return Err(ELOOP);
+        }
+        let files: Vec<Arc<File>> =
+            self.items.lock().map.values().filter_map(|item| item.file.upgrade()).collect();
+        let mut levels = 0;
+        for file in &files {
+            if let Some(inner) = file.downcast_ops::<Epoll>() {
+                levels = levels.max(inner.levels_below(outer, depth + 1)?);
+            }
+        }
+        Ok(levels + 1)
+    }
+
+    /// How many levels of epolls end with this one.
+    fn levels_above(&self, depth: usize) -> usize {
+        if depth > MAX_LEVELS {
+            return depth;
+        }
+        let outer: Vec<Arc<Epoll>> = {
+            let mut outer = self.outer.lock();
+            outer.retain(|outer| outer.strong_count() > 0);
+            outer.iter().filter_map(Weak::upgrade).collect()
+        };
+        1 + outer.iter().map(|outer| outer.levels_above(depth + 1)).max().unwrap_or(0)
+    }
+
+    /// Waits until files are ready, and hands the events of at most `max` of them to `report`. Answers how many there were;
+    /// none at the deadline.
+    ///
+    /// # Errors
+    ///
+    /// EINTR if a signal comes first; those of `report`, if the first event could not be reported.
+    pub fn wait(
+        &self,
+        max: usize,
+        deadline: Option<Duration>,
+        mut report: impl FnMut(usize, EpollEvent) -> Result<()>,
+    ) -> Result<usize> {
+        let attempt = || match self.collect(max, &mut report) {
+            Ok(0) => None,
+            done => Some(done),
+        };
+        match self.ready.queue.wait_interruptible(deadline, attempt) {
+            Ok(done) => done,
+            Err(ETIMEDOUT) => Ok(0),
+            Err(_) => Err(EINTR),
+        }
+    }
+
+    /// [`wait`](Self::wait), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of `report`, if the first event could not be reported.
+    pub fn collect(
+        &self,
+        max: usize,
+        report: &mut impl FnMut(usize, EpollEvent) -> Result<()>,
+    ) -> Result<usize> {
+        let mut items = self.items.lock();
+        // What comes back to the list in the meantime is not looked at twice.
+        let mut turns = self.ready.keys.lock().len();
+        let mut count = 0;
+        let mut result = Ok(());
+        while turns > 0 && count < max && result.is_ok() {
+            turns -= 1;
+            let Some(key) = self.ready.keys.lock().pop_front() else { break };
+            let Some(item) = items.map.get_mut(&key) else { continue };
+            item.signal.is_queued.store(false, Ordering::SeqCst);
+            let Some(file) = item.file.upgrade() else {
+                items.map.remove(&key);
+                continue;
+            };
+            let events = item.look(&file, &mut PollTable::query());
+            if events.is_empty() {
+                continue;
+            }
+            result = report(count, EpollEvent { events: events.bits(), data: item.interest.data });
+            if result.is_err() {
+                item.signal.requeue();
+                break;
+            }
+            count += 1;
+            if item.has(EPOLLONESHOT) {
+                item.interest.events &= FLAGS;
+            } else if !item.has(EPOLLET) {
+                item.signal.requeue();
+            }
+        }
+        match result {
+            Err(error) if count == 0 => Err(error),
+            _ => Ok(count),
+        }
+    }
+
+    /// Whether a wait would find something.
+    fn has_events(&self) -> bool {
+        let items = self.items.lock();
+        let keys: Vec<Key> = self.ready.keys.lock().iter().copied().collect();
+        keys.iter().filter_map(|key| items.map.get(key)).any(|item| {
+            item.file.upgrade().is_some_and(|file| !item.look(&file, &mut PollTable::query()).is_empty())
+        })
+    }
+}
+
+impl Signal {
+    /// Puts the key back into the list, and wakes nobody.
+    fn requeue(&self) {
+        if !self.is_queued.swap(true, Ordering::AcqRel) {
+            self.ready.keys.lock().push_back(self.key);
+        }
+    }
+}
+
+impl FileOps for Epoll {
+    fn poll(&self, _file: &File, table: &mut PollTable) -> PollEvents {
+        table.observe(&self.ready.queue);
+        if self.has_events() { PollEvents::READABLE } else { PollEvents::empty() }
+    }
+
+    fn fdinfo(&self, _file: &File, out: &mut String) {
+        for ((fd, _), item) in &self.items.lock().map {
+            let Some(file) = item.file.upgrade() else { continue };
+            let meta = file.inode().metadata();
+            let [low, high] = item.interest.data;
+            out.push_str(&format!(
+                "tfd: {fd:8} events: {:8x} data: {:16x}  pos:{} ino:{:x} sdev:{:x}\n",
+                item.interest.events,
+                u64::from(high) << 32 | u64::from(low),
+                file.offset(),
+                meta.ino,
+                meta.dev.encode(),
+            ));
+        }
+    }
+}
