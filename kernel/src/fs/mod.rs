@@ -35,6 +35,8 @@ pub mod context;
 pub mod current;
 pub mod dentry;
 pub mod device;
+pub mod epoll;
+pub mod eventfd;
 pub mod file;
 pub mod file_system;
 pub mod file_table;
@@ -53,7 +55,10 @@ pub mod path;
 pub mod permission;
 pub mod pipe;
 pub mod poll;
+pub mod procfs;
 pub mod ramfs;
+pub mod synthetic;
+pub mod sysfs;
 #[cfg(ktest)]
 mod tests;
 pub mod types;
@@ -72,6 +77,8 @@ use crate::prelude::*;
 pub fn init() {
     file_system::register_type(Arc::new(ramfs::Tmpfs));
     file_system::register_type(Arc::new(ramfs::DevTmpfs::new()));
+    file_system::register_type(Arc::new(procfs::Procfs));
+    file_system::register_type(Arc::new(sysfs::Sysfs));
     if let Some(archive) = ostd::boot::boot_info().initramfs {
         initramfs::unpack(archive);
     }

@@ -29,6 +29,7 @@ pub(super) fn account(thread: &Arc<Thread>) {
     let process = thread.process();
     process.times.lock().own += usage;
     process.last_uid.store(thread.credentials().uid, Ordering::Relaxed);
+    *process.last_name.lock() = thread.name();
 }
 
 /// Groups that are orphaned by the end of `process` and have a stopped member.

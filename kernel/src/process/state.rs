@@ -6,7 +6,7 @@ use crate::{
     fs::Path,
     mm::AddressSpace,
     prelude::*,
-    process::{ExitStatus, credentials::Uid, rlimit::Rlimits},
+    process::{ExitStatus, ThreadName, credentials::Uid, rlimit::Rlimits},
     signal::ProcessSignals,
     wait::WaitQueue,
 };
@@ -57,6 +57,8 @@ pub struct Process {
     pub stopped: AtomicBool,
     /// The real user of the thread that ended last.
     pub last_uid: AtomicU32,
+    /// The name of the thread that ended last.
+    pub last_name: SpinLock<ThreadName>,
     /// `/proc/PID/oom_score_adj`.
     pub oom_score_adj: AtomicI32,
 }
@@ -142,6 +144,7 @@ impl Process {
             thread_exits: WaitQueue::new(),
             stopped: AtomicBool::new(false),
             last_uid: AtomicU32::new(0),
+            last_name: SpinLock::new(ThreadName::default()),
             oom_score_adj: AtomicI32::new(0),
         }
     }

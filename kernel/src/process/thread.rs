@@ -174,6 +174,11 @@ impl Thread {
         Interruptible(self)
     }
 
+    /// Whether it is in an interruptible sleep.
+    pub fn is_sleeping(&self) -> bool {
+        self.waker.lock().is_some()
+    }
+
     /// Ends an interruptible sleep of the thread, if it is in one. Any context.
     pub fn interrupt(&self) {
         let waker = self.waker.lock().clone();

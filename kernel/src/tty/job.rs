@@ -10,6 +10,7 @@ use linux_raw_sys::general::{SIGCONT, SIGHUP, SIGTTIN, SIGTTOU, TOSTOP};
 
 use super::Tty;
 use crate::{
+    fs::types::DeviceId,
     prelude::*,
     process::table,
     signal::{self, SigInfo},
@@ -28,6 +29,12 @@ pub(super) struct Control {
 pub(super) fn controlling_terminal() -> Option<Arc<Tty>> {
     let session = Thread::current()?.process().session();
     TERMINALS.lock().get(&session).cloned()
+}
+
+/// The controlling terminal of `session`, by its device number, and the process group in front of it.
+pub fn of_session(session: Pid) -> Option<(DeviceId, Pid)> {
+    let tty = TERMINALS.lock().get(&session).cloned()?;
+    Some((tty.number(), tty.control().foreground))
 }
 
 /// To be called when the leader of `session` has ended: the session loses its terminal, and the foreground group hears of it.

@@ -25,7 +25,7 @@ use self::{
 };
 pub use self::{
     file::{CurrentTty, TtyDevice, TtyFile},
-    job::session_ended,
+    job::{of_session, session_ended},
     termios::WindowSize,
 };
 use crate::{

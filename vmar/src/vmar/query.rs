@@ -50,6 +50,19 @@ pub struct PageCounts {
     pub private_dirty: usize,
     /// Pages that have been accessed.
     pub referenced: usize,
+    /// Bytes, each page divided by how many hold it.
+    pub share: usize,
+    /// Of these, the bytes of written pages.
+    pub dirty_share: usize,
+}
+
+/// Who holds a resident page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSharing {
+    /// Whether it is the object's, not the mapping's own.
+    pub belongs_to_object: bool,
+    /// How many hold it, the object aside.
+    pub holders: usize,
 }
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
@@ -125,13 +138,46 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
         counts
     }
 
+    /// Calls `visit` with the address of each resident page in `range` (bytes), ascending, and who holds it; the frame of
+    /// zeros is passed over.
+    pub fn for_each_page(&self, range: &Range<usize>, mut visit: impl FnMut(usize, PageSharing)) {
+        let range = self.range.start.max(range.start)..self.range.end.min(range.end);
+        let Some(span) = self.mapping.resident_span(&range) else { return };
+        self.space.for_each_page(&span, |addr, frame, props| {
+            if self.mapping.kind_of(props.flags).is_some() {
+                visit(addr, sharing(frame, props.flags));
+            }
+        });
+    }
+
+    /// Counts the nodes of the page table's last level that hold something of the mapping. One that two mappings share
+    /// counts for both.
+    pub fn count_tables(&self) -> usize {
+        let span_of_node = M::PAGE_SIZE * (M::PAGE_SIZE / size_of::<u64>());
+        let Some(span) = self.mapping.resident_span(&self.range) else { return 0 };
+        self.space.transact(span.clone(), |cursor| {
+            let mut count = 0;
+            while let Some(addr) = cursor.next_mapped(span.end) {
+                count += 1;
+                let next = (addr / span_of_node + 1) * span_of_node;
+                if next >= span.end {
+                    break;
+                }
+                cursor.seek(next);
+            }
+            count
+        })
+    }
+
     fn count(&self, counts: &mut PageCounts, frame: &M::Frame, flags: PageFlags) {
         let Some(kind) = self.mapping.kind_of(flags) else { return };
-        let is_own = flags.contains(PageFlags::PRIVATE);
-        // An object holds its pages as well.
-        let is_shared = frame.holders() > if is_own { 1 } else { 2 };
+        let PageSharing { holders, .. } = sharing(frame, flags);
+        let is_shared = holders > 1;
         let is_dirty = flags.contains(PageFlags::DIRTY);
+        let share = M::PAGE_SIZE / holders;
         counts.resident += 1;
+        counts.share += share;
+        counts.dirty_share += if is_dirty { share } else { 0 };
         counts.anonymous += usize::from(kind == RssKind::Anonymous);
         counts.referenced += usize::from(flags.contains(PageFlags::ACCESSED));
         *match (is_shared, is_dirty) {
@@ -141,6 +187,14 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
             (false, true) => &mut counts.private_dirty,
         } += 1;
     }
+}
+
+/// Who holds a frame that a page table shows with `flags`.
+fn sharing<F: Frame>(frame: &F, flags: PageFlags) -> PageSharing {
+    let is_own = flags.contains(PageFlags::PRIVATE);
+    // An object holds its pages as well.
+    let holders = if is_own { frame.holders() } else { frame.holders().saturating_sub(1) };
+    PageSharing { belongs_to_object: !is_own, holders: holders.max(1) }
 }
 
 impl<M: Machine> Vmar_<M> {

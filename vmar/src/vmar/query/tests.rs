@@ -67,12 +67,20 @@ fn v19_pages_are_counted_by_what_they_are() {
     assert_eq!(count(0), PageCounts::default());
     touch(&process, 0..2);
     process.read_byte(at(3)).unwrap();
-    let own =
-        PageCounts { resident: 2, anonymous: 2, private_dirty: 2, referenced: 2, ..PageCounts::default() };
+    let own = PageCounts {
+        resident: 2,
+        anonymous: 2,
+        private_dirty: 2,
+        referenced: 2,
+        share: 2 * PAGE_SIZE,
+        dirty_share: 2 * PAGE_SIZE,
+        ..PageCounts::default()
+    };
     // The frame of zeros counts for nothing.
     assert_eq!(count(0), own);
     let child = process.fork_on(1).unwrap();
-    let shared = PageCounts { private_dirty: 0, shared_dirty: 2, ..own };
+    let shared =
+        PageCounts { private_dirty: 0, shared_dirty: 2, share: PAGE_SIZE, dirty_share: PAGE_SIZE, ..own };
     assert_eq!(count(0), shared);
     drop(child);
     assert_eq!(count(0), own);

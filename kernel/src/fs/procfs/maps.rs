@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `maps`, `smaps` and `smaps_rollup`: the mappings of a task.
+
+use core::any::Any;
+
+use vmar::{
+    mapping::{MappedMemory, MappingFlags},
+    object::VmoKind,
+    perms::VmPerms,
+    vmar::query::{MappingInfo, PageCounts},
+};
+use vmar_ostd::Ostd;
+
+use super::{
+    super::{
+        synthetic::{Text, put},
+        types::DeviceId,
+    },
+    task::Task,
+};
+use crate::{
+    mm::{
+        AddressSpace,
+        layout::TASK_SIZE,
+        mapped_file::{MappedFile, SharedMemory},
+    },
+    prelude::*,
+};
+
+/// The column that names start in.
+const NAME_COLUMN: usize = 73;
+
+/// The device that shared anonymous memory is said to be on.
+const SHARED_MEMORY: DeviceId = DeviceId::new(0, 1);
+
+type Info<'a> = MappingInfo<'a, Ostd>;
+
+/// `maps`.
+pub(super) fn maps(task: &Task, text: &mut Text) -> Result<()> {
+    if let Some(vm) = task.vm()? {
+        let guard = vm.vmar().query(0..TASK_SIZE);
+        guard.iter().for_each(|mapping| line(&vm, &mapping, text));
+    }
+    Ok(())
+}
+
+/// `smaps`.
+pub(super) fn smaps(task: &Task, text: &mut Text) -> Result<()> {
+    let Some(vm) = task.vm()? else { return Ok(()) };
+    let guard = vm.vmar().query(0..TASK_SIZE);
+    for mapping in guard.iter() {
+        line(&vm, &mapping, text);
+        let mut sums = Sums::default();
+        sums.add(&mapping);
+        row(text, "Size", mapping.range().len());
+        row(text, "KernelPageSize", PAGE_SIZE);
+        row(text, "MMUPageSize", PAGE_SIZE);
+        sums.show(text, Parts::Hidden);
+        put!(text, "THPeligible:    0\nVmFlags: ");
+        flags(&mapping, text);
+        text.push(b"\n");
+    }
+    Ok(())
+}
+
+/// `smaps_rollup`: the sums over all mappings.
+pub(super) fn smaps_rollup(task: &Task, text: &mut Text) -> Result<()> {
+    let vm = task.vm()?.ok_or(ESRCH)?;
+    let mut sums = Sums::default();
+    let guard = vm.vmar().query(0..TASK_SIZE);
+    let (mut first, mut last) = (None, 0);
+    for mapping in guard.iter() {
+        first.get_or_insert(mapping.range().start);
+        last = mapping.range().end;
+        sums.add(&mapping);
+    }
+    let start = text.len();
+    put!(text, "{:08x}-{last:08x} ---p 00000000 00:00 0 ", first.unwrap_or(0));
+    text.pad_from(start, NAME_COLUMN);
+    text.push(b"[rollup]\n");
+    sums.show(text, Parts::Shown);
+    Ok(())
+}
+
+/// Where a mapping comes from.
+enum Origin {
+    Nowhere,
+    /// A name of the kernel's own.
+    Named(&'static str),
+    /// A device, an inode number and a name.
+    File(DeviceId, u64, Vec<u8>),
+}
+
+fn origin(vm: &AddressSpace, mapping: &Info<'_>) -> Origin {
+    if let Some(mappable) = mapping.mappable() {
+        let any: &dyn Any = &**mappable;
+        if let Some(mapped) = any.downcast_ref::<MappedFile>() {
+            let path = mapped.file().path();
+            let meta = path.inode().metadata();
+            return Origin::File(meta.dev, meta.ino, path.display());
+        }
+        if let Some(SharedMemory(object)) = any.downcast_ref() {
+            // Each piece of shared memory is a file of its own in Linux.
+            let number = object.id() as u64 >> 4 & 0xffff_ffff;
+            return Origin::File(SHARED_MEMORY, number, SharedMemory::NAME.into());
+        }
+    }
+    let range = mapping.range();
+    let heap = vm.heap();
+    if range.start <= heap.end && range.end >= heap.start && !heap.is_empty() {
+        return Origin::Named("[heap]");
+    }
+    let stack = vm.layout().stack_start;
+    if range.start <= stack && stack <= range.end {
+        return Origin::Named("[stack]");
+    }
+    Origin::Nowhere
+}
+
+fn line(vm: &AddressSpace, mapping: &Info<'_>, text: &mut Text) {
+    let start = text.len();
+    let range = mapping.range();
+    let perms = mapping.perms();
+    let letter = |perm, letter| if perms.contains(perm) { letter } else { '-' };
+    let origin = origin(vm, mapping);
+    let (device, inode) = match &origin {
+        Origin::File(device, inode, _) => (*device, *inode),
+        _ => (DeviceId::default(), 0),
+    };
+    put!(
+        text,
+        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {inode} ",
+        range.start,
+        range.end,
+        letter(VmPerms::READ, 'r'),
+        letter(VmPerms::WRITE, 'w'),
+        letter(VmPerms::EXEC, 'x'),
+        if mapping.is_shared() { 's' } else { 'p' },
+        mapping.offset(),
+        device.major,
+        device.minor,
+    );
+    let name = match &origin {
+        Origin::Nowhere => &[],
+        Origin::Named(name) => name.as_bytes(),
+        Origin::File(_, _, name) => name,
+    };
+    if !name.is_empty() {
+        text.pad_from(start, NAME_COLUMN);
+        text.push_escaped(name, b"\n");
+    }
+    text.push(b"\n");
+}
+
+fn row(text: &mut Text, name: &str, bytes: usize) {
+    let name = format!("{name}:");
+    put!(text, "{name:<15} {:8} kB\n", bytes / 1024);
+}
+
+/// Whether the proportional share is also told by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parts {
+    Shown,
+    Hidden,
+}
+
+/// What is counted of mappings.
+#[derive(Default)]
+struct Sums {
+    counts: PageCounts,
+    locked: usize,
+    shares: [usize; 3],
+}
+
+impl Sums {
+    fn add(&mut self, mapping: &Info<'_>) {
+        let counts = mapping.count_pages();
+        if mapping.flags().contains(MappingFlags::LOCKED) {
+            self.locked += counts.share;
+        }
+        let kind = match mapping.memory() {
+            MappedMemory::Vmo { object, .. } if counts.anonymous == 0 => match object.kind() {
+                VmoKind::File => 1,
+                VmoKind::SharedMemory => 2,
+            },
+            _ => 0,
+        };
+        self.shares[kind] += counts.share;
+        let sums = &mut self.counts;
+        sums.resident += counts.resident;
+        sums.anonymous += counts.anonymous;
+        sums.shared_clean += counts.shared_clean;
+        sums.shared_dirty += counts.shared_dirty;
+        sums.private_clean += counts.private_clean;
+        sums.private_dirty += counts.private_dirty;
+        sums.referenced += counts.referenced;
+        sums.share += counts.share;
+        sums.dirty_share += counts.dirty_share;
+    }
+
+    fn show(&self, text: &mut Text, parts: Parts) {
+        let counts = &self.counts;
+        row(text, "Rss", counts.resident * PAGE_SIZE);
+        row(text, "Pss", counts.share);
+        row(text, "Pss_Dirty", counts.dirty_share);
+        if parts == Parts::Shown {
+            for (name, share) in ["Pss_Anon", "Pss_File", "Pss_Shmem"].into_iter().zip(self.shares) {
+                row(text, name, share);
+            }
+        }
+        for (name, pages) in [
+            ("Shared_Clean", counts.shared_clean),
+            ("Shared_Dirty", counts.shared_dirty),
+            ("Private_Clean", counts.private_clean),
+            ("Private_Dirty", counts.private_dirty),
+            ("Referenced", counts.referenced),
+            ("Anonymous", counts.anonymous),
+        ] {
+            row(text, name, pages * PAGE_SIZE);
+        }
+        for name in [
+            "LazyFree",
+            "AnonHugePages",
+            "ShmemPmdMapped",
+            "FilePmdMapped",
+            "Shared_Hugetlb",
+            "Private_Hugetlb",
+            "Swap",
+            "SwapPss",
+        ] {
+            row(text, name, 0);
+        }
+        row(text, "Locked", self.locked);
+    }
+}
+
+/// The two-letter flags of a mapping, in Linux's order.
+fn flags(mapping: &Info<'_>, text: &mut Text) {
+    let (perms, flags, is_shared) = (mapping.perms(), mapping.flags(), mapping.is_shared());
+    let is_device = matches!(mapping.memory(), MappedMemory::Device { .. });
+    let may_write = perms.contains(VmPerms::MAY_WRITE);
+    let is_accounted = !is_shared && perms.contains(VmPerms::WRITE);
+    for (is_set, name) in [
+        (perms.contains(VmPerms::READ), "rd"),
+        (perms.contains(VmPerms::WRITE), "wr"),
+        (perms.contains(VmPerms::EXEC), "ex"),
+        // A file that was opened only for reading is mapped as if it were private.
+        (is_shared && may_write, "sh"),
+        (perms.contains(VmPerms::MAY_READ), "mr"),
+        (may_write, "mw"),
+        (perms.contains(VmPerms::MAY_EXEC), "me"),
+        (is_shared, "ms"),
+        (flags.contains(MappingFlags::GROWS_DOWN), "gd"),
+        (is_device, "pf"),
+        (flags.contains(MappingFlags::LOCKED), "lo"),
+        (is_device, "io"),
+        (flags.contains(MappingFlags::SEQUENTIAL), "sr"),
+        (flags.contains(MappingFlags::RANDOM), "rr"),
+        (flags.contains(MappingFlags::DONT_FORK), "dc"),
+        (is_device, "de"),
+        (is_accounted && !flags.contains(MappingFlags::NO_RESERVE), "ac"),
+        (flags.contains(MappingFlags::NO_RESERVE), "nr"),
+        (flags.contains(MappingFlags::WIPE_ON_FORK), "wf"),
+        (flags.contains(MappingFlags::DONT_DUMP), "dd"),
+    ] {
+        if is_set {
+            put!(text, "{name} ");
+        }
+    }
+}

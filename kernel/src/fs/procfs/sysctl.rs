@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `/proc/sys`: what can be asked and set of the kernel (`sysctl(8)`). What has no effect here cannot be written.
+
+use spin::Once;
+
+use super::{
+    super::{
+        file_table::NR_OPEN,
+        pipe,
+        synthetic::{Row, Text, put},
+    },
+    parse_setting,
+};
+use crate::{
+    device::ENTROPY_BITS,
+    mm::layout::MIN_ADDR,
+    prelude::*,
+    process::{credentials::CapSet, table::PID_MAX},
+    random, uts,
+};
+
+/// The last capability there is.
+const LAST_CAPABILITY: u32 = CapSet::ALL.bits().trailing_ones() - 1;
+/// The most supplementary groups.
+const MAX_GROUPS: u32 = linux_raw_sys::general::NGROUPS_MAX;
+/// How many threads there can be: each has a number.
+const MAX_THREADS: u32 = PID_MAX;
+
+/// `/proc/sys`.
+pub(super) const ROWS: &[Row] =
+    &[Row::folder("fs", FS), Row::folder("kernel", KERNEL), Row::folder("vm", VM)];
+
+const FS: &[Row] = &[
+    Row::text("file-max", |text| put!(text, "{}\n", i64::MAX)),
+    Row::text("nr_open", |text| put!(text, "{NR_OPEN}\n")),
+    Row::text("pipe-max-size", |text| put!(text, "{}\n", pipe::MAX_CAPACITY)),
+];
+
+const KERNEL: &[Row] = &[
+    Row::text("cap_last_cap", |text| put!(text, "{LAST_CAPABILITY}\n")),
+    Row::text("core_pattern", |text| text.push(b"core\n")),
+    Row::setting(
+        "domainname",
+        |text| name(text, uts::domain_name()),
+        |bytes| set_name(bytes, uts::set_domain_name),
+    ),
+    Row::setting(
+        "hostname",
+        |text| name(text, uts::host_name()),
+        |bytes| set_name(bytes, uts::set_host_name),
+    ),
+    Row::text("ngroups_max", |text| put!(text, "{MAX_GROUPS}\n")),
+    Row::text("osrelease", |text| put!(text, "{}\n", uts::RELEASE)),
+    Row::text("ostype", |text| text.push(b"Linux\n")),
+    Row::text("overflowgid", |text| text.push(b"65534\n")),
+    Row::text("overflowuid", |text| text.push(b"65534\n")),
+    Row::text("pid_max", |text| put!(text, "{PID_MAX}\n")),
+    Row::folder("random", RANDOM),
+    Row::text("randomize_va_space", |text| text.push(b"2\n")),
+    Row::text("tainted", |text| text.push(b"0\n")),
+    Row::text("threads-max", |text| put!(text, "{MAX_THREADS}\n")),
+    Row::text("version", |text| put!(text, "{}\n", uts::VERSION)),
+];
+
+const RANDOM: &[Row] = &[
+    Row::text("boot_id", |text| {
+        static BOOT_ID: Once<u128> = Once::new();
+        uuid(*BOOT_ID.call_once(random_number), text);
+    }),
+    Row::text("entropy_avail", |text| put!(text, "{ENTROPY_BITS}\n")),
+    Row::text("poolsize", |text| put!(text, "{ENTROPY_BITS}\n")),
+    Row::text("uuid", |text| uuid(random_number(), text)),
+];
+
+const VM: &[Row] = &[
+    Row { mode: 0o200, ..Row::setting("drop_caches", |_| {}, drop_caches) },
+    Row::text("max_map_count", |text| put!(text, "{}\n", vmar::limits::Limits::DEFAULT_MAPPINGS)),
+    Row::text("mmap_min_addr", |text| put!(text, "{MIN_ADDR}\n")),
+    Row::text("overcommit_memory", |text| text.push(b"1\n")),
+    Row::text("overcommit_ratio", |text| text.push(b"50\n")),
+    Row::text("swappiness", |text| text.push(b"60\n")),
+];
+
+fn name(text: &mut Text, name: Vec<u8>) {
+    text.push(&name);
+    text.push(b"\n");
+}
+
+fn set_name(bytes: &[u8], set: fn(&[u8])) -> Result<()> {
+    let line = bytes.split(|byte| matches!(byte, b'\n' | 0)).next().unwrap_or(b"");
+    set(&line[..line.len().min(uts::NAME_LEN)]);
+    Ok(())
+}
+
+/// There is no cache whose contents are elsewhere as well, so nothing is dropped.
+fn drop_caches(bytes: &[u8]) -> Result<()> {
+    match parse_setting(bytes)? {
+        1..=4 => Ok(()),
+        _ => Err(EINVAL),
+    }
+}
+
+fn random_number() -> u128 {
+    u128::from(random::next_u64()) << 64 | u128::from(random::next_u64())
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn uuid(number: u128, text: &mut Text) {
+    let number = number & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
+    let digits = format!("{number:032x}");
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    put!(text, "{}\n", parts.join("-"));
+}
