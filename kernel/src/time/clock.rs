@@ -66,9 +66,6 @@ impl Clock {
         }
         match clock {
             Self::RealtimeCoarse | Self::MonotonicCoarse | Self::MonotonicRaw => Err(EOPNOTSUPP),
-            Self::Thread(..) if action == ClockAction::Sleep && id as u32 == CLOCK_THREAD_CPUTIME_ID => {
-                Err(EINVAL)
-            }
             Self::Thread(..) if action == ClockAction::Sleep => Err(EOPNOTSUPP),
             Self::RealtimeAlarm | Self::BoottimeAlarm => {
                 ctx.credentials().require(CapSet::WAKE_ALARM).map(|()| clock)

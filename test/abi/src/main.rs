@@ -27,18 +27,22 @@ mod arena;
 mod child;
 mod fault;
 mod file;
+mod futex;
 mod harness;
 mod mem;
 mod procfs;
+mod signal;
+mod time;
 mod tmp;
 
 use harness::{Case, Helper, Options};
 
 /// Every group of cases, in the order they run.
-const GROUPS: &[&[&[Case]]] = &[mem::GROUPS, file::GROUPS];
+const GROUPS: &[&[&[Case]]] =
+    &[mem::GROUPS, file::GROUPS, signal::GROUPS, time::GROUPS, futex::GROUPS];
 
 /// Every role that a case gives to this binary when it executes it again.
-const HELPERS: &[&[Helper]] = &[mem::HELPERS];
+const HELPERS: &[&[Helper]] = &[mem::HELPERS, signal::HELPERS];
 
 fn main() {
     let mut args = std::env::args().skip(1);
