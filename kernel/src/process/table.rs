@@ -200,6 +200,7 @@ impl Table {
         !self.nodes.values().any(|node| {
             node.group == group
                 && Some(node.process.pid()) != without
+                && Some(node.parent) != without
                 && !node.process.is_zombie()
                 && self
                     .nodes
