@@ -163,18 +163,14 @@ fn v10_every_allocation_of_a_scenario_fails_in_turn() {
         failures += exhaust(world, name, promise, step);
     };
 
-    step("make a space", AllOrNothing, &|world| {
-        Ok(FullVmar::new(world.sim.clone(), Limits::new()).map(drop)?)
-    });
+    step("make a space", AllOrNothing, &|world| FullVmar::new(world.sim.clone(), Limits::new()).map(drop));
     step("make an object", AllOrNothing, &|world| {
-        Ok(Vmo::new(&world.sim, PAGE_SIZE, VmoKind::SharedMemory).map(drop)?)
+        Vmo::new(&world.sim, PAGE_SIZE, VmoKind::SharedMemory).map(drop)
     });
-    step("write to the object", AllOrNothing, &|world| {
-        Ok(world.vmo.write_bytes(5 * PAGE_SIZE, &[5]).map(drop)?)
-    });
-    step("commit a page", AllOrNothing, &|world| Ok(world.vmo.commit(6).map(drop)?));
-    step("map", AllOrNothing, &|world| Ok(map(world, 16, Placement::Exactly(BASE)).map(drop)?));
-    step("map a file", AllOrNothing, &|world| Ok(map_file(world, 8, Placement::Exactly(FILE)).map(drop)?));
+    step("write to the object", AllOrNothing, &|world| world.vmo.write_bytes(5 * PAGE_SIZE, &[5]).map(drop));
+    step("commit a page", AllOrNothing, &|world| world.vmo.commit(6).map(drop));
+    step("map", AllOrNothing, &|world| map(world, 16, Placement::Exactly(BASE)).map(drop));
+    step("map a file", AllOrNothing, &|world| map_file(world, 8, Placement::Exactly(FILE)).map(drop));
     for number in [0, 3, 4, 9] {
         step("write for the first time", AllOrNothing, &|world| {
             Ok(world.processes[0].write(page(BASE, number), &[number as u8 + 1])?)
@@ -192,24 +188,22 @@ fn v10_every_allocation_of_a_scenario_fails_in_turn() {
         Ok(world.processes[0].write(page(FILE, 5), &[55])?)
     });
     step("protect in the middle", AllOrNothing, &|world| {
-        Ok(world.processes[0].vmar.protect(pages(BASE, 3..5), VmPerms::READ)?)
+        world.processes[0].vmar.protect(pages(BASE, 3..5), VmPerms::READ)
     });
-    step("unmap in the middle", AllOrNothing, &|world| {
-        Ok(world.processes[0].vmar.unmap(pages(BASE, 7..8))?)
-    });
+    step("unmap in the middle", AllOrNothing, &|world| world.processes[0].vmar.unmap(pages(BASE, 7..8)));
     step("replace in the middle", AllOrNothing, &|world| {
-        Ok(map_file(world, 2, Placement::Replacing(page(BASE, 9))).map(drop)?)
+        map_file(world, 2, Placement::Replacing(page(BASE, 9))).map(drop)
     });
     step("replace by a device", AllOrNothing, &|world| {
         let map = world.processes[0].vmar.new_map(PAGE_SIZE).perms(RW).shared();
         let map = map.device(SimIoMem::new(1), 0, CachePolicy::Uncacheable);
-        Ok(map.placement(Placement::Replacing(page(BASE, 4))).build().map(drop)?)
+        map.placement(Placement::Replacing(page(BASE, 4))).build().map(drop)
     });
     step("advise", AllOrNothing, &|world| {
-        Ok(world.processes[0].vmar.advise(pages(BASE, 12..14), Advice::DontFork)?)
+        world.processes[0].vmar.advise(pages(BASE, 12..14), Advice::DontFork)
     });
     step("lock on fault", AllOrNothing, &|world| {
-        Ok(world.processes[0].vmar.lock(pages(BASE, 0..1), LockMode::OnFault)?)
+        world.processes[0].vmar.lock(pages(BASE, 0..1), LockMode::OnFault)
     });
     step("fork", AllOrNothing, &|world| {
         let child = world.processes[0].fork_on(1)?;
@@ -218,28 +212,25 @@ fn v10_every_allocation_of_a_scenario_fails_in_turn() {
     });
     step("copy on write", AllOrNothing, &|world| Ok(world.processes[1].write(page(BASE, 0), &[100])?));
     step("write from outside", AllOrNothing, &|world| {
-        Ok(world.processes[0].vmar.write_bytes(page(BASE, 1), &[101]).map(drop)?)
+        world.processes[0].vmar.write_bytes(page(BASE, 1), &[101]).map(drop)
     });
     step("write like a debugger", AllOrNothing, &|world| {
-        Ok(world.processes[1].vmar.write_bytes_forced(page(BASE, 3), &[102]).map(drop)?)
+        world.processes[1].vmar.write_bytes_forced(page(BASE, 3), &[102]).map(drop)
     });
     step("grow in place", AllOrNothing, &|world| {
-        Ok(world.processes[0]
-            .vmar
-            .remap(pages(BASE, 15..16), 4 * PAGE_SIZE, RemapTarget::InPlace)
-            .map(drop)?)
+        world.processes[0].vmar.remap(pages(BASE, 15..16), 4 * PAGE_SIZE, RemapTarget::InPlace).map(drop)
     });
     step("move", AllOrNothing, &|world| {
         let target = RemapTarget::Fixed(page(BASE, 32));
-        Ok(world.processes[0].vmar.remap(pages(FILE, 4..7), 2 * PAGE_SIZE, target).map(drop)?)
+        world.processes[0].vmar.remap(pages(FILE, 4..7), 2 * PAGE_SIZE, target).map(drop)
     });
     step("move and keep", AllOrNothing, &|world| {
         let target = RemapTarget::DontUnmap(Placement::Anywhere);
-        Ok(world.processes[0].vmar.remap(pages(BASE, 1..3), 2 * PAGE_SIZE, target).map(drop)?)
+        world.processes[0].vmar.remap(pages(BASE, 1..3), 2 * PAGE_SIZE, target).map(drop)
     });
     step("grow a stack", AllOrNothing, &|world| {
         let map = world.processes[1].vmar.new_map(PAGE_SIZE).perms(RW).flags(MappingFlags::GROWS_DOWN);
-        Ok(map.placement(Placement::Replacing(STACK)).build().map(drop)?)
+        map.placement(Placement::Replacing(STACK)).build().map(drop)
     });
     step("fault below a stack", OnlyResidence, &|world| {
         let below = world.processes[1].write(STACK - 3 * PAGE_SIZE, &[1]);
@@ -250,25 +241,23 @@ fn v10_every_allocation_of_a_scenario_fails_in_turn() {
         Ok(below?)
     });
     step("populate", OnlyResidence, &|world| {
-        Ok(world.processes[0].vmar.populate(pages(BASE, 10..16), Populate::AsNeeded)?)
+        world.processes[0].vmar.populate(pages(BASE, 10..16), Populate::AsNeeded)
     });
     step("lock", OnlyResidence, &|world| {
         let result = world.processes[0].vmar.lock(pages(BASE, 12..14), LockMode::Now);
         if result.is_err() {
             world.processes[0].vmar.unlock(pages(BASE, 12..14))?;
         }
-        Ok(result?)
+        result
     });
-    step("discard", AllOrNothing, &|world| {
-        Ok(world.processes[1].vmar.discard(pages(BASE, 0..4), Discard::Now)?)
-    });
+    step("discard", AllOrNothing, &|world| world.processes[1].vmar.discard(pages(BASE, 0..4), Discard::Now));
     step("resize", AllOrNothing, &|world| {
         world.vmo.resize(7 * PAGE_SIZE + 1);
         Ok(())
     });
     step("unmap all", AllOrNothing, &|world| {
         let range = world.processes[0].vmar.user_range();
-        Ok(world.processes[0].vmar.unmap(range)?)
+        world.processes[0].vmar.unmap(range)
     });
     assert!(failures > 60, "only {failures} allocations have failed");
 
