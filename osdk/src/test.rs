@@ -76,7 +76,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
         println!("{passed:>6} passed, {failed} failed{skipped}  {:>7.1} s", report.time.as_secs_f32());
         if failed > 0 {
-            println!("{}  (all of it: target/test/{}.log)\n", tail(&read_log(step.name), 40), step.name);
+            println!("{}  (all of it: target/test/{}.log)\n", what_failed(&read_log(step.name)), step.name);
         }
         reports.push(report);
     }
@@ -122,6 +122,20 @@ pub fn read_log(name: &str) -> String {
     anstream::adapter::strip_str(&String::from_utf8_lossy(&log)).to_string()
 }
 
+/// The lines of a log that say what failed, or else its end.
+fn what_failed(log: &str) -> String {
+    const MOST: usize = 40;
+    let is_failure = |line: &&str| {
+        line.starts_with("FAIL ") || line.starts_with("test ") && line.trim_end().ends_with("FAILED")
+    };
+    let failures: Vec<&str> = log.lines().filter(is_failure).collect();
+    match failures.len() {
+        0 => tail(log, MOST),
+        1..=MOST => tail(&failures.join("\n"), MOST),
+        more => tail(&failures[..MOST].join("\n"), MOST) + &format!("  and {} more\n", more - MOST),
+    }
+}
+
 /// Prints the table, and then the line that a machine reads; returns how many failed.
 fn sum_up(reports: &[Report]) -> u32 {
     println!("\n{:<20} {:>8} {:>8} {:>8} {:>10}", "step", "passed", "failed", "skipped", "time");
@@ -139,4 +153,17 @@ fn sum_up(reports: &[Report]) -> u32 {
     line("total", &total, time);
     println!("\n{} passed, {} failed", total.passed, total.failed);
     total.failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::what_failed;
+
+    #[test]
+    fn failures_are_shown_where_a_log_names_them() {
+        let log = "ok a\nFAIL b: why\ntest c ... FAILED\ntest d ... ok\nsum";
+        assert_eq!(what_failed(log), "  FAIL b: why\n  test c ... FAILED\n");
+        assert_eq!(what_failed("x\ny"), "  x\n  y\n");
+        assert!(what_failed(&"FAIL x\n".repeat(50)).ends_with("  and 10 more\n"));
+    }
 }
