@@ -37,9 +37,10 @@ pub struct Options {
     names: Vec<String>,
 }
 
-/// One visit: what is typed and awaited, and the status to leave with.
+/// One visit: the programs in the root, what is typed and awaited, and the status to leave with.
 struct Visit {
     name: &'static str,
+    root: &'static str,
     steps: &'static [Step],
     status: i32,
 }
@@ -62,6 +63,7 @@ const PROMPT: &str = "# ";
 const VISITS: &[Visit] = &[
     Visit {
         name: "exit",
+        root: "busybox",
         steps: &[See(PROMPT), Type("echo $((6 * 7))\r"), See("\n42\r\n"), See(PROMPT), Type("exit 3\r")],
         // login(1) keeps the shell's status to itself.
         status: 0,
@@ -69,21 +71,25 @@ const VISITS: &[Visit] = &[
     Visit { name: "poweroff", steps: &[See(PROMPT), Type("poweroff\r")], status: 0 },
     Visit {
         name: "poweroff-in-a-script",
+        root: "busybox",
         steps: &[See(PROMPT), Type("sh -c 'poweroff; sleep 60'\r")],
         status: 0,
     },
     Visit {
         name: "end-of-file",
+        root: "busybox",
         steps: &[See(PROMPT), Type("false\r"), See(PROMPT), Type("\x04")],
         status: 0,
     },
     Visit {
         name: "window-size",
+        root: "busybox",
         steps: &[See(PROMPT), Type("stty size\r"), See("\n33 99\r\n"), See(PROMPT), Type("exit\r")],
         status: 0,
     },
     Visit {
         name: "interrupt",
+        root: "busybox",
         steps: &[
             See(PROMPT),
             Type("sleep 1000\r"),
@@ -105,6 +111,7 @@ const VISITS: &[Visit] = &[
     },
     Visit {
         name: "job-control",
+        root: "busybox",
         steps: &[
             See(PROMPT),
             Type("sleep 1000\r"),
@@ -125,7 +132,32 @@ const VISITS: &[Visit] = &[
         status: 0,
     },
     Visit {
+        name: "bash",
+        root: "debian",
+        steps: &[
+            See(PROMPT),
+            Type("echo $BASH_VERSION\r"),
+            See("\n5.2"),
+            See(PROMPT),
+            Type("sleep 1000\r"),
+            Pause,
+            Type("\x1a"),
+            See("Stopped"),
+            See(PROMPT),
+            Type("kill %1; wait; echo $((6 * 7))\r"),
+            See("\n42\r\n"),
+            See(PROMPT),
+            // The line before, from the history.
+            Type("\x1b[A\r"),
+            See("\n42\r\n"),
+            See(PROMPT),
+            Type("exit\r"),
+        ],
+        status: 0,
+    },
+    Visit {
         name: "vi",
+        root: "busybox",
         steps: &[
             See(PROMPT),
             Type("vi /tmp/poem\r"),
@@ -177,7 +209,7 @@ fn pay(visit: &Visit) -> Result<Result<(), String>> {
     let before = settings(&tcgetattr(&theirs)?);
     let tool = env::current_exe().context("this program cannot be found")?;
     let mut child = Command::new(tool)
-        .args(["run", "--timeout", "120"])
+        .args(["run", "--timeout", "120", "--root", visit.root])
         .env_remove("TESSERA_CMD")
         .env("TERM", "vt100")
         .stdin(theirs.try_clone()?)
