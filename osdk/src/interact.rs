@@ -68,7 +68,7 @@ const VISITS: &[Visit] = &[
         // login(1) keeps the shell's status to itself.
         status: 0,
     },
-    Visit { name: "poweroff", steps: &[See(PROMPT), Type("poweroff\r")], status: 0 },
+    Visit { name: "poweroff", root: "busybox", steps: &[See(PROMPT), Type("poweroff\r")], status: 0 },
     Visit {
         name: "poweroff-in-a-script",
         root: "busybox",
