@@ -33,6 +33,16 @@ pub fn file_size_limit() -> u64 {
     Thread::current().map_or(u64::MAX, |thread| thread.process().rlimits.soft(RLIMIT_FSIZE))
 }
 
+/// Fails when only the kernel's reserve of memory is left. Asked before something is made that a program could make without
+/// end: kernel objects must not use up the reserve.
+///
+/// # Errors
+///
+/// ENOMEM.
+pub fn require_memory() -> Result<()> {
+    vmar_ostd::reserve::ensure_user_frame().map_err(|_| ENOMEM)
+}
+
 /// Sends SIGXFSZ to the running thread: it has run into [`file_size_limit`].
 pub fn signal_file_too_large() {
     signal_self(SIGXFSZ);

@@ -294,7 +294,7 @@ mod tests {
     const LIMIT: usize = 8;
 
     fn any_file() -> Arc<File> {
-        pipe::new_pipe(OpenFlags::empty()).0
+        pipe::new_pipe(OpenFlags::empty()).unwrap().0
     }
 
     #[ktest]
@@ -315,7 +315,7 @@ mod tests {
     #[ktest]
     fn a_pair_is_given_out_whole() {
         let table = FileTable::new();
-        let pair = || pipe::new_pipe(OpenFlags::empty());
+        let pair = || pipe::new_pipe(OpenFlags::empty()).unwrap();
         assert_eq!(table.insert_pair(pair(), CloseOnExec::No, 3), Ok((0, 1)));
         assert_eq!(table.insert_pair(pair(), CloseOnExec::No, 3), Err(EMFILE));
         assert_eq!(table.list(), [0, 1]);

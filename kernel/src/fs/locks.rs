@@ -170,8 +170,9 @@ impl FileLocks {
     ///
     /// # Errors
     ///
-    /// EAGAIN if another has it and `blocking` is `No`; EDEADLK; ERESTARTSYS.
+    /// EAGAIN if another has it and `blocking` is `No`; EDEADLK; ERESTARTSYS; ENOLCK without memory.
     pub fn lock(&self, wanted: RecordLock, blocking: Blocking) -> Result<()> {
+        super::current::require_memory().map_err(|_| ENOLCK)?;
         let attempt = || {
             let mut state = self.state.lock();
             let Some(blocker) = state.blocker(&wanted) else {

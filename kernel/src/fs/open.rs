@@ -41,6 +41,7 @@ enum Created {
 /// Those of open(2).
 pub fn open(lookup: &Lookup, path: &[u8], how: OpenHow) -> Result<Arc<File>> {
     let OpenHow { mut flags, mode } = how;
+    current::require_memory()?;
     if flags.contains(OpenFlags::PATH) {
         flags &= OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW | OpenFlags::CLOEXEC;
     } else if flags.contains(OpenFlags::TMPFILE_ALONE) {

@@ -434,7 +434,12 @@ impl FileOps for PipeEnd {
 }
 
 /// Makes a pipe, and opens both ends: the one to read, the one to write. `flags` may have `NONBLOCK` and `DIRECT`.
-pub fn new_pipe(flags: OpenFlags) -> (Arc<File>, Arc<File>) {
+///
+/// # Errors
+///
+/// ENOMEM.
+pub fn new_pipe(flags: OpenFlags) -> Result<(Arc<File>, Arc<File>)> {
+    super::current::require_memory()?;
     let inode = AnonInode::new(FileType::Fifo, 0o600);
     let pipe = Pipe::new();
     if let Some(ext) = inode.ext() {
@@ -446,7 +451,7 @@ pub fn new_pipe(flags: OpenFlags) -> (Arc<File>, Arc<File>) {
         let end = Arc::new(PipeEnd::new(&pipe, access));
         File::new_anonymous(inode.clone(), &label, end, flags)
     };
-    (open(AccessMode::READ, flags), open(AccessMode::WRITE, flags | OpenFlags::WRONLY))
+    Ok((open(AccessMode::READ, flags), open(AccessMode::WRITE, flags | OpenFlags::WRONLY)))
 }
 
 /// Opens a FIFO, waiting for the other side where fifo(7) says so.

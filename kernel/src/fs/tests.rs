@@ -278,7 +278,7 @@ fn appending_ignores_the_offset() {
 
 #[ktest]
 fn pipes_end_and_break() {
-    let (reader, writer) = pipe::new_pipe(OpenFlags::NONBLOCK);
+    let (reader, writer) = pipe::new_pipe(OpenFlags::NONBLOCK).unwrap();
     let ready = |file: &File| file.poll(&mut PollTable::query());
     assert_eq!(read(&reader, 1), Err(EAGAIN));
     assert_eq!(ready(&reader), PollEvents::empty());
@@ -292,7 +292,7 @@ fn pipes_end_and_break() {
     assert_eq!(ready(&reader), PollEvents::READABLE | PollEvents::HUP);
     assert_eq!(read(&reader, 7).unwrap(), b"ou");
     assert_eq!(read(&reader, 7).unwrap(), b"");
-    let (reader, writer) = pipe::new_pipe(OpenFlags::NONBLOCK);
+    let (reader, writer) = pipe::new_pipe(OpenFlags::NONBLOCK).unwrap();
     drop(reader);
     assert_eq!(write(&writer, b"x"), Err(EPIPE));
     assert_eq!(ready(&writer), PollEvents::WRITABLE | PollEvents::ERR);
@@ -300,7 +300,7 @@ fn pipes_end_and_break() {
 
 #[ktest]
 fn small_writes_to_a_pipe_are_whole_or_not_at_all() {
-    let (reader, writer) = pipe::new_pipe(OpenFlags::NONBLOCK);
+    let (reader, writer) = pipe::new_pipe(OpenFlags::NONBLOCK).unwrap();
     let all = vec![1; pipe::DEFAULT_CAPACITY];
     assert_eq!(write(&writer, &vec![1; pipe::DEFAULT_CAPACITY - 10]), Ok(pipe::DEFAULT_CAPACITY - 10));
     assert_eq!(write(&writer, &all[..100]), Err(EAGAIN));
@@ -311,7 +311,7 @@ fn small_writes_to_a_pipe_are_whole_or_not_at_all() {
 
 #[ktest]
 fn packets_keep_their_bounds() {
-    let (reader, writer) = pipe::new_pipe(OpenFlags::NONBLOCK | OpenFlags::DIRECT);
+    let (reader, writer) = pipe::new_pipe(OpenFlags::NONBLOCK | OpenFlags::DIRECT).unwrap();
     write(&writer, b"first").unwrap();
     write(&writer, b"second").unwrap();
     assert_eq!(read(&reader, 3).unwrap(), b"fir");

@@ -33,6 +33,7 @@ impl Xattrs {
     ///
     /// EEXIST, ENODATA against `mode`; ENOSPC if the inode has too many.
     pub fn set(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
+        super::current::require_memory()?;
         let mut map = self.0.lock();
         match (map.contains_key(name), mode) {
             (true, XattrMode::Create | XattrMode::Never) => return Err(EEXIST),

@@ -130,7 +130,7 @@ pub(super) fn sys_pipe2(ctx: &Ctx, fds: Vaddr, flags: u32) -> Result<usize> {
     }
     let files = ctx.files();
     let close_on_exec = CloseOnExec::from_flag(flags.contains(OpenFlags::CLOEXEC));
-    let (first, second) = files.insert_pair(pipe::new_pipe(flags & status), close_on_exec, fd_limit(ctx))?;
+    let (first, second) = files.insert_pair(pipe::new_pipe(flags & status)?, close_on_exec, fd_limit(ctx))?;
     if let Err(error) = ctx.vm.write_val(fds, &[first, second]) {
         files.close(first)?;
         files.close(second)?;

@@ -247,6 +247,7 @@ impl Inode for RamInode {
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
         let node = ram(target)?;
+        current::require_memory()?;
         let mut entries = self.directory()?.write();
         entries.check_vacant(name)?;
         if node.attr.lock().nlink >= MAX_LINKS {

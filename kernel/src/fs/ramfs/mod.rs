@@ -79,6 +79,7 @@ impl RamFs {
     }
 
     fn allocate_inode(&self) -> Result<u64> {
+        super::current::require_memory().map_err(|_| ENOSPC)?;
         let max = self.max_inodes.load(Ordering::Relaxed);
         let step = |count: usize| (count < max).then_some(count + 1);
         self.inodes.try_update(Ordering::AcqRel, Ordering::Acquire, step).map_err(|_| ENOSPC)?;
