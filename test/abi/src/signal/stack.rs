@@ -9,7 +9,7 @@ use libc::*;
 use super::*;
 use crate::{
     child::{in_child, killed_by},
-    mem::{PAGE, anon, free_range},
+    mem::{PAGE, anon, free_range, lone_anon},
 };
 
 pub const CASES: &[Case] = cases!["signal/stack":
@@ -61,7 +61,8 @@ fn ran_on(base: usize) -> bool {
 }
 
 fn fresh() -> usize {
-    let base = anon(SIZE / PAGE);
+    // Fenced in: what runs over its end must not go on in somebody else's memory.
+    let base = lone_anon(SIZE / PAGE);
     ok!(set(base, 0, SIZE));
     base
 }
