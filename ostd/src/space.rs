@@ -259,27 +259,29 @@ impl OstdCursor<'_> {
     }
 }
 
-const FLAG_PAIRS: [(PageFlags, OstdFlags); 6] = [
-    (PageFlags::READ, OstdFlags::R),
-    (PageFlags::WRITE, OstdFlags::W),
-    (PageFlags::EXEC, OstdFlags::X),
-    (PageFlags::ACCESSED, OstdFlags::ACCESSED),
-    (PageFlags::DIRTY, OstdFlags::DIRTY),
-    (PageFlags::PRIVATE, OstdFlags::AVAIL2),
-];
+/// The bits that mean the same on both sides, at the same places.
+const SAME_BITS: u8 = 0b1_1111;
+/// How many places further up OSTD has the bit that says PRIVATE, its only free one.
+const PRIVATE_SHIFT: u32 =
+    OstdFlags::AVAIL2.bits().trailing_zeros() - PageFlags::PRIVATE.bits().trailing_zeros();
+
+const _: () = {
+    assert!(PageFlags::READ.bits() == OstdFlags::R.bits());
+    assert!(PageFlags::WRITE.bits() == OstdFlags::W.bits());
+    assert!(PageFlags::EXEC.bits() == OstdFlags::X.bits());
+    assert!(PageFlags::ACCESSED.bits() == OstdFlags::ACCESSED.bits());
+    assert!(PageFlags::DIRTY.bits() == OstdFlags::DIRTY.bits());
+    assert!(PageFlags::all().bits() == SAME_BITS | PageFlags::PRIVATE.bits());
+};
 
 fn to_flags(flags: PageFlags) -> OstdFlags {
-    FLAG_PAIRS
-        .iter()
-        .filter(|(ours, _)| flags.contains(*ours))
-        .fold(OstdFlags::empty(), |all, (_, theirs)| all | *theirs)
+    let bits = flags.bits();
+    OstdFlags::from_bits_truncate((bits & SAME_BITS) | ((bits & !SAME_BITS) << PRIVATE_SHIFT))
 }
 
 fn from_flags(flags: OstdFlags) -> PageFlags {
-    FLAG_PAIRS
-        .iter()
-        .filter(|(_, theirs)| flags.contains(*theirs))
-        .fold(PageFlags::empty(), |all, (ours, _)| all | *ours)
+    let bits = flags.bits();
+    PageFlags::from_bits_truncate((bits & SAME_BITS) | ((bits & OstdFlags::AVAIL2.bits()) >> PRIVATE_SHIFT))
 }
 
 fn to_property(props: PageProps) -> PageProperty {
