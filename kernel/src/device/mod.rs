@@ -13,6 +13,7 @@ use self::memory::MemoryDevice;
 use crate::{
     fs::{
         device::{self, Device, DeviceClass},
+        devpts::PTMX,
         file_system,
         lookup::LastLink,
         mount::{self, Mount, MountFlags, Volume},
@@ -21,7 +22,7 @@ use crate::{
         types::{DeviceId, NewNode},
     },
     prelude::*,
-    tty::{CurrentTty, TtyDevice, serial},
+    tty::{CurrentTty, TtyDevice, pty::Ptmx, serial},
 };
 
 const TTY: DeviceId = DeviceId::new(5, 0);
@@ -37,10 +38,11 @@ const LINKS: [(&str, &str); 4] = [
 ];
 
 /// What is mounted where: path, type, source, options and flags.
-const MOUNTS: [(&str, &str, &str, MountFlags); 4] = [
+const MOUNTS: [(&str, &str, &str, MountFlags); 5] = [
     ("/proc", "proc", "", SAFE.union(MountFlags::NOEXEC)),
     ("/sys", "sysfs", "", SAFE.union(MountFlags::NOEXEC)),
     ("/dev", "devtmpfs", "", MountFlags::NOSUID.union(MountFlags::RELATIME)),
+    ("/dev/pts", "devpts", "", MountFlags::NOSUID.union(MountFlags::NOEXEC).union(MountFlags::RELATIME)),
     ("/dev/shm", "tmpfs", "mode=1777", SAFE),
 ];
 
@@ -56,6 +58,7 @@ pub fn init() {
     let serial = Arc::new(TtyDevice(serial::init(TTY_S0)));
     add("tty", TTY, 0o666, Arc::new(CurrentTty));
     add("console", CONSOLE, 0o600, serial.clone());
+    add("ptmx", PTMX, 0o666, Arc::new(Ptmx));
     add("ttyS0", TTY_S0, 0o660, serial);
     for device in MemoryDevice::ALL {
         add(device.name(), device.number(), device.mode(), Arc::new(device));

@@ -35,6 +35,7 @@ pub mod context;
 pub mod current;
 pub mod dentry;
 pub mod device;
+pub mod devpts;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
@@ -79,6 +80,7 @@ pub fn init() {
     file_system::register_type(Arc::new(ramfs::DevTmpfs::new()));
     file_system::register_type(Arc::new(procfs::Procfs));
     file_system::register_type(Arc::new(sysfs::Sysfs));
+    file_system::register_type(Arc::new(devpts::Devpts));
     if let Some(archive) = ostd::boot::boot_info().initramfs {
         initramfs::unpack(archive);
     }

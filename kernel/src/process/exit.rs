@@ -66,6 +66,9 @@ fn process_exited(process: &Arc<Process>) {
     drop(vm);
     process.set_exe(None);
     release_vfork_parent(process);
+    if process.session() == process.pid() {
+        crate::tty::session_ended(process.pid());
+    }
 
     let orphaned = super::exit_hooks::newly_orphaned_groups(process);
     let (reaper, children) = table::with(|table| table.reparent_children(process.pid()));

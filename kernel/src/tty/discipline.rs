@@ -112,6 +112,16 @@ impl Discipline {
         !self.ends.is_empty()
     }
 
+    /// How many bytes can be taken in. While a line is edited there is no bound: what does not fit is lost, since nobody can
+    /// read before the line has ended.
+    pub fn input_room(&self) -> usize {
+        match self.termios.is_canonical() && self.ends.is_empty() {
+            true => usize::MAX,
+            // Each line's end needs room, which is always kept.
+            false => self.room().saturating_sub(1),
+        }
+    }
+
     /// Forgets all input that was not read.
     pub fn flush_input(&mut self) {
         self.taken += self.ready.len() as u64;

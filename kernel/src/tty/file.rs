@@ -2,7 +2,10 @@
 
 //! A terminal as an open file: reading, writing, waiting.
 
-use linux_raw_sys::general::{VMIN, VTIME};
+use linux_raw_sys::{
+    general::{VMIN, VTIME},
+    ioctl::TIOCSPGRP,
+};
 
 use super::{Tty, job::controlling_terminal};
 use crate::{
@@ -43,12 +46,19 @@ impl TtyFile {
         if !flags.contains(OpenFlags::NOCTTY) {
             tty.adopt_on_open();
         }
+        tty.output.opened();
         Ok(Arc::new(Self(tty.clone())))
     }
 
     /// The terminal.
     pub fn tty(&self) -> &Arc<Tty> {
         &self.0
+    }
+}
+
+impl Drop for TtyFile {
+    fn drop(&mut self) {
+        self.0.output.closed();
     }
 }
 
@@ -90,7 +100,11 @@ impl FileOps for TtyFile {
     }
 
     fn ioctl(&self, _file: &File, command: u32, arg: usize) -> Result<usize> {
-        self.0.ioctl(command, arg)
+        match self.0.is_hung_up() {
+            true if command == TIOCSPGRP => Err(ENOTTY),
+            true => Err(EIO),
+            false => self.0.ioctl(command, arg),
+        }
     }
 }
 
@@ -147,6 +161,7 @@ impl Tty {
         };
         // User memory is written without the discipline's lock: a fault there may take long.
         drop(discipline);
+        self.input_taken.wake_all();
         if bytes.is_empty() {
             return Ok(0);
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{mm::AddressSpace, prelude::*};
 
-fn caller() -> Result<Arc<AddressSpace>> {
+pub(super) fn caller() -> Result<Arc<AddressSpace>> {
     Thread::current().and_then(|thread| thread.process().vm()).ok_or(EFAULT)
 }
 
@@ -83,6 +83,7 @@ impl Tty {
         let line = discipline.termios.line;
         discipline.set_termios(Termios { line, ..termios });
         drop(discipline);
+        self.input_taken.wake_all();
         self.readable.wake_all();
         self.writable.wake_all();
         Ok(())
@@ -91,7 +92,10 @@ impl Tty {
     fn flush(&self, queue: u32) -> Result<()> {
         self.check_change()?;
         match queue {
-            TCIFLUSH | TCIOFLUSH => self.discipline.lock().flush_input(),
+            TCIFLUSH | TCIOFLUSH => {
+                self.discipline.lock().flush_input();
+                self.input_taken.wake_all();
+            }
             TCOFLUSH => {}
             _ => return Err(EINVAL),
         }

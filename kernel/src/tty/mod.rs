@@ -16,6 +16,7 @@ mod discipline;
 mod file;
 mod ioctl;
 mod job;
+pub mod pty;
 pub mod serial;
 mod termios;
 
@@ -41,6 +42,12 @@ pub trait Output: Send + Sync {
 
     /// Shows bytes; those beyond the room are lost.
     fn show(&self, bytes: &[u8]);
+
+    /// Told of each open of the terminal.
+    fn opened(&self) {}
+
+    /// Told when a file that was opened is closed.
+    fn closed(&self) {}
 }
 
 /// A terminal.
@@ -54,6 +61,7 @@ pub struct Tty {
     is_hung_up: AtomicBool,
     readable: Arc<WaitQueue>,
     writable: Arc<WaitQueue>,
+    input_taken: Arc<WaitQueue>,
 }
 
 impl Tty {
@@ -69,6 +77,7 @@ impl Tty {
             is_hung_up: AtomicBool::new(false),
             readable: Arc::new(WaitQueue::new()),
             writable: Arc::new(WaitQueue::new()),
+            input_taken: Arc::new(WaitQueue::new()),
         })
     }
 
@@ -80,6 +89,16 @@ impl Tty {
     /// The queue to wake when its output has got room.
     pub fn writable(&self) -> &Arc<WaitQueue> {
         &self.writable
+    }
+
+    /// The queue that is woken when input was taken.
+    pub fn input_taken(&self) -> &Arc<WaitQueue> {
+        &self.input_taken
+    }
+
+    /// How many bytes can be taken in without losing any.
+    pub fn input_room(&self) -> usize {
+        self.discipline.lock().input_room()
     }
 
     /// Takes in what was typed.
@@ -113,6 +132,7 @@ impl Tty {
         self.release_session();
         self.readable.wake_all();
         self.writable.wake_all();
+        self.input_taken.wake_all();
     }
 
     fn is_hung_up(&self) -> bool {
@@ -124,7 +144,7 @@ impl Tty {
         let discipline = self.discipline.lock();
         let mut events = PollEvents::empty();
         if self.is_hung_up() {
-            return PollEvents::READABLE | PollEvents::HUP | PollEvents::ERR;
+            return PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::HUP | PollEvents::ERR;
         }
         let can_read = if discipline.termios.is_canonical() {
             discipline.has_line()
