@@ -189,13 +189,21 @@ pub struct VmMapping<M: Machine> {
 
 impl<M: Machine> VmMapping<M> {
     /// Makes a mapping of which nothing is resident.
-    pub fn new(memory: MappedMemory<M>, perms: VmPerms, sharing: Sharing, flags: MappingFlags) -> Self {
-        Self { memory, mappable: None, perms, sharing, flags, residency: Residency::none() }
+    #[inline]
+    pub fn new(
+        memory: MappedMemory<M>,
+        mappable: Option<Arc<dyn Mappable>>,
+        perms: VmPerms,
+        sharing: Sharing,
+        flags: MappingFlags,
+    ) -> Self {
+        Self { memory, mappable, perms, sharing, flags, residency: Residency::none() }
     }
 
-    /// The same, with what the kernel knows of it.
-    pub fn with_mappable(self, mappable: Option<Arc<dyn Mappable>>) -> Self {
-        Self { mappable, ..self }
+    /// Makes a mapping of anonymous memory.
+    #[inline]
+    pub fn anonymous(perms: VmPerms, flags: MappingFlags) -> Self {
+        Self::new(MappedMemory::Anonymous, None, perms, Sharing::Private, flags)
     }
 
     /// Returns what it shows.
@@ -311,8 +319,7 @@ impl<M: Machine> VmMapping<M> {
 
     /// Returns the same mapping from `distance` bytes on, of which nothing is resident.
     pub fn copy_at(&self, distance: usize) -> Self {
-        Self::new(self.memory.at(distance), self.perms, self.sharing, self.flags)
-            .with_mappable(self.mappable.clone())
+        Self::new(self.memory.at(distance), self.mappable.clone(), self.perms, self.sharing, self.flags)
     }
 
     /// Cuts `distance` bytes off its front, so that it starts at `at`. The caller shortens its range.
@@ -358,7 +365,7 @@ impl<M: Machine> VmMapping<M> {
             }
             other => other.at(0),
         };
-        Ok(Self::new(memory, self.perms, self.sharing, self.flags).with_mappable(self.mappable.clone()))
+        Ok(Self::new(memory, self.mappable.clone(), self.perms, self.sharing, self.flags))
     }
 
     /// Replaces what it allows now; the MAY bits stay.

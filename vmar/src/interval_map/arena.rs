@@ -103,7 +103,7 @@ impl<T: Link, const SHIFT: u32> Arena<T, SHIFT> {
     /// # Panics
     ///
     /// Panics if nothing is reserved, which is a mistake in this module's callers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&mut self, item: T) -> u32 {
         if self.free != NIL {
             let number = self.free;

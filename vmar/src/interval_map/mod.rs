@@ -191,19 +191,47 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// The value comes back if the range overlaps an entry or is empty, or if there is no memory; the map is as it was.
     #[inline]
     pub fn insert(&mut self, range: Range<usize>, value: V) -> Result<(), InsertError<V>> {
-        if range.is_empty() {
-            return Err(InsertError::Empty(value));
-        }
         let mut path = Path::new();
-        let Some(at) = self.tree.vacancy(&range, &mut path) else {
-            return Err(InsertError::Overlaps(value));
+        let at = match self.prepare(&range, &mut path) {
+            Ok(at) => at,
+            Err(error) => return Err(error.with_value(value)),
         };
-        if self.values.reserve(1).and_then(|()| self.tree.reserve_at(&path)).is_err() {
-            return Err(InsertError::OutOfMemory(value));
-        }
         let slot = self.values.put(value);
         self.tree.insert(&path, at, range, slot);
         Ok(())
+    }
+
+    /// Adds an entry whose value is made where it is stored: a large one is not moved about.
+    ///
+    /// # Errors
+    ///
+    /// As [`IntervalMap::insert`]; no value has been made then.
+    #[inline]
+    pub fn insert_with(
+        &mut self,
+        range: Range<usize>,
+        make: impl FnOnce() -> V,
+    ) -> Result<(), InsertError<()>> {
+        let mut path = Path::new();
+        let at = self.prepare(&range, &mut path)?;
+        let slot = self.values.put(make());
+        self.tree.insert(&path, at, range, slot);
+        Ok(())
+    }
+
+    /// Finds where an entry would go, and makes sure of room for it.
+    #[inline]
+    fn prepare(&mut self, range: &Range<usize>, path: &mut Path) -> Result<usize, InsertError<()>> {
+        if range.is_empty() {
+            return Err(InsertError::Empty(()));
+        }
+        let Some(at) = self.tree.vacancy(range, path) else {
+            return Err(InsertError::Overlaps(()));
+        };
+        if self.values.reserve(1).and_then(|()| self.tree.reserve_at(path)).is_err() {
+            return Err(InsertError::OutOfMemory(()));
+        }
+        Ok(at)
     }
 
     /// Takes out the entry that starts at `start`.
@@ -281,6 +309,16 @@ impl<V, const LEAF: usize, const FAN: usize> Default for IntervalMap<V, LEAF, FA
 impl<V: fmt::Debug, const LEAF: usize, const FAN: usize> fmt::Debug for IntervalMap<V, LEAF, FAN> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self).finish()
+    }
+}
+
+impl InsertError<()> {
+    fn with_value<V>(self, value: V) -> InsertError<V> {
+        match self {
+            Self::Overlaps(()) => InsertError::Overlaps(value),
+            Self::Empty(()) => InsertError::Empty(value),
+            Self::OutOfMemory(()) => InsertError::OutOfMemory(value),
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl<V> Values<V> {
     }
 
     /// Stores a value in reserved room and returns its number.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&mut self, value: V) -> u32 {
         self.0.put(Slot::Used(value))
     }

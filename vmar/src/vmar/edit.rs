@@ -14,6 +14,7 @@ use crate::{
     fallible,
     machine::Machine,
     mapping::{MappingFlags, VmMapping},
+    perms::VmPerms,
 };
 
 /// Mappings that were taken out, kept to be dropped once the mappings' lock is released.
@@ -77,14 +78,30 @@ impl<M: Machine> Mappings<M> {
     /// Adds a mapping at a free range, as a part of a neighbour where one mapping can stand for both. Needs room for
     /// one insertion.
     pub(crate) fn insert(&mut self, range: Range<usize>, mapping: VmMapping<M>) {
-        self.totals.add(&mapping, range.len());
+        if !self.insert_into_neighbour(&range, &mapping) {
+            self.insert_plainly(range, mapping);
+        }
+    }
+
+    /// The same for anonymous memory, the most common kind: its mapping is made where it is stored.
+    pub(crate) fn insert_anonymous(&mut self, range: Range<usize>, perms: VmPerms, flags: MappingFlags) {
+        if !self.insert_into_neighbour(&range, &VmMapping::anonymous(perms, flags)) {
+            let result = self.map.insert_with(range, || VmMapping::anonymous(perms, flags));
+            debug_assert!(result.is_ok(), "the range was known to be free and room reserved: {result:?}");
+        }
+    }
+
+    /// Counts a mapping at a free range, and makes it a part of a neighbour if one mapping can stand for both; returns
+    /// whether it could.
+    fn insert_into_neighbour(&mut self, range: &Range<usize>, mapping: &VmMapping<M>) -> bool {
+        self.totals.add(mapping, range.len());
         self.note_peak(range.len());
         if mapping.flags().contains(MappingFlags::GROWS_DOWN) {
             self.note_grows_down(range.start);
         }
         let (mut below, mut above) = (None, None);
-        for (found, neighbour) in self.around(&range) {
-            if found.end == range.start && neighbour.continues_with(found.len(), &mapping) {
+        for (found, neighbour) in self.around(range) {
+            if found.end == range.start && neighbour.continues_with(found.len(), mapping) {
                 below = Some(found);
             } else if found.start == range.end && mapping.continues_with(range.len(), neighbour) {
                 above = Some(found);
@@ -92,23 +109,24 @@ impl<M: Machine> Mappings<M> {
         }
         let end = above.as_ref().map_or(range.end, |above| above.end);
         match (below, above) {
-            (None, None) => self.insert_plainly(range, mapping),
+            (None, None) => return false,
             (None, Some(above)) => {
-                let Some((_, neighbour)) = self.map.find_mut(above.start) else { return };
+                let Some((_, neighbour)) = self.map.find_mut(above.start) else { return false };
                 neighbour.extend_front(range.len());
-                neighbour.absorb(&mapping);
+                neighbour.absorb(mapping);
                 self.resize(above.start, range.start..end);
             }
             (Some(below), above) => {
                 let upper = above.and_then(|above| self.map.remove(above.start));
-                let Some((_, neighbour)) = self.map.find_mut(below.start) else { return };
-                neighbour.absorb(&mapping);
+                let Some((_, neighbour)) = self.map.find_mut(below.start) else { return false };
+                neighbour.absorb(mapping);
                 if let Some((_, upper)) = &upper {
                     neighbour.absorb(upper);
                 }
                 self.resize(below.start, below.start..end);
             }
         }
+        true
     }
 
     /// Iterates over the mappings that overlap `range` or touch it.

@@ -10,7 +10,7 @@
 //! ```
 
 use alloc::sync::{Arc, Weak};
-use core::{marker::PhantomData, ops::Range};
+use core::{marker::PhantomData, mem, ops::Range};
 
 use aster_rights::{Rights, TRightSet, TRights, require};
 
@@ -200,43 +200,47 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
     ///   that was not.
     /// - [`Error::LimitExceeded`].
     /// - [`Error::OutOfMemory`].
-    pub fn build(self) -> Result<usize, Error> {
-        self.vmar.map(self.request, TRightSet::<R>::RIGHTS)
+    pub fn build(mut self) -> Result<usize, Error> {
+        self.vmar.map(&mut self.request, TRightSet::<R>::RIGHTS)
     }
 }
 
 impl<M: Machine> Vmar_<M> {
-    fn map(self: &Arc<Self>, mut request: Request<M>, handle: Rights) -> Result<usize, Error> {
+    fn map(self: &Arc<Self>, request: &mut Request<M>, handle: Rights) -> Result<usize, Error> {
         request.check()?;
         let may = request.may_perms(handle, self.ceiling)?;
         if !may.contains(request.perms.to_may()) {
             return Err(Error::AccessDenied);
         }
-        let Request { size, align, placement, sharing, flags, populate, .. } = request;
+        let Request { size, align, placement, sharing, populate, .. } = *request;
         let perms = request.perms | may;
         let user = self.space.user_range();
 
-        let mappable = request.mappable.take();
-        let memory = request.into_memory(self, may)?;
+        // Nothing but anonymous memory, by far the most common case, is moved about for free.
+        let is_plain = matches!(request.source, Source::Anonymous) && request.mappable.is_none();
+        let memory = if is_plain { None } else { Some(request.take_memory(self, may)?) };
         let mut removed = Removed::new();
         let mut mappings = self.mappings.write();
-        let mut flags = flags | mappings.default_flags();
-        if matches!(memory, MappedMemory::Device { .. }) {
+        let mut flags = request.flags | mappings.default_flags();
+        if matches!(memory, Some(MappedMemory::Device { .. })) {
             // It is always there.
             flags.remove(MappingFlags::ANY_LOCK);
         }
         let range = mappings.place(size, align, placement, &user)?;
-        let mapping = VmMapping::new(memory, perms, sharing, flags).with_mappable(mappable);
         let replaces = matches!(placement, Placement::Replacing(_));
-        self.check_limits(&mappings, &range, &mapping, replaces)?;
+        self.check_limits(&mappings, &range, replaces, mapping::is_data(perms, sharing, flags), flags)?;
         mappings.try_reserve(1 + usize::from(replaces))?;
         if replaces {
             removed.try_reserve_for(&mappings, &range)?;
         }
-        if matches!(mapping.memory(), MappedMemory::Device { .. }) {
-            self.map_device(&mappings, &range, &mapping)?;
-        } else if replaces {
-            self.unmap_entries(&mappings, &range);
+        let mapping =
+            memory.map(|memory| VmMapping::new(memory, request.mappable.take(), perms, sharing, flags));
+        match &mapping {
+            Some(mapping) if matches!(mapping.memory(), MappedMemory::Device { .. }) => {
+                self.map_device(&mappings, &range, mapping)?;
+            }
+            _ if replaces => self.unmap_entries(&mappings, &range),
+            _ => {}
         }
         // From here on nothing fails.
         if replaces {
@@ -245,7 +249,10 @@ impl<M: Machine> Vmar_<M> {
         let start = range.start;
         let populate = populate || flags & MappingFlags::ANY_LOCK == MappingFlags::LOCKED;
         let populated = populate.then(|| range.clone());
-        mappings.insert(range, mapping);
+        match mapping {
+            Some(mapping) => mappings.insert(range, mapping),
+            None => mappings.insert_anonymous(range, perms, flags),
+        }
         drop(mappings);
         if let Some(range) = populated {
             // The mapping is there; what could not be made resident now is when it is touched.
@@ -254,13 +261,14 @@ impl<M: Machine> Vmar_<M> {
         Ok(start)
     }
 
-    /// Checks that `mapping` at `range`, in place of what is there, keeps all limits.
+    /// Checks that a mapping at `range`, which `replaces` what is there or not, keeps all limits.
     fn check_limits(
         &self,
         mappings: &Mappings<M>,
         range: &Range<usize>,
-        mapping: &VmMapping<M>,
         replaces: bool,
+        is_data: bool,
+        flags: MappingFlags,
     ) -> Result<(), Error> {
         let usage = mappings.usage();
         let replaced = if replaces { mappings.usage_within(range) } else { Usage::default() };
@@ -269,11 +277,11 @@ impl<M: Machine> Vmar_<M> {
         if replaces && mappings.splits_one(range) {
             self.limits.check(Limit::Mappings, usage.mappings, 1)?;
         }
-        if mapping.flags().contains(MappingFlags::LOCKED) {
+        if flags.contains(MappingFlags::LOCKED) {
             self.limits.check(Limit::Locked, usage.locked - replaced.locked, range.len())?;
         }
         self.limits.check(Limit::AddressSpace, usage.address_space - replaced.address_space, range.len())?;
-        if mapping::is_data(mapping.perms(), mapping.sharing(), mapping.flags()) {
+        if is_data {
             self.limits.check(Limit::Data, usage.data - replaced.data, range.len())?;
         }
         Ok(())
@@ -354,8 +362,10 @@ impl<M: Machine> Request<M> {
         })
     }
 
-    fn into_memory(self, space: &Arc<Vmar_<M>>, may: VmPerms) -> Result<MappedMemory<M>, Error> {
-        Ok(match self.source {
+    /// Takes out what is to be seen, as the mapping holds it.
+    fn take_memory(&mut self, space: &Arc<Vmar_<M>>, may: VmPerms) -> Result<MappedMemory<M>, Error> {
+        let source = mem::replace(&mut self.source, Source::Anonymous);
+        Ok(match source {
             Source::Anonymous => MappedMemory::Anonymous,
             Source::Vmo { vmo, offset } => {
                 let writes = self.sharing == Sharing::Shared && may.contains(VmPerms::MAY_WRITE);
