@@ -117,6 +117,15 @@ impl FileTable {
         Ok(self.slots.read().get(fd)?.file.clone())
     }
 
+    /// Fails if there is no free number below `limit`.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE; ENOMEM.
+    pub fn check_room(&self, limit: usize) -> Result<()> {
+        self.slots.write().vacant(0, limit).map(drop)
+    }
+
     /// Gives `file` the lowest free number from `min` on, below `limit` (`RLIMIT_NOFILE`).
     ///
     /// # Errors

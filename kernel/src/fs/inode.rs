@@ -133,6 +133,12 @@ pub trait Inode: Any + Send + Sync {
         Err(ENOTDIR)
     }
 
+    /// A position behind all entries there are now. A listing does not go beyond what this was when it started, or it might
+    /// never end.
+    fn readdir_end(&self) -> u64 {
+        u64::MAX
+    }
+
     // Symbolic links.
 
     /// Where a symbolic link points to.
@@ -306,6 +312,8 @@ pub enum XattrMode {
 pub struct InodeExt {
     /// Held for writing by all that changes contents or size, so that appends are atomic.
     pub io: RwMutex<()>,
+    /// Whether a file without names may get one (`O_TMPFILE` without `O_EXCL`).
+    pub can_be_named: AtomicBool,
     /// Open writers (positive) or running programs (negative); see `WriteGuard`.
     pub write_count: AtomicI32,
     /// Advisory locks.
@@ -320,6 +328,7 @@ impl Default for InodeExt {
     fn default() -> Self {
         Self {
             io: RwMutex::new(()),
+            can_be_named: AtomicBool::new(false),
             write_count: AtomicI32::new(0),
             locks: FileLocks::default(),
             fifo: Mutex::new(Weak::new()),

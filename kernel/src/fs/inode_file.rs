@@ -227,7 +227,23 @@ pub fn touch_path_atime(path: &Path) {
 }
 
 /// An open directory.
-pub struct DirFile;
+pub struct DirFile {
+    /// Where the listing ends that was started last.
+    end: AtomicU64,
+}
+
+impl DirFile {
+    /// An open directory, not listed yet.
+    pub const fn new() -> Self {
+        Self { end: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Default for DirFile {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl FileOps for DirFile {
     fn position(&self) -> Position {
@@ -265,7 +281,11 @@ impl FileOps for DirFile {
                 return Ok(());
             }
         }
-        inode.readdir(from.max(2), visit)
+        if from <= 2 {
+            self.end.store(inode.readdir_end(), Ordering::Relaxed);
+        }
+        let end = self.end.load(Ordering::Relaxed);
+        inode.readdir(from.max(2), &mut |entry| entry.next <= end && visit(entry))
     }
 
     fn poll(&self, _file: &File, _table: &mut PollTable) -> PollEvents {

@@ -78,7 +78,8 @@ struct State {
 
 impl State {
     fn blocker(&self, wanted: &RecordLock) -> Option<RecordLock> {
-        self.records.iter().find(|held| held.conflicts_with(wanted)).copied()
+        let in_the_way = self.records.iter().filter(|held| held.conflicts_with(wanted));
+        in_the_way.min_by_key(|held| held.start).copied()
     }
 
     /// Takes `start..=end` out of what `owner` has.

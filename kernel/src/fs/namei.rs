@@ -122,6 +122,10 @@ pub fn link(lookup: &Lookup, target: &Path, path: &[u8]) -> Result<()> {
     if meta.kind == FileType::Directory {
         return Err(EPERM);
     }
+    let can_be_named = target.inode().ext().is_some_and(|ext| ext.can_be_named.swap(false, Ordering::AcqRel));
+    if meta.nlink == 0 && !can_be_named {
+        return Err(ENOENT);
+    }
     dir.inode().link(&name, target.inode())?;
     let inode = target.inode().clone();
     dir.dentry().adopt(&mut children, &name, inode);

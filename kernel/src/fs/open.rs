@@ -80,6 +80,9 @@ fn open_unnamed(lookup: &Lookup, path: &[u8], how: OpenHow) -> Result<Arc<File>>
     namei::check_modify(lookup, &dir)?;
     let attr = namei::new_attr(lookup, &dir, NewNode::Regular, how.mode);
     let inode = dir.inode().create_unnamed(attr)?;
+    if let Some(ext) = inode.ext() {
+        ext.can_be_named.store(!how.flags.contains(OpenFlags::EXCL), Ordering::Release);
+    }
     let name = format!("#{}", inode.metadata().ino);
     let dentry = super::dentry::Dentry::new_unnamed(dir.dentry(), name.as_bytes(), inode.clone());
     let flags = how.flags - OpenFlags::TMPFILE_ALONE - OpenFlags::DIRECTORY;
@@ -93,7 +96,9 @@ fn find_or_create(lookup: &Lookup, path: &[u8], how: OpenHow) -> Result<(Path, C
     loop {
         let (name, slash) = match last {
             Last::Name(name, slash) => (name, slash),
-            Last::Dot | Last::DotDot | Last::Root => return Err(EISDIR),
+            Last::Dot | Last::DotDot | Last::Root => {
+                return Err(if how.flags.contains(OpenFlags::EXCL) { EEXIST } else { EISDIR });
+            }
         };
         if slash == TrailingSlash::Yes {
             return Err(EISDIR);
@@ -191,7 +196,7 @@ fn open_inode(inode: &Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn FileOp
         return Ok(ops);
     }
     Ok(match inode.kind() {
-        FileType::Directory => Arc::new(DirFile),
+        FileType::Directory => Arc::new(DirFile::new()),
         FileType::CharDevice => return device::open(DeviceClass::Char, inode, flags),
         FileType::BlockDevice => return device::open(DeviceClass::Block, inode, flags),
         FileType::Fifo => return pipe::open_fifo(inode, flags),

@@ -79,6 +79,8 @@ pub struct PageCache {
     quota: Arc<Quota>,
     /// Pages that `quota` counts for this file.
     charged: AtomicUsize,
+    /// Up to where space is set aside beyond the end (`FALLOC_FL_KEEP_SIZE`), in bytes; counted, but no pages yet.
+    reserved_end: AtomicU64,
 }
 
 fn errno(error: VmarError) -> Errno {
@@ -109,7 +111,13 @@ impl PageCache {
     /// ENOMEM.
     pub fn new(kind: VmoKind, quota: Arc<Quota>) -> Result<Self> {
         let vmo = Vmo::new(&Ostd, 0, kind).map_err(errno)?;
-        Ok(Self { vmo, size: AtomicU64::new(0), quota, charged: AtomicUsize::new(0) })
+        Ok(Self {
+            vmo,
+            size: AtomicU64::new(0),
+            quota,
+            charged: AtomicUsize::new(0),
+            reserved_end: AtomicU64::new(0),
+        })
     }
 
     /// The size in bytes.
@@ -117,9 +125,11 @@ impl PageCache {
         self.size.load(Ordering::Acquire)
     }
 
-    /// The number of pages that exist.
+    /// The number of pages that exist or are set aside.
     pub fn pages(&self) -> usize {
-        self.vmo.resident_count()
+        let page = PAGE_SIZE as u64;
+        let beyond = self.reserved_end.load(Ordering::Relaxed).div_ceil(page);
+        self.vmo.resident_count() + beyond.saturating_sub(self.size().div_ceil(page)) as usize
     }
 
     /// A capability to the object, with all rights.
@@ -233,6 +243,7 @@ impl PageCache {
             return Err(EFBIG);
         }
         if size < self.size() {
+            self.reserved_end.store(0, Ordering::Relaxed);
             self.size.store(size, Ordering::Release);
             self.vmo.resize(size as usize);
         } else {
@@ -262,7 +273,16 @@ impl PageCache {
                     self.vmo.resize(grown as usize);
                 }
             }
-            Allocate::Extend | Allocate::KeepSize => self.reserve(pos, end.min(grown), old, grown)?,
+            Allocate::Extend => self.reserve(pos, end, old, grown)?,
+            Allocate::KeepSize => {
+                let beyond = end.saturating_sub(old).div_ceil(PAGE_SIZE as u64) as usize;
+                self.quota.require(beyond)?;
+                if beyond > vmar_ostd::reserve::available_frames() {
+                    return Err(ENOSPC);
+                }
+                self.reserve(pos, end.min(old), old, old)?;
+                self.reserved_end.fetch_max(if beyond > 0 { end } else { 0 }, Ordering::Relaxed);
+            }
         }
         if grown > old {
             self.size.store(grown, Ordering::Release);

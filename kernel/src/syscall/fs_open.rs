@@ -90,6 +90,12 @@ fn open_at(
     let path = ctx.vm.read_path(path)?;
     let mut lookup = lookup_at(ctx, dir_fd, path.as_bytes())?;
     lookup.resolve = resolve;
+    if resolve.intersects(Resolve::BENEATH | Resolve::IN_ROOT) && dir_fd != CWD {
+        // Even an absolute path starts there.
+        lookup.base = ctx.files().get(dir_fd)?.path().clone();
+    }
+    // A file that there is no descriptor for must not be created.
+    ctx.files().check_room(fd_limit(ctx))?;
     let mode = (mode & 0o7777) as u16 & !ctx.fs().umask();
     let file = open::open(&lookup, path.as_bytes(), OpenHow { flags, mode })?;
     install(ctx, file, CloseOnExec::from_flag(flags.contains(OpenFlags::CLOEXEC)))

@@ -44,9 +44,8 @@ pub(super) fn call(
     number: usize,
     arguments: [usize; 6],
 ) -> Result<Option<usize>> {
-    if u32::try_from(number).is_err() {
-        return Err(unknown(ctx, number));
-    }
+    // As in Linux, only the lower half of the register counts.
+    let number = number as u32 as usize;
     let result = table! { ctx, registers, number, arguments;
         // Processes and threads.
         __NR_fork => process::sys_fork, regs;

@@ -77,6 +77,11 @@ impl Entries {
         }
     }
 
+    /// A position behind all entries.
+    pub(super) fn end(&self) -> u64 {
+        self.next.max(FIRST)
+    }
+
     fn take_all(&mut self) -> Vec<Arc<dyn Inode>> {
         self.positions.clear();
         core::mem::take(&mut self.entries).into_values().map(|(_, inode)| inode).collect()

@@ -346,6 +346,10 @@ impl Inode for RamInode {
         Ok(())
     }
 
+    fn readdir_end(&self) -> u64 {
+        self.entries().map_or(0, |entries| entries.read().end())
+    }
+
     fn read_link(&self) -> Result<LinkTarget> {
         match &self.body {
             Body::Symlink(target) => Ok(LinkTarget::Path(target.clone())),
