@@ -28,6 +28,7 @@ mod machine;
 pub mod reclaim;
 pub mod reserve;
 mod space;
+pub mod spread;
 
 #[cfg(ktest)]
 mod test;

@@ -4,14 +4,14 @@
 
 use ostd::{
     io::IoMem,
-    mm::{FrameAllocOptions, HasSize, PAGE_SIZE, io::util::HasVmReaderWriter},
+    mm::{Frame, FrameAllocOptions, HasSize, PAGE_SIZE, io::util::HasVmReaderWriter},
 };
 use vmar::{
     error::OutOfMemory,
     machine::{IoMem as DeviceMemoryOps, Machine},
 };
 
-use crate::{OstdCounter, OstdFrame, OstdLock, OstdSpace, frame, reserve};
+use crate::{OstdCounter, OstdFrame, OstdLock, OstdSpace, frame, reserve, spread};
 
 /// The one OSTD machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,13 +59,12 @@ impl Machine for Ostd {
 
     fn alloc_zeroed(&self) -> Result<OstdFrame, OutOfMemory> {
         reserve::ensure_user_frame()?;
-        let frame = FrameAllocOptions::new().alloc_frame().map_err(|_| OutOfMemory)?;
-        Ok(OstdFrame::from(frame))
+        Ok(OstdFrame::from(alloc(&FrameAllocOptions::new())?))
     }
 
     fn alloc_copy(&self, source: &OstdFrame) -> Result<OstdFrame, OutOfMemory> {
         reserve::ensure_user_frame()?;
-        let frame = FrameAllocOptions::new().zeroed(false).alloc_frame().map_err(|_| OutOfMemory)?;
+        let frame = alloc(FrameAllocOptions::new().zeroed(false))?;
         frame.writer().write(&mut source.as_uframe().reader());
         Ok(OstdFrame::from(frame))
     }
@@ -73,4 +72,12 @@ impl Machine for Ostd {
     fn zero_frame(&self) -> OstdFrame {
         frame::zero_frame()
     }
+}
+
+/// Allocates a frame, if need be one that another CPU keeps.
+fn alloc(options: &FrameAllocOptions) -> Result<Frame<()>, OutOfMemory> {
+    options.alloc_frame().or_else(|_| {
+        spread::spread();
+        options.alloc_frame().map_err(|_| OutOfMemory)
+    })
 }

@@ -12,6 +12,7 @@ use linux_raw_sys::general::{
     RLIMIT_NPROC, SIGCHLD,
 };
 use ostd::{arch::cpu::context::UserContext, mm::MAX_USERSPACE_VADDR, user::UserContextApi};
+use vmar_ostd::reserve;
 
 use crate::{
     mm::AddressSpace,
@@ -24,6 +25,9 @@ use crate::{
     },
     wait::wait_killable,
 };
+
+/// More frames than the kernel's stack and its notes of a thread and a process take.
+const FRAMES_PER_THREAD: usize = 64;
 
 /// What `clone(2)` is asked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,6 +96,8 @@ impl CloneArgs {
 pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid> {
     args.check()?;
     check_process_limit(ctx)?;
+    // The kernel's own memory for the child comes from a reserve that must not run dry.
+    let _promise = reserve::promise_kernel_frames(FRAMES_PER_THREAD)?;
     let vm = if args.has(CLONE_VM) { ctx.vm.clone() } else { ctx.vm.fork()? };
     let parts = thread_parts(ctx, args);
     let pid = ReservedPid::new()?;
@@ -206,5 +212,6 @@ fn check_process_limit(ctx: &Ctx) -> Result<()> {
         true => 0,
         false => table.count_threads(|thread| thread.credentials().uid == credentials.uid),
     });
-    if count as u64 >= limit && !exempt { Err(EAGAIN) } else { Ok(()) }
+    let all = table::with(|table| table.thread_count());
+    if (count as u64 >= limit && !exempt) || all >= table::max_threads() { Err(EAGAIN) } else { Ok(()) }
 }

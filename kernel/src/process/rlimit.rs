@@ -7,7 +7,7 @@ use linux_raw_sys::general::{
     RLIMIT_RTPRIO, RLIMIT_SIGPENDING, RLIMIT_STACK,
 };
 
-use crate::prelude::*;
+use crate::{prelude::*, process::table};
 
 /// No limit.
 pub const INFINITY: u64 = u64::MAX;
@@ -39,10 +39,11 @@ impl Rlimits {
         let mut set = |resource: u32, soft, hard| limits[resource as usize] = Rlimit { soft, hard };
         set(RLIMIT_STACK, 8 << 20, INFINITY);
         set(RLIMIT_CORE, 0, INFINITY);
-        set(RLIMIT_NPROC, 31_000, 31_000);
+        let threads = table::max_threads() as u64 / 2;
+        set(RLIMIT_NPROC, threads, threads);
         set(RLIMIT_NOFILE, 1024, 1 << 20);
         set(RLIMIT_MEMLOCK, 8 << 20, 8 << 20);
-        set(RLIMIT_SIGPENDING, 31_000, 31_000);
+        set(RLIMIT_SIGPENDING, threads, threads);
         set(RLIMIT_MSGQUEUE, 819_200, 819_200);
         set(RLIMIT_NICE, 0, 0);
         set(RLIMIT_RTPRIO, 0, 0);

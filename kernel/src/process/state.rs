@@ -35,6 +35,8 @@ pub struct Process {
     pub vfork_done: WaitQueue,
     /// Whether a `vfork` parent still waits for this process.
     pub in_vfork: AtomicBool,
+    /// Its parent's pid; 0 if it has none. The table keeps it, and it alone writes it.
+    pub(super) parent_pid: AtomicU32,
     /// The signal its parent gets at its end; 0 for none.
     pub exit_signal: AtomicU32,
     /// Set by its first exec; `setpgid(2)` of the parent fails from then on.
@@ -133,6 +135,7 @@ impl Process {
             timers: crate::time::ProcessTimers::new(),
             vfork_done: WaitQueue::new(),
             in_vfork: AtomicBool::new(false),
+            parent_pid: AtomicU32::new(0),
             exit_signal: AtomicU32::new(linux_raw_sys::general::SIGCHLD),
             has_execed: AtomicBool::new(false),
             is_subreaper: AtomicBool::new(false),

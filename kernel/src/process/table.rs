@@ -12,6 +12,12 @@ use crate::prelude::*;
 /// The largest number of a process, plus one (`/proc/sys/kernel/pid_max`).
 pub const PID_MAX: Pid = 32_768;
 
+/// The most threads there can be (`/proc/sys/kernel/threads-max`): as many as take an eighth of memory with stacks of 16
+/// KiB, as in Linux, but no fewer than 20 and no more than there are numbers.
+pub fn max_threads() -> usize {
+    (crate::mm::total_memory() / (8 * (16 << 10))).clamp(20, PID_MAX as usize)
+}
+
 /// The process that all orphans end up with.
 pub const INIT: Pid = 1;
 
@@ -130,6 +136,7 @@ impl Table {
         if let Some(parent) = self.nodes.get_mut(&parent) {
             parent.children.insert(pid);
         }
+        process.parent_pid.store(parent, Ordering::Relaxed);
         self.nodes.insert(pid, Node { process, parent, children: BTreeSet::new(), group, session });
     }
 
@@ -230,6 +237,7 @@ impl Table {
         for child in &children {
             if let Some(child) = self.nodes.get_mut(child) {
                 child.parent = reaper;
+                child.process.parent_pid.store(reaper, Ordering::Relaxed);
                 moved.push(child.process.clone());
             }
         }
@@ -244,7 +252,7 @@ impl Table {
 impl Process {
     /// Its parent's pid; 0 if it has none.
     pub fn parent_pid(&self) -> Pid {
-        with(|table| table.node(self.pid()).map_or(0, |node| node.parent))
+        self.parent_pid.load(Ordering::Relaxed)
     }
 
     /// Its parent.
