@@ -21,6 +21,7 @@
 
 extern crate alloc;
 
+pub mod allocator;
 mod counter;
 mod frame;
 mod lock;

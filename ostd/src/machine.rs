@@ -11,7 +11,9 @@ use vmar::{
     machine::{IoMem as DeviceMemoryOps, Machine},
 };
 
-use crate::{OstdCounter, OstdFrame, OstdLock, OstdSpace, frame, reserve, spread};
+use crate::{
+    OstdCounter, OstdFrame, OstdLock, OstdSpace, allocator::alloc_for_program, frame, reserve, spread,
+};
 
 /// The one OSTD machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,8 +78,8 @@ impl Machine for Ostd {
 
 /// Allocates a frame, if need be one that another CPU keeps.
 fn alloc(options: &FrameAllocOptions) -> Result<Frame<()>, OutOfMemory> {
-    options.alloc_frame().or_else(|_| {
+    alloc_for_program(options).or_else(|_| {
         spread::spread();
-        options.alloc_frame().map_err(|_| OutOfMemory)
+        alloc_for_program(options)
     })
 }

@@ -138,7 +138,6 @@ impl FileTable {
         min: usize,
         limit: usize,
     ) -> Result<Fd> {
-        crate::mm::check_kernel_reserve()?;
         let mut slots = self.slots.write();
         let at = slots.vacant(min, limit)?;
         slots.list[at] = Some(Slot { file, close_on_exec });
@@ -156,7 +155,6 @@ impl FileTable {
         close_on_exec: CloseOnExec,
         limit: usize,
     ) -> Result<(Fd, Fd)> {
-        crate::mm::check_kernel_reserve()?;
         let mut slots = self.slots.write();
         let first = slots.vacant(0, limit)?;
         slots.list[first] = Some(Slot { file: files.0.clone(), close_on_exec });

@@ -33,20 +33,8 @@ pub fn init() {
     });
     let total: Paddr = usable.map(|region| region.len()).sum();
     TOTAL.store(total, Ordering::Relaxed);
+    vmar_ostd::allocator::fill_stash();
     fault::init();
-}
-
-/// Refuses to make something new in the kernel (a file, a socket) when the reserve for its own memory is nearly gone.
-///
-/// # Errors
-///
-/// `ENOMEM`.
-pub fn check_kernel_reserve() -> Result<()> {
-    if reserve::free_frames() >= reserve::reserve() / 2 {
-        return Ok(());
-    }
-    vmar_ostd::reclaim::synchronize();
-    if reserve::free_frames() >= reserve::reserve() / 2 { Ok(()) } else { Err(ENOMEM) }
 }
 
 /// All memory, in bytes.

@@ -20,25 +20,16 @@ const NEVER: i32 = -1000;
 ///
 /// If the caller is the victim, it returns at once: the caller must come to its end.
 pub fn make_room() {
-    let processes = table::all();
-    let dying = processes.iter().any(|process| process.is_exiting() && process.vm().is_some());
-    if !dying {
-        let victim = processes.iter().max_by_key(|process| badness(process)).filter(|it| badness(it) > 0);
-        match victim {
-            Some(victim) => {
-                warn!(
-                    "memory has run out: ending process {} ({})",
-                    victim.pid(),
-                    String::from_utf8_lossy(
-                        &victim
-                            .main_thread()
-                            .map_or(Vec::new(), |thread| { thread.name().as_bytes().to_vec() })
-                    )
-                );
-                exit::kill(victim);
-            }
-            None => error!("memory has run out, and there is no process to end"),
+    let (is_one_ending, victim) = table::with(|table| {
+        (table.any(|process| process.is_exiting() && process.vm().is_some()), table.heaviest(badness))
+    });
+    match victim {
+        _ if is_one_ending => {}
+        Some(victim) => {
+            warn!("memory has run out: ending process {}", victim.pid());
+            exit::kill(&victim);
         }
+        None => error!("memory has run out, and there is no process to end"),
     }
     let sleeper = Sleeper::new();
     let _timer = time::timer::wake_at(time::monotonic() + Duration::from_millis(1), sleeper.waker());

@@ -97,6 +97,7 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
     args.check()?;
     check_process_limit(ctx)?;
     // The kernel's own memory for the child comes from a reserve that must not run dry.
+    reserve::ensure_user_frame()?;
     let _promise = reserve::promise_kernel_frames(FRAMES_PER_THREAD)?;
     let vm = if args.has(CLONE_VM) { ctx.vm.clone() } else { ctx.vm.fork()? };
     let parts = thread_parts(ctx, args);

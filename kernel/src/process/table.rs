@@ -12,10 +12,13 @@ use crate::prelude::*;
 /// The largest number of a process, plus one (`/proc/sys/kernel/pid_max`).
 pub const PID_MAX: Pid = 32_768;
 
-/// The most threads there can be (`/proc/sys/kernel/threads-max`): as many as take an eighth of memory with stacks of 16
-/// KiB, as in Linux, but no fewer than 20 and no more than there are numbers.
+/// The memory that there must be for each thread: four times what a process of its own takes in the kernel.
+const MEMORY_PER_THREAD: usize = 256 << 10;
+
+/// The most threads there can be (`/proc/sys/kernel/threads-max`): as many as memory is enough for, but no fewer than 20
+/// and no more than there are numbers.
 pub fn max_threads() -> usize {
-    (crate::mm::total_memory() / (8 * (16 << 10))).clamp(20, PID_MAX as usize)
+    (crate::mm::total_memory() / MEMORY_PER_THREAD).clamp(20, PID_MAX as usize)
 }
 
 /// The process that all orphans end up with.
@@ -194,6 +197,18 @@ impl Table {
     /// The processes whose place satisfies `filter`.
     pub fn members(&self, filter: impl Fn(&Node) -> bool) -> Vec<Arc<Process>> {
         self.nodes.values().filter(|node| filter(node)).map(|node| node.process.clone()).collect()
+    }
+
+    /// The process that `weight` finds the heaviest, of those it finds heavier than nothing. Allocates no memory.
+    pub fn heaviest(&self, weight: impl Fn(&Process) -> i64) -> Option<Arc<Process>> {
+        let weighed = self.nodes.values().map(|node| (weight(&node.process), &node.process));
+        let (_, process) = weighed.filter(|(weight, _)| *weight > 0).max_by_key(|(weight, _)| *weight)?;
+        Some(process.clone())
+    }
+
+    /// Whether any process satisfies `filter`.
+    pub fn any(&self, filter: impl Fn(&Process) -> bool) -> bool {
+        self.nodes.values().any(|node| filter(&node.process))
     }
 
     /// Whether any process is in `group`, and if so, in which session the group is.
