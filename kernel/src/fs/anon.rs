@@ -68,7 +68,7 @@ pub struct AnonInode {
 
 impl AnonInode {
     /// An inode of `kind` with permission bits `mode`, owned by the running thread.
-    pub fn new(kind: FileType, mode: u16) -> Arc<dyn Inode> {
+    pub fn new(kind: FileType, mode: u16) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let mut meta = Metadata::new(device(), NEXT.fetch_add(1, Ordering::Relaxed), kind, mode);
         let cred = super::current::credentials();

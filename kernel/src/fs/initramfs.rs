@@ -80,10 +80,13 @@ pub fn unpack(bytes: &[u8]) {
     info!("initramfs: {} files", unpacker.members);
 }
 
+/// What the names of one file have in common: the inode and the device in the archive.
+type FileKey = (u32, (u32, u32));
+
 struct Unpacker {
     lookup: Lookup,
     /// The first name of each file with several, by device and inode of the archive.
-    links: BTreeMap<(u32, (u32, u32)), Box<[u8]>>,
+    links: BTreeMap<FileKey, Box<[u8]>>,
     /// Directories get their times last: what is put into them changes those.
     directories: Vec<(Box<[u8]>, u32)>,
     members: usize,
@@ -169,7 +172,7 @@ impl Unpacker {
 
     fn unpack_regular(&mut self, member: &Member<'_>, mode: u16) -> Result<()> {
         let name = member.name;
-        let key = (member.ino, member.device);
+        let key: FileKey = (member.ino, member.device);
         let first = if member.nlink > 1 { self.links.get(&key).cloned() } else { None };
         if let Some(first) = first {
             let target = self.lookup.find(&first, LastLink::Stay)?;

@@ -87,7 +87,7 @@ impl Lookup {
     /// ENOENT, also for an empty path; ENOTDIR, EACCES, ELOOP, ENAMETOOLONG; EXDEV against a restriction.
     pub fn find(&self, path: &[u8], last: LastLink) -> Result<Path> {
         let mut walk = Walk::new(self, path)?;
-        walk.to_end(last)?;
+        walk.reach_end(last)?;
         Ok(walk.at)
     }
 
@@ -98,7 +98,7 @@ impl Lookup {
     /// As [`Lookup::find`].
     pub fn find_parent(&self, path: &[u8]) -> Result<(Path, Last)> {
         let mut walk = Walk::new(self, path)?;
-        let last = walk.to_parent()?;
+        let last = walk.reach_parent()?;
         Ok((walk.at, last))
     }
 
@@ -131,7 +131,7 @@ impl Lookup {
             *links = walk.links;
             return Ok(Followed::Place(walk.at));
         }
-        let last = walk.to_parent()?;
+        let last = walk.reach_parent()?;
         *links = walk.links;
         Ok(Followed::Parent(walk.at, last))
     }
@@ -247,7 +247,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn to_parent(&mut self) -> Result<Last> {
+    fn reach_parent(&mut self) -> Result<Last> {
         while let Some(name) = self.next() {
             let Some(slash) = self.tail() else {
                 self.step(name, LastLink::Follow)?;
@@ -267,7 +267,7 @@ impl<'a> Walk<'a> {
         Ok(Last::Root)
     }
 
-    fn to_end(&mut self, last: LastLink) -> Result<()> {
+    fn reach_end(&mut self, last: LastLink) -> Result<()> {
         let mut slash = TrailingSlash::No;
         while let Some(name) = self.next() {
             let link = match self.tail() {

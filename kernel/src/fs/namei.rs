@@ -5,7 +5,7 @@
 //! Each call checks in the order Linux does: the name, what is there, the mount, the permissions, and asks the file system last.
 //! The directory's lock is held from the look at what is there to the end of the change.
 //!
-//! Renames hold one lock for the whole tree ([`RENAMING`]), so that the question whether a directory would become its own
+//! Renames hold one lock for the whole tree (`RENAMING`), so that the question whether a directory would become its own
 //! descendant keeps its answer; then the locks of both directories, lower address first.
 
 use super::{
@@ -249,13 +249,13 @@ enum Both<'a> {
 }
 
 impl Both<'_> {
-    fn old(&mut self) -> &mut Children {
+    fn source(&mut self) -> &mut Children {
         match self {
             Self::Same(children) | Self::Two(children, _) => children,
         }
     }
 
-    fn new(&mut self) -> &mut Children {
+    fn target(&mut self) -> &mut Children {
         match self {
             Self::Same(children) | Self::Two(_, children) => children,
         }
@@ -271,8 +271,8 @@ fn rename_locked(
 ) -> Result<()> {
     lookup.check_search(&old.dir)?;
     lookup.check_search(&new.dir)?;
-    let source = old.dir.dentry().lookup_locked(both.old(), &old.name)?;
-    let target = match new.dir.dentry().lookup_locked(both.new(), &new.name) {
+    let source = old.dir.dentry().lookup_locked(both.source(), &old.name)?;
+    let target = match new.dir.dentry().lookup_locked(both.target(), &new.name) {
         Ok(target) => Some(target),
         Err(ENOENT) => None,
         Err(error) => return Err(error),
@@ -312,15 +312,15 @@ fn rename_locked(
         return Err(EBUSY);
     }
     old.dir.inode().rename(&old.name, new.dir.inode(), &new.name, mode)?;
-    both.old().remove(&*old.name);
+    both.source().remove(&*old.name);
     match target {
         Some(target) if mode == RenameMode::Exchange => {
-            both.new().remove(&*new.name);
-            target.move_to(old.dir.dentry(), both.old(), &old.name);
+            both.target().remove(&*new.name);
+            target.move_to(old.dir.dentry(), both.source(), &old.name);
         }
-        _ => Dentry::disown(both.new(), &new.name),
+        _ => Dentry::disown(both.target(), &new.name),
     }
-    source.move_to(new.dir.dentry(), both.new(), &new.name);
+    source.move_to(new.dir.dentry(), both.target(), &new.name);
     Ok(())
 }
 

@@ -9,7 +9,10 @@ use crate::prelude::*;
 const MAX_BYTES: usize = 128 * 1024;
 
 /// The extended attributes of one inode. An inode without any keeps nothing but the lock.
-pub struct Xattrs(Mutex<BTreeMap<Box<[u8]>, Box<[u8]>>>);
+pub struct Xattrs(Mutex<Map>);
+
+/// Values by name.
+type Map = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 impl Default for Xattrs {
     fn default() -> Self {

@@ -11,10 +11,15 @@ use crate::{fs::inode::Inode, prelude::*};
 /// The first position; those below are `.` and `..`.
 const FIRST: u64 = 2;
 
+struct Entry {
+    name: Arc<[u8]>,
+    inode: Arc<dyn Inode>,
+}
+
 #[derive(Default)]
 pub(super) struct Entries {
     positions: BTreeMap<Arc<[u8]>, u64>,
-    entries: BTreeMap<u64, (Arc<[u8]>, Arc<dyn Inode>)>,
+    entries: BTreeMap<u64, Entry>,
     next: u64,
     /// The directory has been removed: nothing can be added.
     dead: bool,
@@ -27,7 +32,7 @@ impl Entries {
 
     pub(super) fn get(&self, name: &[u8]) -> Result<&Arc<dyn Inode>> {
         let position = self.positions.get(name).ok_or(ENOENT)?;
-        self.entries.get(position).map(|(_, inode)| inode).ok_or(ENOENT)
+        self.entries.get(position).map(|entry| &entry.inode).ok_or(ENOENT)
     }
 
     /// Fails unless an entry `name` can be added.
@@ -42,7 +47,7 @@ impl Entries {
     pub(super) fn set(&mut self, name: &[u8], inode: Arc<dyn Inode>) {
         if let Some(position) = self.positions.get(name) {
             if let Some(entry) = self.entries.get_mut(position) {
-                entry.1 = inode;
+                entry.inode = inode;
             }
             return;
         }
@@ -50,12 +55,12 @@ impl Entries {
         self.next = position + 1;
         let name: Arc<[u8]> = name.into();
         self.positions.insert(name.clone(), position);
-        self.entries.insert(position, (name, inode));
+        self.entries.insert(position, Entry { name, inode });
     }
 
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<dyn Inode>> {
         let position = self.positions.remove(name)?;
-        self.entries.remove(&position).map(|(_, inode)| inode)
+        self.entries.remove(&position).map(|entry| entry.inode)
     }
 
     /// Marks an empty directory as removed.
@@ -68,7 +73,7 @@ impl Entries {
     }
 
     pub(super) fn list(&self, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) {
-        for (position, (name, inode)) in self.entries.range(from..) {
+        for (position, Entry { name, inode }) in self.entries.range(from..) {
             let meta = inode.metadata();
             let entry = DirEntry { name, ino: meta.ino, kind: meta.kind, next: position + 1 };
             if !visit(entry) {
@@ -84,7 +89,7 @@ impl Entries {
 
     fn take_all(&mut self) -> Vec<Arc<dyn Inode>> {
         self.positions.clear();
-        core::mem::take(&mut self.entries).into_values().map(|(_, inode)| inode).collect()
+        core::mem::take(&mut self.entries).into_values().map(|entry| entry.inode).collect()
     }
 }
 
