@@ -30,6 +30,7 @@ mod file;
 mod futex;
 mod harness;
 mod mem;
+mod process;
 mod procfs;
 mod signal;
 mod time;
@@ -39,10 +40,10 @@ use harness::{Case, Helper, Options};
 
 /// Every group of cases, in the order they run.
 const GROUPS: &[&[&[Case]]] =
-    &[mem::GROUPS, file::GROUPS, signal::GROUPS, time::GROUPS, futex::GROUPS];
+    &[mem::GROUPS, process::GROUPS, file::GROUPS, signal::GROUPS, time::GROUPS, futex::GROUPS];
 
 /// Every role that a case gives to this binary when it executes it again.
-const HELPERS: &[&[Helper]] = &[mem::HELPERS, signal::HELPERS];
+const HELPERS: &[&[Helper]] = &[mem::HELPERS, process::HELPERS, signal::HELPERS];
 
 fn main() {
     let mut args = std::env::args().skip(1);
