@@ -79,7 +79,8 @@ fn v1_each_right_allows_its_mappings_and_accesses() {
 
 #[test]
 fn v2_derived_values_never_have_more_rights() {
-    for rights in all_sets() {
+    let step = if cfg!(miri) { 7 } else { 1 };
+    for rights in all_sets().step_by(step) {
         for wanted in all_sets() {
             let derived = dynamic(rights).restrict(wanted);
             match rights.contains(wanted) {
