@@ -27,7 +27,7 @@ use super::{
     poll::{Blocking, PollEvents, PollTable},
     types::*,
 };
-use crate::prelude::*;
+use crate::{mm::mapped_file::MappedFile, prelude::*};
 
 bitflags! {
     /// The flags of `open(2)`, the access mode aside.
@@ -265,6 +265,7 @@ pub struct File {
     flags: AtomicU32,
     offset: Mutex<u64>,
     owner: SpinLock<SignalOwner>,
+    mapped: SpinLock<Weak<MappedFile>>,
 }
 
 impl File {
@@ -278,6 +279,7 @@ impl File {
             flags: AtomicU32::new(kept.bits()),
             offset: Mutex::new(0),
             owner: SpinLock::new(SignalOwner::default()),
+            mapped: SpinLock::new(Weak::new()),
         })
     }
 
@@ -341,6 +343,17 @@ impl File {
             Blocking::Yes => self.flags.fetch_and(!abi::O_NONBLOCK, Ordering::Relaxed),
             Blocking::No => self.flags.fetch_or(abi::O_NONBLOCK, Ordering::Relaxed),
         };
+    }
+
+    /// What the file's mappings know of it, while there are any.
+    pub fn mapped(&self) -> Option<Arc<MappedFile>> {
+        self.mapped.lock().upgrade()
+    }
+
+    /// Notes what the file's mappings know of it.
+    pub fn set_mapped(&self, mapped: &Arc<MappedFile>) {
+        let old = core::mem::replace(&mut *self.mapped.lock(), Arc::downgrade(mapped));
+        drop(old);
     }
 
     /// Who gets the signals of the file.

@@ -29,7 +29,7 @@ const MMAP_RANDOM: usize = PAGE_SIZE << 28;
 /// By how much the heap can be raised: 32 MiB.
 const HEAP_RANDOM: usize = 32 << 20;
 /// The least and the most room that is left for the stack to grow.
-const MIN_GAP: usize = (128 << 20) + STACK_RANDOM;
+const MIN_GAP: usize = 128 << 20;
 const MAX_GAP: usize = TASK_SIZE / 6 * 5;
 /// The gap that the kernel keeps below a stack.
 const STACK_GUARD: usize = 256 * PAGE_SIZE;

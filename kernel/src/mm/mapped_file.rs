@@ -15,9 +15,15 @@ pub struct MappedFile {
 }
 
 impl MappedFile {
-    /// `file`, which allows its mappings no more than `capabilities`.
-    pub fn new(file: Arc<File>, capabilities: Rights) -> Arc<Self> {
-        Arc::new(Self { file, capabilities })
+    /// `file`, which allows its mappings no more than `capabilities`. While mappings of it live the same one is given
+    /// again, so that neighbours become one.
+    pub fn of(file: Arc<File>, capabilities: Rights) -> Arc<Self> {
+        if let Some(known) = file.mapped().filter(|known| known.capabilities == capabilities) {
+            return known;
+        }
+        let new = Arc::new(Self { file, capabilities });
+        new.file.set_mapped(&new);
+        new
     }
 
     /// The file.

@@ -113,7 +113,7 @@ pub fn sys_mmap(
     let mut map = ctx.vm.vmar().new_map(size).perms(perms).placement(placement).flags(traits);
     map = match (contents, file) {
         (Some(vmo), Some(file)) => {
-            let mapped = MappedFile::new(file, vmo.rights());
+            let mapped = MappedFile::of(file, vmo.rights());
             map.vmo(vmo).vmo_offset(offset).mappable(mapped).flags(MappingFlags::FAULT_AROUND)
         }
         _ if is_shared => {

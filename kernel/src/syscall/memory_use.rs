@@ -83,7 +83,12 @@ pub fn sys_madvise(ctx: &Ctx, addr: Vaddr, len: usize, advice: u32) -> Result<us
     }
     let vmar = ctx.vm.vmar();
     let done = match (noted, advice) {
-        (Some(noted), _) => vmar.advise(range, noted),
+        (Some(noted), _) => {
+            return vmar.advise(range, noted).map(|()| 0).map_err(|error| match error {
+                Error::OutOfMemory | Error::LimitExceeded(_) => EAGAIN,
+                other => other.into(),
+            });
+        }
         (None, MADV_WILLNEED) => vmar.populate(range, Populate::Prefetch),
         (None, MADV_DONTNEED) => vmar.discard(range, Discard::Now),
         (None, MADV_DONTNEED_LOCKED) => vmar.discard(range, Discard::NowEvenLocked),

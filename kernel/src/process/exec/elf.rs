@@ -220,7 +220,7 @@ fn map_segments(
     layout: &mut ProgramLayout,
 ) -> Result<()> {
     // To run a file takes no permission to read it.
-    let mapped = MappedFile::new(file.clone(), Rights::all());
+    let mapped = MappedFile::of(file.clone(), Rights::all());
     for segment in elf.loads().filter(|segment| segment.p_memsz != 0) {
         let start = (segment.p_vaddr as usize).wrapping_add(bias);
         let lead = start % PAGE_SIZE;
