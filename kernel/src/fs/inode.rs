@@ -33,6 +33,11 @@ pub trait Inode: Any + Send + Sync {
         self.metadata().kind
     }
 
+    /// The attributes that decide who may use the file. Asked for each directory that a path goes through.
+    fn protection(&self) -> Protection {
+        Protection::from(&self.metadata())
+    }
+
     /// The file system the inode belongs to.
     fn file_system(&self) -> Arc<dyn FileSystem>;
 

@@ -146,11 +146,11 @@ impl Lookup {
     ///
     /// ENOTDIR; EACCES.
     pub fn check_search(&self, dir: &Path) -> Result<()> {
-        let meta = dir.inode().metadata();
-        if meta.kind != FileType::Directory {
+        let protection = dir.inode().protection();
+        if protection.kind != FileType::Directory {
             return Err(ENOTDIR);
         }
-        self.cred.check_access(&meta, Access::EXEC)
+        self.cred.check_protection(protection, Access::EXEC)
     }
 
     /// Finds the entry `name` of `dir`, without following it if it is a link.
@@ -303,11 +303,17 @@ impl<'a> Walk<'a> {
             _ if name.len() > NAME_MAX => return Err(ENAMETOOLONG),
             _ => {}
         }
-        let found = self.at.child(self.at.dentry().lookup(name)?).enter_mounts();
-        if link == LastLink::Follow && found.inode().kind() == FileType::Symlink {
-            return self.follow(&found);
+        let entry = self.at.dentry().lookup(name)?;
+        if entry.is_mount_point() {
+            let found = self.at.child(entry).enter_mounts();
+            return self.move_to(found);
         }
-        self.move_to(found)
+        if link == LastLink::Follow && entry.inode().kind() == FileType::Symlink {
+            let link = self.at.child(entry);
+            return self.follow(&link);
+        }
+        self.at.descend(entry);
+        Ok(())
     }
 
     /// Puts what `link`, an entry of the present directory, says in front of what is left.

@@ -30,12 +30,12 @@ static RENAMING: Mutex<()> = Mutex::new(());
 /// EACCES; ENOTDIR.
 pub fn check_modify(lookup: &Lookup, dir: &Path) -> Result<()> {
     lookup.check_search(dir)?;
-    lookup.cred.check_access(&dir.inode().metadata(), Access::WRITE | Access::EXEC)
+    lookup.cred.check_protection(dir.inode().protection(), Access::WRITE | Access::EXEC)
 }
 
 /// The attributes of a new file in `dir`: its group is the directory's if that has the set-group-ID bit.
 pub fn new_attr(lookup: &Lookup, dir: &Path, node: NewNode<'_>, mode: u16) -> NewAttr {
-    let parent = dir.inode().metadata();
+    let parent = dir.inode().protection();
     let mut attr = NewAttr { mode: mode & 0o7777, uid: lookup.cred.fsuid, gid: lookup.cred.fsgid };
     if parent.mode & S_ISGID != 0 {
         attr.gid = parent.gid;

@@ -41,6 +41,11 @@ impl Path {
         Self { mount: self.mount.clone(), dentry }
     }
 
+    /// Goes to an entry of this directory, on the same mount.
+    pub fn descend(&mut self, dentry: Arc<Dentry>) {
+        self.dentry = dentry;
+    }
+
     /// Whether both are the same place.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.mount, &other.mount) && Arc::ptr_eq(&self.dentry, &other.dentry)

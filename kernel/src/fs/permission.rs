@@ -38,19 +38,28 @@ impl Credentials {
     ///
     /// EACCES.
     pub fn check_access(&self, meta: &Metadata, wanted: Access) -> Result<()> {
-        let shift = if self.fsuid == meta.uid {
+        self.check_protection(Protection::from(meta), wanted)
+    }
+
+    /// Fails unless the caller may have all of `wanted` of a file that is protected like this.
+    ///
+    /// # Errors
+    ///
+    /// EACCES.
+    pub fn check_protection(&self, file: Protection, wanted: Access) -> Result<()> {
+        let shift = if self.fsuid == file.uid {
             6
-        } else if self.in_group(meta.gid) {
+        } else if self.in_group(file.gid) {
             3
         } else {
             0
         };
-        let granted = Access::from_bits_truncate(u32::from(meta.mode >> shift) & 7);
+        let granted = Access::from_bits_truncate(u32::from(file.mode >> shift) & 7);
         if granted.contains(wanted) {
             return Ok(());
         }
-        let directory = meta.kind == FileType::Directory;
-        let executable = directory || meta.mode & 0o111 != 0;
+        let directory = file.kind == FileType::Directory;
+        let executable = directory || file.mode & 0o111 != 0;
         if self.has(CapSet::DAC_OVERRIDE) && (executable || !wanted.contains(Access::EXEC)) {
             return Ok(());
         }

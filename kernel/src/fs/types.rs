@@ -176,6 +176,25 @@ impl Metadata {
     }
 }
 
+/// What decides who may use a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Protection {
+    /// The type of the file.
+    pub kind: FileType,
+    /// Permission bits.
+    pub mode: u16,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+impl From<&Metadata> for Protection {
+    fn from(meta: &Metadata) -> Self {
+        Self { kind: meta.kind, mode: meta.mode, uid: meta.uid, gid: meta.gid }
+    }
+}
+
 /// A change of an inode's attributes, already checked; `None` leaves an attribute alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AttrChange {

@@ -203,6 +203,11 @@ impl Inode for RamInode {
         self.kind
     }
 
+    fn protection(&self) -> Protection {
+        let attr = self.attr.lock();
+        Protection { kind: self.kind, mode: attr.mode, uid: attr.uid, gid: attr.gid }
+    }
+
     fn file_system(&self) -> Arc<dyn FileSystem> {
         self.fs.clone()
     }
