@@ -11,7 +11,7 @@
 //!
 //! OSTD panics when it cannot allocate a page-table node, so every transaction that may need nodes first has them
 //! promised here, and nobody else takes promised frames: programs stop at the reserve, promises at the floor.
-//! Before either is refused, what was freed late is waited for ([`reclaim`](crate::reclaim)).
+//! Before either is refused, what was freed late is waited for ([`crate::reclaim`]).
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

@@ -264,7 +264,7 @@ pub struct StaticInode {
 
 impl StaticInode {
     /// The inode of `row`.
-    pub fn new(fs: &Arc<SyntheticFs>, row: &'static Row) -> Arc<dyn Inode> {
+    pub fn inode(fs: &Arc<SyntheticFs>, row: &'static Row) -> Arc<dyn Inode> {
         Arc::new(Self { fs: fs.clone(), row, born: super::current::now() })
     }
 
@@ -314,7 +314,7 @@ impl Inode for StaticInode {
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         let row = self.rows()?.iter().find(|row| row.name.as_bytes() == name).ok_or(ENOENT)?;
-        Ok(Self::new(&self.fs, row))
+        Ok(Self::inode(&self.fs, row))
     }
 
     fn readdir(&self, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {

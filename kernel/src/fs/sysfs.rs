@@ -52,7 +52,7 @@ impl FileSystemType for Sysfs {
 
     fn mount(&self, _source: &[u8], _options: &[u8]) -> Result<Arc<dyn FileSystem>> {
         static INSTANCE: Once<Arc<SyntheticFs>> = Once::new();
-        let make = || SyntheticFs::new("sysfs", SYSFS_MAGIC, |fs| StaticInode::new(fs, &ROOT));
+        let make = || SyntheticFs::new("sysfs", SYSFS_MAGIC, |fs| StaticInode::inode(fs, &ROOT));
         Ok(INSTANCE.call_once(make).clone())
     }
 }

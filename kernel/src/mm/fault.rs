@@ -55,12 +55,9 @@ pub fn handle_exception(ctx: &Ctx, exception: &CpuException, registers: &UserCon
     };
     if let CpuException::PageFault(raw) = exception {
         ctx.thread.sched.minor_faults.fetch_add(1, Ordering::Relaxed);
-        match serve(ctx, raw.into()) {
-            Ok(()) => return,
-            Err(info) => {
-                ctx.local.set_last_trap(LastTrap { number, error_code, addr });
-                signal::force(ctx.thread, info);
-            }
+        if let Some(info) = serve(ctx, raw.into()) {
+            ctx.local.set_last_trap(LastTrap { number, error_code, addr });
+            signal::force(ctx.thread, info);
         }
         return;
     }
@@ -68,24 +65,25 @@ pub fn handle_exception(ctx: &Ctx, exception: &CpuException, registers: &UserCon
     signal::force(ctx.thread, signal_for(ctx, exception, registers.instruction_pointer()));
 }
 
-fn serve(ctx: &Ctx, fault: PageFault) -> Result<(), SigInfo> {
+/// Serves a fault; what cannot be served is the signal to force.
+fn serve(ctx: &Ctx, fault: PageFault) -> Option<SigInfo> {
     let segmentation = |code: u32| SigInfo::fault(SIGSEGV as u8, code as i32, fault.addr);
     if fault.addr >= TASK_SIZE {
-        return Err(segmentation(SEGV_MAPERR));
+        return Some(segmentation(SEGV_MAPERR));
     }
     loop {
         match ctx.vm.serve_fault(fault) {
-            Ok(()) => return Ok(()),
-            Err(FaultError::NotMapped) => return Err(segmentation(SEGV_MAPERR)),
-            Err(FaultError::NoPermission) => return Err(segmentation(SEGV_ACCERR)),
+            Ok(()) => return None,
+            Err(FaultError::NotMapped) => return Some(segmentation(SEGV_MAPERR)),
+            Err(FaultError::NoPermission) => return Some(segmentation(SEGV_ACCERR)),
             Err(FaultError::BusError) => {
-                return Err(SigInfo::fault(SIGBUS as u8, BUS_ADRERR as i32, fault.addr));
+                return Some(SigInfo::fault(SIGBUS as u8, BUS_ADRERR as i32, fault.addr));
             }
             // Whoever is ended gives memory back. If it is this one, the loop of its thread ends it.
             Err(FaultError::OutOfMemory) => {
                 oom::make_room();
                 if ctx.thread.must_exit.load(Ordering::Relaxed) || signal::has_pending(ctx.thread) {
-                    return Ok(());
+                    return None;
                 }
             }
         }

@@ -12,8 +12,8 @@
 //!
 //! - [`send_to_process`], [`send_to_thread`], [`send_to_group`]: send. Any context, interrupts included.
 //! - [`force`]: a fault of the calling thread; cannot be blocked or ignored.
-//! - [`has_pending`]: whether an interruptible wait must end, and a thread must come to [`deliver`].
-//! - [`deliver`]: before each return to user mode with something pending, or with an interrupted call.
+//! - [`has_pending`]: whether an interruptible wait must end, and a thread must come to [`deliver()`].
+//! - [`deliver()`]: before each return to user mode with something pending, or with an interrupted call.
 //! - [`with_mask`], [`read_mask`]: `ppoll`, `pselect`, `epoll_pwait`.
 //! - [`ThreadSignals::set_restart`]: what `restart_syscall(2)` does after `ERESTART_RESTARTBLOCK`.
 //! - [`ProcessSignals`] and [`ThreadSignals`]: the state, cloned by `fork` and `clone`.

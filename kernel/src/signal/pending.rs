@@ -63,6 +63,7 @@ impl Pending {
     }
 
     /// How many entries wait.
+    #[cfg(ktest)]
     pub(super) fn len(&self) -> usize {
         self.list.lock().len()
     }

@@ -165,10 +165,8 @@ pub fn sys_msync(ctx: &Ctx, addr: Vaddr, len: usize, flags: u32) -> Result<usize
     if range.start >= range.end {
         return Ok(0);
     }
-    if flags & MS_INVALIDATE != 0 && range.end <= TASK_SIZE {
-        if is_locked(ctx.vm, range.clone()) {
-            return Err(EBUSY);
-        }
+    if flags & MS_INVALIDATE != 0 && range.end <= TASK_SIZE && is_locked(ctx.vm, range.clone()) {
+        return Err(EBUSY);
     }
     require_mapped(ctx.vm, range)?;
     Ok(0)

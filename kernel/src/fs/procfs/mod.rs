@@ -92,14 +92,14 @@ impl Inode for Root {
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         if let Some(row) = ROWS.iter().find(|row| row.name.as_bytes() == name) {
-            return Ok(StaticInode::new(&self.fs, row));
+            return Ok(StaticInode::inode(&self.fs, row));
         }
         let number = parse_number(name).ok_or(ENOENT)?;
         // A thread's number leads to its process, though it is not listed.
         let process = table::process(number)
             .or_else(|| table::thread(number).map(|thread| thread.process().clone()))
             .ok_or(ENOENT)?;
-        Ok(TaskFolder::new(&self.fs, Task::of_process(&process)))
+        Ok(TaskFolder::inode(&self.fs, Task::of_process(&process)))
     }
 
     fn readdir(&self, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {

@@ -58,7 +58,7 @@ impl Task {
 
     /// An inode number for its file `index`.
     pub fn ino(&self, index: usize) -> u64 {
-        u64::from(self.tid()) << 32 | u64::from(self.is_thread()) << 31 | index as u64 + 1
+        (u64::from(self.tid()) << 32) | (u64::from(self.is_thread()) << 31) | (index as u64 + 1)
     }
 
     /// The process, a zombie included.
@@ -253,7 +253,7 @@ pub struct TaskFolder {
 
 impl TaskFolder {
     /// The folder of `task`.
-    pub fn new(fs: &Arc<SyntheticFs>, task: Task) -> Arc<dyn Inode> {
+    pub fn inode(fs: &Arc<SyntheticFs>, task: Task) -> Arc<dyn Inode> {
         Arc::new(Self { fs: fs.clone(), task })
     }
 }
@@ -389,7 +389,7 @@ impl Inode for ThreadList {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         let tid = parse_number(name).ok_or(ENOENT)?;
         let thread = table::thread(tid).filter(|thread| thread.process().pid() == self.task.pid());
-        Ok(TaskFolder::new(&self.fs, Task::of_thread(&thread.ok_or(ENOENT)?)))
+        Ok(TaskFolder::inode(&self.fs, Task::of_thread(&thread.ok_or(ENOENT)?)))
     }
 
     fn readdir(&self, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {

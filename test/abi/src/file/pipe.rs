@@ -141,7 +141,7 @@ fn small_writes_are_whole() {
 fn nonblocking_small_write_is_all_or_nothing() {
     let (reader, writer) = ok!(sys::pipe(O_NONBLOCK));
     while sys::write(writer, &[0; 4096]).is_ok() {}
-    check_eq!(sys::read(reader, &mut vec![0; 100]), Ok(100));
+    check_eq!(sys::read(reader, &mut [0; 100]), Ok(100));
     errno_is!(sys::write(writer, &[1; 4096]), EAGAIN);
     check_eq!(waiting(reader), (1 << 16) - 100);
 }

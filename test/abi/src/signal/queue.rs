@@ -100,7 +100,7 @@ fn tgsigqueueinfo_goes_to_the_thread() {
 
 fn limit_is_eagain() {
     in_child(|| {
-        ok!(sys::setrlimit(RLIMIT_SIGPENDING as i32, 0, 0));
+        ok!(sys::setrlimit(RLIMIT_SIGPENDING, 0, 0));
         set_mask(bit(RT));
         errno_is!(queue(sys::getpid(), RT, 1), EAGAIN);
     });
@@ -108,7 +108,7 @@ fn limit_is_eagain() {
 
 fn limit_does_not_hold_back_kill() {
     in_child(|| {
-        ok!(sys::setrlimit(RLIMIT_SIGPENDING as i32, 0, 0));
+        ok!(sys::setrlimit(RLIMIT_SIGPENDING, 0, 0));
         set_mask(bit(RT) | bit(SIGUSR1));
         raise_process(RT);
         raise_process(SIGUSR1);

@@ -158,7 +158,7 @@ fn exec_keeps_it() {
 fn cpu_limit_sends_sigxcpu() {
     let child = Child::spawn(|| {
         sys::default_action(SIGXCPU);
-        ok!(sys::setrlimit(RLIMIT_CPU as i32, 1, 5));
+        ok!(sys::setrlimit(RLIMIT_CPU, 1, 5));
         loop {
             std::hint::spin_loop();
         }

@@ -217,7 +217,7 @@ fn every_clock_that_can() {
 
 fn limit_is_eagain() {
     in_child(|| {
-        ok!(sys::setrlimit(RLIMIT_SIGPENDING as i32, 0, 0));
+        ok!(sys::setrlimit(RLIMIT_SIGPENDING, 0, 0));
         errno_is!(create(CLOCK_MONOTONIC, 0, RT, SIGEV_SIGNAL, 0), EAGAIN);
     });
 }
