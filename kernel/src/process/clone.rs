@@ -177,7 +177,8 @@ fn new_process(ctx: &Ctx, args: &CloneArgs, pid: Pid, vm: Arc<AddressSpace>) -> 
         signals.reset_for_exec();
     }
     let child = Process::new(pid, vm, signals, parent.rlimits.clone());
-    child.set_exe(parent.exe());
+    child.set_exe(parent.program_file());
+    child.maker.store(ctx.thread.tid(), Ordering::Relaxed);
     let exit_signal =
         if args.has(CLONE_PARENT) { parent.exit_signal.load(Ordering::Relaxed) } else { args.exit_signal };
     child.exit_signal.store(exit_signal, Ordering::Relaxed);
@@ -200,6 +201,7 @@ fn thread_parts(ctx: &Ctx, args: &CloneArgs) -> ThreadParts {
         fs: if args.has(CLONE_FS) { fs } else { Arc::new((*fs).clone()) },
         signals: ctx.thread.signals.clone_for_child(keeps_stack),
         sched: ctx.thread.sched.clone_for_child(),
+        timer_slack: ctx.thread.timer_slack.clone_for_child(),
     }
 }
 

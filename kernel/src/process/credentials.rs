@@ -34,7 +34,9 @@ bitflags::bitflags! {
         const SETUID = 1 << 7;
         /// `CAP_SETPCAP`.
         const SETPCAP = 1 << 8;
-        /// `CAP_LINUX_IMMUTABLE` to `CAP_IPC_LOCK` that nothing here asks for one by one.
+        /// `CAP_LINUX_IMMUTABLE`.
+        const LINUX_IMMUTABLE = 1 << 9;
+        /// `CAP_IPC_LOCK`.
         const IPC_LOCK = 1 << 14;
         /// `CAP_SYS_CHROOT`.
         const SYS_CHROOT = 1 << 18;
@@ -54,10 +56,16 @@ bitflags::bitflags! {
         const SYS_TTY_CONFIG = 1 << 26;
         /// `CAP_MKNOD`.
         const MKNOD = 1 << 27;
+        /// `CAP_MAC_OVERRIDE`.
+        const MAC_OVERRIDE = 1 << 32;
         /// `CAP_WAKE_ALARM`.
         const WAKE_ALARM = 1 << 35;
         /// Every capability of Linux 6.1.
         const ALL = (1 << 41) - 1;
+        /// Those that come and go with the user for file access (capabilities(7)).
+        const FILES = Self::CHOWN.bits() | Self::DAC_OVERRIDE.bits() | Self::DAC_READ_SEARCH.bits()
+            | Self::FOWNER.bits() | Self::FSETID.bits() | Self::LINUX_IMMUTABLE.bits() | Self::MKNOD.bits()
+            | Self::MAC_OVERRIDE.bits();
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     fs::{CloseOnExec, FileTable, FsContext, OpenFlags, open::open_as_kernel},
     prelude::*,
     process::{
-        Credentials, TaskData, ThreadLocal, ThreadName,
+        Credentials, TaskData, ThreadLocal, ThreadName, TimerSlack,
         exec::{self, Strings},
         rlimit::Rlimits,
         run,
@@ -65,6 +65,7 @@ fn launch_first(cmdline: &str) -> Result<()> {
         fs: Arc::new(FsContext::default()),
         signals: ThreadSignals::new(),
         sched: SchedEntity::new(),
+        timer_slack: TimerSlack::default(),
     };
     let thread = Arc::new(Thread::new(pid.number(), process.clone(), parts));
     let task = run::build(thread.clone(), ThreadLocal::new(program.vm), program.registers)?;

@@ -38,7 +38,7 @@ pub use self::{
     local::ThreadLocal,
     state::{Process, Report, Times, Usage},
     status::ExitStatus,
-    thread::{TaskData, Thread, ThreadName},
+    thread::{TaskData, Thread, ThreadName, TimerSlack},
 };
 
 /// A process's number, also that of a process group or a session.

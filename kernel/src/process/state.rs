@@ -6,7 +6,7 @@ use crate::{
     fs::Path,
     mm::AddressSpace,
     prelude::*,
-    process::{ExitStatus, ThreadName, credentials::Uid, rlimit::Rlimits},
+    process::{ExitStatus, ThreadName, credentials::Uid, exec::ProgramFile, rlimit::Rlimits},
     signal::ProcessSignals,
     wait::WaitQueue,
 };
@@ -16,7 +16,7 @@ pub struct Process {
     pid: Pid,
     vm: SpinLock<Option<Arc<AddressSpace>>>,
     threads: SpinLock<Vec<Arc<Thread>>, LocalIrqDisabled>,
-    exe: SpinLock<Option<Path>>,
+    exe: SpinLock<Option<Arc<ProgramFile>>>,
     /// Signals pending for the process as a whole, and what it does on each.
     pub signals: ProcessSignals,
     /// Its resource limits.
@@ -37,6 +37,8 @@ pub struct Process {
     pub in_vfork: AtomicBool,
     /// Its parent's pid; 0 if it has none. The table keeps it, and it alone writes it.
     pub(super) parent_pid: AtomicU32,
+    /// The thread that made it, for waits that ask for a thread's own children (`__WNOTHREAD`).
+    pub maker: AtomicU32,
     /// The signal its parent gets at its end; 0 for none.
     pub exit_signal: AtomicU32,
     /// Set by its first exec; `setpgid(2)` of the parent fails from then on.
@@ -136,6 +138,7 @@ impl Process {
             vfork_done: WaitQueue::new(),
             in_vfork: AtomicBool::new(false),
             parent_pid: AtomicU32::new(0),
+            maker: AtomicU32::new(0),
             exit_signal: AtomicU32::new(linux_raw_sys::general::SIGCHLD),
             has_execed: AtomicBool::new(false),
             is_subreaper: AtomicBool::new(false),
@@ -167,13 +170,18 @@ impl Process {
         core::mem::replace(&mut *self.vm.lock(), vm)
     }
 
-    /// Its program's file.
+    /// Where its program's file is; none once it has ended.
     pub fn exe(&self) -> Option<Path> {
+        self.program_file().map(|file| file.path().clone())
+    }
+
+    /// Its program's file; none once it has ended.
+    pub fn program_file(&self) -> Option<Arc<ProgramFile>> {
         self.exe.lock().clone()
     }
 
     /// Notes its program's file.
-    pub fn set_exe(&self, exe: Option<Path>) {
+    pub fn set_exe(&self, exe: Option<Arc<ProgramFile>>) {
         let old = core::mem::replace(&mut *self.exe.lock(), exe);
         drop(old);
     }

@@ -179,6 +179,16 @@ impl Table {
         self.nodes.get_mut(&pid)
     }
 
+    /// The living thread with this number.
+    pub fn thread(&self, tid: Tid) -> Option<&Arc<Thread>> {
+        self.threads.get(&tid)
+    }
+
+    /// The place of the process that the number is, or one of whose threads it is.
+    pub fn node_of_thread(&self, tid: Tid) -> Option<&Node> {
+        self.node(tid).or_else(|| self.node(self.thread(tid)?.process().pid()))
+    }
+
     /// How many threads live.
     pub fn thread_count(&self) -> usize {
         self.threads.len()

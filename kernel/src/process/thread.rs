@@ -49,6 +49,8 @@ pub struct Thread {
     pub must_exit: AtomicBool,
     /// `ioprio_set(2)`: the class in the upper bits, from bit 13 on. Nothing is ever queued by it.
     pub io_priority: AtomicU32,
+    /// How late its sleeps may end.
+    pub timer_slack: TimerSlack,
     /// The signal that a `vfork` child, or a thread's parent, is told at the end of this thread's parent.
     pub parent_death_signal: AtomicU32,
 }
@@ -67,6 +69,43 @@ pub struct ThreadParts {
     pub signals: ThreadSignals,
     /// Its scheduling state.
     pub sched: SchedEntity,
+    /// How late its sleeps may end.
+    pub timer_slack: TimerSlack,
+}
+
+/// How many nanoseconds later than asked for a thread's sleeps may end (`PR_SET_TIMERSLACK`). Timers here are never late by
+/// intent, which keeps to any slack.
+pub struct TimerSlack {
+    current: AtomicU64,
+    initial: u64,
+}
+
+impl TimerSlack {
+    /// The first process's.
+    const FIRST: u64 = 50_000;
+
+    /// A child's, which begins with what its maker has at the time.
+    pub fn clone_for_child(&self) -> Self {
+        let current = self.get();
+        Self { current: AtomicU64::new(current), initial: current }
+    }
+
+    /// The slack in nanoseconds.
+    pub fn get(&self) -> u64 {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// Changes the slack; 0 stands for what it was at the beginning.
+    pub fn set(&self, nanos: u64) {
+        let nanos = if nanos == 0 { self.initial } else { nanos };
+        self.current.store(nanos, Ordering::Relaxed);
+    }
+}
+
+impl Default for TimerSlack {
+    fn default() -> Self {
+        Self { current: AtomicU64::new(Self::FIRST), initial: Self::FIRST }
+    }
 }
 
 impl Thread {
@@ -87,6 +126,7 @@ impl Thread {
             robust_list: AtomicUsize::new(0),
             must_exit: AtomicBool::new(false),
             io_priority: AtomicU32::new(IO_PRIORITY_NORMAL),
+            timer_slack: parts.timer_slack,
             parent_death_signal: AtomicU32::new(0),
         }
     }

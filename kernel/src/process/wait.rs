@@ -29,7 +29,7 @@ bitflags::bitflags! {
         const CONTINUED = WCONTINUED;
         /// Leave what is told to be told again.
         const NO_WAIT = WNOWAIT;
-        /// Also threads' own children only; all are a process's here (`__WNOTHREAD`).
+        /// Only children that the calling thread itself has made (`__WNOTHREAD`).
         const NO_THREAD = 0x2000_0000;
         /// All children, whatever their exit signal (`__WALL`).
         const ALL = __WALL;
@@ -91,7 +91,7 @@ impl ChildEvent {
 /// `ECHILD` if no child can ever match; `ERESTARTSYS` if interrupted.
 pub fn wait_for_child(ctx: &Ctx, target: &WaitTarget, options: WaitOptions) -> Result<Option<Waited>> {
     ctx.process.child_events.wait_interruptible_try(None, || {
-        let (found, removed) = table::with(|table| scan(table, ctx.process, target, options))?;
+        let (found, removed) = table::with(|table| scan(table, ctx, target, options))?;
         // The last holder of a process drops it, outside the lock.
         drop(removed);
         match found {
@@ -104,7 +104,8 @@ pub fn wait_for_child(ctx: &Ctx, target: &WaitTarget, options: WaitOptions) -> R
 
 type Scanned = (Option<Waited>, Option<table::Node>);
 
-fn scan(table: &mut Table, parent: &Process, target: &WaitTarget, options: WaitOptions) -> Result<Scanned> {
+fn scan(table: &mut Table, ctx: &Ctx, target: &WaitTarget, options: WaitOptions) -> Result<Scanned> {
+    let parent = ctx.process;
     let children = table.node(parent.pid()).ok_or(ECHILD)?.children.iter().copied().collect::<Vec<_>>();
     let mut any = false;
     for pid in children {
@@ -117,7 +118,9 @@ fn scan(table: &mut Table, parent: &Process, target: &WaitTarget, options: WaitO
         let is_clone = node.process.exit_signal.load(Ordering::Relaxed) != SIGCHLD;
         let right_kind =
             options.contains(WaitOptions::ALL) || is_clone == options.contains(WaitOptions::CLONE);
-        if !matches || !right_kind {
+        let own = !options.contains(WaitOptions::NO_THREAD)
+            || thread_of(table, parent, &node.process) == ctx.thread.tid();
+        if !matches || !right_kind || !own {
             continue;
         }
         any = true;
@@ -136,6 +139,15 @@ fn scan(table: &mut Table, parent: &Process, target: &WaitTarget, options: WaitO
         return Ok((Some(waited), removed));
     }
     if any { Ok((None, None)) } else { Err(ECHILD) }
+}
+
+/// The thread of `parent` whose child it is: the one that made it, or the first thread if that is gone.
+fn thread_of(table: &Table, parent: &Process, child: &Process) -> Tid {
+    let maker = child.maker.load(Ordering::Relaxed);
+    match table.thread(maker) {
+        Some(thread) if thread.process().pid() == parent.pid() => maker,
+        _ => parent.pid(),
+    }
 }
 
 /// What `child` has to tell, of what the options ask for. Unless they say otherwise it will not tell it again.

@@ -166,6 +166,11 @@ pub fn sys_setfsuid(ctx: &Ctx, uid: Uid) -> Result<usize> {
     let allowed = [old.uid, old.euid, old.suid, old.fsuid].contains(&uid) || old.has(CapSet::SETUID);
     if uid != KEEP && allowed {
         change(ctx, |new| {
+            match (new.fsuid, uid) {
+                (0, 1..) => new.effective -= CapSet::FILES,
+                (1.., 0) => new.effective |= new.permitted & CapSet::FILES,
+                _ => {}
+            }
             new.fsuid = uid;
             Ok(())
         })?;

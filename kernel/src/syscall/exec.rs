@@ -6,7 +6,7 @@ use linux_raw_sys::general::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW};
 use ostd::arch::cpu::context::UserContext;
 
 use crate::{
-    fs::open::lookup_from,
+    fs::{CloseOnExec, open::lookup_from},
     prelude::*,
     process::exec::{Budget, ExecRequest, Strings, exec},
 };
@@ -39,8 +39,8 @@ fn run(
         return Err(ENOENT);
     }
     let is_relative = path.first() != Some(&b'/');
-    let (base, display_path) = if dir == AT_FDCWD || !is_relative {
-        (ctx.fs().cwd(), path.clone())
+    let (base, display_path, path_vanishes) = if dir == AT_FDCWD || !is_relative {
+        (ctx.fs().cwd(), path.clone(), false)
     } else {
         let files = ctx.files();
         let base = files.get(dir)?.path().clone();
@@ -48,13 +48,14 @@ fn run(
             true => format!("/dev/fd/{dir}").into_bytes(),
             false => [format!("/dev/fd/{dir}/").as_bytes(), &path].concat(),
         };
-        (base, display)
+        (base, display, files.is_close_on_exec(dir)? == CloseOnExec::Yes)
     };
     let mut budget = Budget::new(&ctx.process.rlimits);
     let argv = Strings::read(ctx.vm, argv, &mut budget)?;
     let envp = Strings::read(ctx.vm, envp, &mut budget)?;
     let no_follow = flags & AT_SYMLINK_NOFOLLOW != 0;
-    let request = ExecRequest { lookup: lookup_from(base), path, no_follow, display_path, argv, envp };
+    let lookup = lookup_from(base);
+    let request = ExecRequest { lookup, path, path_vanishes, no_follow, display_path, argv, envp };
     exec(ctx, registers, request)?;
     Ok(None)
 }

@@ -30,18 +30,18 @@ pub fn sys_getpgrp(ctx: &Ctx) -> Result<usize> {
 /// `getpgid(2)`.
 pub fn sys_getpgid(ctx: &Ctx, pid: i32) -> Result<usize> {
     let pid = own_if_zero(ctx, pid)?;
-    table::with(|table| table.node(pid).map(|node| node.group as usize)).ok_or(ESRCH)
+    table::with(|table| table.node_of_thread(pid).map(|node| node.group as usize)).ok_or(ESRCH)
 }
 
 /// `getsid(2)`.
 pub fn sys_getsid(ctx: &Ctx, pid: i32) -> Result<usize> {
     let pid = own_if_zero(ctx, pid)?;
-    table::with(|table| table.node(pid).map(|node| node.session as usize)).ok_or(ESRCH)
+    table::with(|table| table.node_of_thread(pid).map(|node| node.session as usize)).ok_or(ESRCH)
 }
 
 /// `setpgid(2)`.
 pub fn sys_setpgid(ctx: &Ctx, pid: i32, group: i32) -> Result<usize> {
-    if group < 0 {
+    if group < 0 || (group == 0 && pid < 0) {
         return Err(EINVAL);
     }
     let pid = own_if_zero(ctx, pid)?;

@@ -65,8 +65,8 @@ pub fn sys_prctl(ctx: &Ctx, option: u32, a2: usize, a3: usize, a4: usize, a5: us
         }
         // The bits of `securebits(7)` stay as they start: none set.
         PR_GET_SECUREBITS => return Ok(0),
-        PR_GET_TIMERSLACK => return Ok(50_000),
-        PR_SET_TIMERSLACK => {}
+        PR_GET_TIMERSLACK => return Ok(ctx.thread.timer_slack.get() as usize),
+        PR_SET_TIMERSLACK => ctx.thread.timer_slack.set(a2 as u64),
         PR_GET_TIMING => return Ok(PR_TIMING_STATISTICAL as usize),
         PR_SET_TIMING if a2 == PR_TIMING_STATISTICAL as usize => {}
         // Which process may trace: nobody traces.

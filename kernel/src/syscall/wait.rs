@@ -83,7 +83,7 @@ pub fn sys_waitid(ctx: &Ctx, kind: u32, id: i32, info: Vaddr, options: u32, usag
         P_PID if id > 0 => WaitTarget::Pid(id as Pid),
         P_PGID if id > 0 => WaitTarget::Group(id as Pid),
         P_PGID if id == 0 => WaitTarget::Group(ctx.process.group()),
-        P_PIDFD => WaitTarget::Pid(crate::process::pidfd::process_of(ctx, id)?.pid()),
+        P_PIDFD if id >= 0 => WaitTarget::Pid(crate::process::pidfd::process_of(ctx, id)?.pid()),
         _ => return Err(EINVAL),
     };
     let waited = wait_for_child(ctx, &target, options)?;

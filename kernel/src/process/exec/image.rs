@@ -6,6 +6,7 @@ use super::{ExecRequest, Strings, elf::ElfFile};
 use crate::{
     fs::{
         File, OpenFlags, Path,
+        inode_file::WriteGuard,
         io::Sink,
         lookup::{LastLink, Lookup},
         mount::MountFlags,
@@ -43,7 +44,7 @@ pub struct Image {
 ///
 /// Those of `execve(2)`.
 pub fn find(request: ExecRequest) -> Result<Image> {
-    let ExecRequest { lookup, path, no_follow, display_path, mut argv, envp } = request;
+    let ExecRequest { lookup, path, path_vanishes, no_follow, display_path, mut argv, envp } = request;
     if argv.is_empty() {
         // Since Linux 5.18 a program always has an argument, if need be an empty one.
         argv = Strings::from_slices([&b""[..]]);
@@ -55,6 +56,9 @@ pub fn find(request: ExecRequest) -> Result<Image> {
         let mut head = [0; HEAD_LEN];
         let len = read_at(&file, 0, &mut head)?;
         let Some(line) = head[..len].strip_prefix(b"#!") else { break };
+        if path_vanishes {
+            return Err(ENOENT);
+        }
         scripts += 1;
         if scripts > MAX_SCRIPTS {
             return Err(ELOOP);
@@ -94,6 +98,8 @@ fn open(lookup: &Lookup, path: &[u8], no_follow: bool) -> Result<Arc<File>> {
         return Err(EACCES);
     }
     lookup.cred.check_access(&metadata, Access::EXEC)?;
+    // Nor can a script or an interpreter be run that somebody is writing.
+    drop(WriteGuard::executor(place.inode())?);
     // To run a file takes no permission to read it.
     open_found(&kernel_lookup(), place, OpenFlags::empty())
 }

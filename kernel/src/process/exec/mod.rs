@@ -16,11 +16,15 @@ mod args;
 mod become_program;
 mod elf;
 mod image;
+mod program_file;
 mod stack;
 
 use ostd::arch::cpu::context::UserContext;
 
-pub use self::args::{Budget, Strings};
+pub use self::{
+    args::{Budget, Strings},
+    program_file::ProgramFile,
+};
 use crate::{
     fs::{lookup::Lookup, open::lookup_from},
     mm::{AddressSpace, layout::Randomize},
@@ -37,6 +41,9 @@ pub struct ExecRequest {
     pub lookup: Lookup,
     /// The program's path; empty for the file that the lookup begins at.
     pub path: Vec<u8>,
+    /// Whether the path is that of a descriptor which the new program will not have (`FD_CLOEXEC`): no script can be run
+    /// by it then.
+    pub path_vanishes: bool,
     /// Whether a symbolic link at the end of the path is refused (`AT_SYMLINK_NOFOLLOW`).
     pub no_follow: bool,
     /// What a script's interpreter is told as the script's name, if not the path (`/dev/fd/3/script`).
@@ -50,7 +57,7 @@ pub struct ExecRequest {
 /// A program that is ready to run.
 struct NewProgram {
     vm: Arc<AddressSpace>,
-    exe: crate::fs::Path,
+    exe: Arc<ProgramFile>,
     name: Vec<u8>,
     credentials: Credentials,
     entry: Vaddr,
@@ -76,7 +83,7 @@ pub struct FirstProgram {
     /// The address space.
     pub vm: Arc<AddressSpace>,
     /// The program's file.
-    pub exe: crate::fs::Path,
+    pub exe: Arc<ProgramFile>,
     /// Its name.
     pub name: Vec<u8>,
     /// Where it starts.
@@ -97,6 +104,7 @@ pub fn prepare_first(
     let request = ExecRequest {
         lookup: lookup_from(crate::fs::mount::root()),
         path: path.as_bytes().to_vec(),
+        path_vanishes: false,
         no_follow: false,
         display_path: path.as_bytes().to_vec(),
         argv,
@@ -116,13 +124,12 @@ fn prepare(
     let randomize = if personality & ADDR_NO_RANDOMIZE != 0 { Randomize::No } else { Randomize::Yes };
     let name = base_name(&request.display_path).to_vec();
     let image = image::find(request)?;
+    let exe = Arc::new(ProgramFile::new(&image.file)?);
     let new_credentials = become_program::credentials_for(credentials, &image.file);
     let vm = AddressSpace::new(limits)?;
     vm.vmar().set_window(randomize.window(limits.soft(linux_raw_sys::general::RLIMIT_STACK)));
     let loaded = elf::load_program(&vm, &image, randomize)?;
     let stack = stack::build(&vm, &image, &loaded, &new_credentials, randomize, limits)?;
-    // Every file that can be mapped was opened by its path.
-    let exe = image.file.path().clone();
     Ok(NewProgram { vm, exe, name, credentials: new_credentials, entry: loaded.start, stack })
 }
 
