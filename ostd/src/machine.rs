@@ -2,6 +2,8 @@
 
 //! The machine itself: a zero-sized handle.
 
+use alloc::sync::Arc;
+
 use ostd::{
     io::IoMem,
     mm::{Frame, FrameAllocOptions, HasSize, PAGE_SIZE, io::util::HasVmReaderWriter},
@@ -21,14 +23,14 @@ pub struct Ostd;
 
 /// Device memory that can be mapped into a program.
 #[derive(Clone, Debug)]
-pub struct DeviceMemory(IoMem);
+pub struct DeviceMemory(Arc<IoMem>);
 
 impl DeviceMemory {
     /// Wraps acquired I/O memory.
     ///
     /// Returns `None` if its size is not a multiple of the page size: such memory cannot be mapped.
     pub fn new(io_mem: IoMem) -> Option<Self> {
-        io_mem.size().is_multiple_of(PAGE_SIZE).then_some(Self(io_mem))
+        io_mem.size().is_multiple_of(PAGE_SIZE).then(|| Self(Arc::new(io_mem)))
     }
 
     pub(crate) fn io_mem(&self) -> &IoMem {

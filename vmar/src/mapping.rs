@@ -126,24 +126,19 @@ struct Residency {
     low: AtomicUsize,
     /// No entry lies at or above this address.
     high: AtomicUsize,
-    /// Whether entries may be of several kinds.
-    mixed: AtomicBool,
 }
 
 impl Residency {
     const fn none() -> Self {
-        Self { low: AtomicUsize::new(usize::MAX), high: AtomicUsize::new(0), mixed: AtomicBool::new(false) }
+        Self { low: AtomicUsize::new(usize::MAX), high: AtomicUsize::new(0) }
     }
 
-    fn note(&self, range: &Range<usize>, is_main_kind: bool) {
+    fn note(&self, range: &Range<usize>) {
         if range.start < self.low.load(Relaxed) {
             self.low.fetch_min(range.start, Relaxed);
         }
         if range.end > self.high.load(Relaxed) {
             self.high.fetch_max(range.end, Relaxed);
-        }
-        if !is_main_kind && !self.mixed.load(Relaxed) {
-            self.mixed.store(true, Relaxed);
         }
     }
 
@@ -154,11 +149,7 @@ impl Residency {
     /// Returns the same for the part at or above `at`, and forgets that part.
     fn split_off(&mut self, at: usize) -> Self {
         let Range { start, end } = self.span();
-        let upper = Self {
-            low: AtomicUsize::new(start.max(at)),
-            high: AtomicUsize::new(end),
-            mixed: AtomicBool::new(*self.mixed.get_mut()),
-        };
+        let upper = Self { low: AtomicUsize::new(start.max(at)), high: AtomicUsize::new(end) };
         self.cut_back(at);
         upper
     }
@@ -167,16 +158,12 @@ impl Residency {
         let high = self.high.get_mut();
         *high = (*high).min(at);
     }
-
-    fn absorb(&mut self, other: &Self) {
-        let span = other.span();
-        if !span.is_empty() {
-            self.note(&span, !other.mixed.load(Relaxed));
-        }
-    }
 }
 
 /// What a contiguous range of addresses means.
+///
+/// Kept to 64 bytes on 64-bit machines: a kernel, which has no vector registers to move values with, moves a larger one
+/// byte by byte.
 #[derive(Debug)]
 pub struct VmMapping<M: Machine> {
     memory: MappedMemory<M>,
@@ -184,6 +171,8 @@ pub struct VmMapping<M: Machine> {
     perms: VmPerms,
     sharing: Sharing,
     flags: MappingFlags,
+    /// Whether entries may be of several kinds; widened and shrunk as the residency is.
+    mixed: AtomicBool,
     residency: Residency,
 }
 
@@ -197,7 +186,15 @@ impl<M: Machine> VmMapping<M> {
         sharing: Sharing,
         flags: MappingFlags,
     ) -> Self {
-        Self { memory, mappable, perms, sharing, flags, residency: Residency::none() }
+        Self {
+            memory,
+            mappable,
+            perms,
+            sharing,
+            flags,
+            mixed: AtomicBool::new(false),
+            residency: Residency::none(),
+        }
     }
 
     /// Makes a mapping of anonymous memory.
@@ -263,19 +260,23 @@ impl<M: Machine> VmMapping<M> {
     /// Returns whether its entries may be of several kinds, so that each must be asked for its PRIVATE flag. Otherwise
     /// all are of the [main kind](Self::main_kind), and counting them is enough.
     pub fn is_mixed(&self) -> bool {
-        self.residency.mixed.load(Relaxed)
+        self.mixed.load(Relaxed)
     }
 
     /// Notes that entries with `flags` are about to be made in `range` (bytes): to be called before the first is, with
     /// the mappings' lock held for reading or writing. Cheap when it tells nothing new.
     pub fn note_entries(&self, range: &Range<usize>, flags: PageFlags) {
         let is_anonymous = matches!(self.memory, MappedMemory::Anonymous);
-        self.residency.note(range, flags.contains(PageFlags::PRIVATE) == is_anonymous);
+        self.residency.note(range);
+        if flags.contains(PageFlags::PRIVATE) != is_anonymous && !self.is_mixed() {
+            self.mixed.store(true, Relaxed);
+        }
     }
 
     /// Notes that no entries are left. Those who have just emptied them hold the mappings' lock for writing.
     pub fn forget_entries(&mut self) {
         self.residency = Residency::none();
+        *self.mixed.get_mut() = false;
     }
 
     /// Returns what its entries count as unless it is [mixed](Self::is_mixed): private pages in anonymous memory, the
@@ -313,6 +314,7 @@ impl<M: Machine> VmMapping<M> {
             perms: self.perms,
             sharing: self.sharing,
             flags: self.flags,
+            mixed: AtomicBool::new(self.is_mixed()),
             residency: self.residency.split_off(at),
         }
     }
@@ -350,7 +352,11 @@ impl<M: Machine> VmMapping<M> {
 
     /// Takes over `next`, for which [`continues_with`](Self::continues_with) holds. The caller extends the range.
     pub fn absorb(&mut self, next: &Self) {
-        self.residency.absorb(&next.residency);
+        let span = next.residency.span();
+        if !span.is_empty() {
+            self.residency.note(&span);
+            *self.mixed.get_mut() |= next.is_mixed();
+        }
     }
 
     /// Returns the same mapping with nothing resident, for the forked space `child`.
@@ -428,5 +434,16 @@ fn same_mappable(a: Option<&Arc<dyn Mappable>>, b: Option<&Arc<dyn Mappable>>) -
         (None, None) => true,
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Sim;
+
+    #[test]
+    fn a_mapping_is_small_enough_to_be_moved_by_words() {
+        assert!(size_of::<VmMapping<Sim>>() <= 64, "it has {} bytes", size_of::<VmMapping<Sim>>());
     }
 }

@@ -3,8 +3,8 @@
 //! Who maps an object: so that pages which leave the object also leave every page table.
 //!
 //! Each address space that maps an object is on the object's list once, with the number of its mappings. A
-//! [`MappedVmo`] is one such mapping's place on the list: it is taken when the mapping is made (which can fail), copied
-//! when the mapping is split (which cannot), and given back when it is dropped.
+//! [`MappedVmo`] is one such mapping's place on the list: it is taken when the mapping is made (which can fail), shared
+//! by the parts that the mapping is split into (which cannot), and given back when the last of them is dropped.
 
 use alloc::{
     sync::{Arc, Weak},
@@ -18,7 +18,7 @@ use core::{
 use super::Vmo_;
 use crate::{
     error::Error,
-    fallible::try_reserve,
+    fallible::{try_arc, try_reserve},
     machine::{Machine, SleepLock},
 };
 
@@ -90,8 +90,22 @@ impl<M: Machine> Mappers<M> {
     }
 }
 
-/// An object as one mapping holds it.
-pub struct MappedVmo<M: Machine> {
+/// An object as the mapping of it holds it, and all parts that the mapping is split into.
+///
+/// One pointer, because mappings are moved about.
+pub struct MappedVmo<M: Machine>(Arc<Place<M>>);
+
+/// Where a mapping comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// It is new.
+    New,
+    /// It is that of a forked space.
+    Forked,
+}
+
+/// A mapping's place on the list of its object.
+struct Place<M: Machine> {
     object: Arc<Vmo_<M>>,
     space: Weak<dyn Mapper<M>>,
     access: WriteAccess,
@@ -105,9 +119,27 @@ impl<M: Machine> MappedVmo<M> {
     /// - [`Error::OutOfMemory`] if the list cannot grow.
     /// - [`Error::AccessDenied`] if the mapping may write and new writers are denied.
     pub fn new(object: Arc<Vmo_<M>>, space: Weak<dyn Mapper<M>>, access: WriteAccess) -> Result<Self, Error> {
+        Self::enter(object, space, access, Origin::New)
+    }
+
+    /// Puts the same mapping, of a forked space, on the object's list: a writer begets a writer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] if the list cannot grow.
+    pub fn fork(&self, space: Weak<dyn Mapper<M>>) -> Result<Self, Error> {
+        Self::enter(self.object().clone(), space, self.0.access, Origin::Forked)
+    }
+
+    fn enter(
+        object: Arc<Vmo_<M>>,
+        space: Weak<dyn Mapper<M>>,
+        access: WriteAccess,
+        origin: Origin,
+    ) -> Result<Self, Error> {
         {
             let mut mappers = object.mappers.write();
-            if access == WriteAccess::MayWrite && mappers.writers_denied {
+            if origin == Origin::New && access == WriteAccess::MayWrite && mappers.writers_denied {
                 return Err(Error::AccessDenied);
             }
             match mappers.position(key_of(&space)) {
@@ -119,31 +151,18 @@ impl<M: Machine> MappedVmo<M> {
             }
             mappers.writers += usize::from(access == WriteAccess::MayWrite);
         }
-        Ok(Self { object, space, access })
-    }
-
-    /// Puts the same mapping, of a forked space, on the object's list.
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](Self::new), but a writer begets a writer.
-    pub fn fork(&self, space: Weak<dyn Mapper<M>>) -> Result<Self, Error> {
-        let mut forked = Self::new(self.object.clone(), space, WriteAccess::Never)?;
-        if self.access == WriteAccess::MayWrite {
-            forked.object.mappers.write().writers += 1;
-            forked.access = WriteAccess::MayWrite;
-        }
-        Ok(forked)
+        // Should this fail, dropping the place gives it back.
+        Ok(Self(try_arc(Place { object, space, access })?))
     }
 
     /// Returns the object.
     pub fn object(&self) -> &Arc<Vmo_<M>> {
-        &self.object
+        &self.0.object
     }
 
     /// Returns whether `other` is the same object.
     pub fn is_same_object(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.object, &other.object)
+        Arc::ptr_eq(self.object(), other.object())
     }
 }
 
@@ -151,23 +170,17 @@ impl<M: Machine> Deref for MappedVmo<M> {
     type Target = Vmo_<M>;
 
     fn deref(&self) -> &Vmo_<M> {
-        &self.object
+        &self.0.object
     }
 }
 
 impl<M: Machine> Clone for MappedVmo<M> {
     fn clone(&self) -> Self {
-        let mut mappers = self.object.mappers.write();
-        if let Ok(at) = mappers.position(key_of(&self.space)) {
-            mappers.spaces[at].mappings += 1;
-        }
-        mappers.writers += usize::from(self.access == WriteAccess::MayWrite);
-        drop(mappers);
-        Self { object: self.object.clone(), space: self.space.clone(), access: self.access }
+        Self(self.0.clone())
     }
 }
 
-impl<M: Machine> Drop for MappedVmo<M> {
+impl<M: Machine> Drop for Place<M> {
     fn drop(&mut self) {
         let mut mappers = self.object.mappers.write();
         if let Ok(at) = mappers.position(key_of(&self.space)) {
@@ -182,7 +195,8 @@ impl<M: Machine> Drop for MappedVmo<M> {
 
 impl<M: Machine> fmt::Debug for MappedVmo<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MappedVmo").field("object", &self.object).field("access", &self.access).finish()
+        let Place { object, access, .. } = &*self.0;
+        f.debug_struct("MappedVmo").field("object", object).field("access", access).finish()
     }
 }
 
