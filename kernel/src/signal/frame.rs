@@ -141,7 +141,7 @@ pub(super) fn push(
     let stack = ctx.thread.signals.stack();
     let sp = registers.stack_pointer();
     let below = sp.wrapping_sub(RED_ZONE);
-    let alternate = if action.has(SA_ONSTACK) { stack.top_for(below) } else { None };
+    let alternate = if action.has(SA_ONSTACK) { stack.top_for(sp) } else { None };
     let place = place_below(alternate.unwrap_or(below), fpu::saved_len(ctx));
     let on_alternate = alternate.is_some() || (stack.size != 0 && stack.is_active(sp));
     if on_alternate && !stack.holds(place.frame) {
