@@ -32,6 +32,7 @@ pub mod fs;
 pub mod futex;
 pub mod log;
 pub mod mm;
+pub mod net;
 pub mod power;
 pub mod prelude;
 pub mod process;

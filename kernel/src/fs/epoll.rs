@@ -107,19 +107,10 @@ impl Wake for Signal {
 }
 
 impl Item {
-    /// The events that are there and asked for. Errors and hang-ups are always asked for, but not by an item that is switched
-    /// off (`EPOLLONESHOT`).
+    /// The events that are there and asked for; none if the item is switched off (`EPOLLONESHOT`).
     fn look(&self, file: &Arc<File>, table: &mut PollTable) -> PollEvents {
         let asked = self.interest.events & !FLAGS;
-        let found = file.poll(table);
-        if self.is_off() {
-            return PollEvents::empty();
-        }
-        found & (PollEvents::from_bits_truncate(asked) | PollEvents::ERR | PollEvents::HUP)
-    }
-
-    fn is_off(&self) -> bool {
-        self.interest.events & !FLAGS == 0
+        file.poll(table) & PollEvents::from_bits_truncate(asked)
     }
 
     fn has(&self, flag: u32) -> bool {
@@ -180,6 +171,9 @@ pub fn control(
     {
         return Err(EINVAL);
     }
+    // These are told whether asked for or not.
+    let always = (PollEvents::ERR | PollEvents::HUP).bits();
+    let event = EpollEvent { events: event.events | always, ..event };
     let key = key_of(fd, target);
     match operation {
         EPOLL_CTL_ADD => match inner {

@@ -31,6 +31,8 @@ mod process;
 mod sched;
 mod sched_more;
 mod signal;
+mod socket;
+mod socket_message;
 mod system;
 mod table;
 mod time;

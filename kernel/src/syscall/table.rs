@@ -291,6 +291,24 @@ pub(super) fn call(
         __NR_fremovexattr => fs_xattr::sys_fremovexattr, 2;
 
         // Devices, sockets and readiness.
+        __NR_socket => socket::sys_socket, 3;
+        __NR_socketpair => socket::sys_socketpair, 4;
+        __NR_bind => socket::sys_bind, 3;
+        __NR_listen => socket::sys_listen, 2;
+        __NR_accept => socket::sys_accept, 3;
+        __NR_accept4 => socket::sys_accept4, 4;
+        __NR_connect => socket::sys_connect, 3;
+        __NR_shutdown => socket::sys_shutdown, 2;
+        __NR_getsockname => socket::sys_getsockname, 3;
+        __NR_getpeername => socket::sys_getpeername, 3;
+        __NR_setsockopt => socket::sys_setsockopt, 5;
+        __NR_getsockopt => socket::sys_getsockopt, 5;
+        __NR_sendto => socket_message::sys_sendto, 6;
+        __NR_recvfrom => socket_message::sys_recvfrom, 6;
+        __NR_sendmsg => socket_message::sys_sendmsg, 3;
+        __NR_recvmsg => socket_message::sys_recvmsg, 3;
+        __NR_sendmmsg => socket_message::sys_sendmmsg, 4;
+        __NR_recvmmsg => socket_message::sys_recvmmsg, 5;
         __NR_poll => poll::sys_poll, 3;
         __NR_ppoll => poll::sys_ppoll, 5;
         __NR_select => poll::sys_select, 5;

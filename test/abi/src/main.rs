@@ -30,17 +30,30 @@ mod file;
 mod futex;
 mod harness;
 mod mem;
+mod poll;
 mod process;
 mod procfs;
 mod signal;
 mod time;
 mod tmp;
+mod tty;
+mod unix;
 
 use harness::{Case, Helper, Options};
 
 /// Every group of cases, in the order they run.
-const GROUPS: &[&[&[Case]]] =
-    &[mem::GROUPS, process::GROUPS, file::GROUPS, signal::GROUPS, time::GROUPS, futex::GROUPS];
+const GROUPS: &[&[&[Case]]] = &[
+    mem::GROUPS,
+    process::GROUPS,
+    file::GROUPS,
+    signal::GROUPS,
+    time::GROUPS,
+    futex::GROUPS,
+    poll::GROUPS,
+    unix::GROUPS,
+    tty::GROUPS,
+    procfs::GROUPS,
+];
 
 /// Every role that a case gives to this binary when it executes it again.
 const HELPERS: &[&[Helper]] = &[mem::HELPERS, process::HELPERS, signal::HELPERS];
