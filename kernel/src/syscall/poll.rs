@@ -19,7 +19,7 @@ use crate::{
     wait::Sleeper,
 };
 
-/// One file to wait for: what is wanted of it, and what it is ready for.
+/// One file to wait for: what counts of it, and what of that is there.
 struct Watched {
     /// None for a descriptor that is to be passed over.
     file: Option<Arc<File>>,
@@ -51,7 +51,7 @@ fn ask(files: &mut [Watched], table: &mut PollTable) -> usize {
     let mut count = 0;
     for watched in files {
         if let Some(file) = &watched.file {
-            watched.found = file.poll(table) & (watched.wanted | PollEvents::ALWAYS);
+            watched.found = file.poll(table) & watched.wanted;
         }
         if !watched.found.is_empty() {
             count += 1;
@@ -124,7 +124,8 @@ fn poll(ctx: &Ctx, fds: Vaddr, count: usize, deadline: Deadline) -> Result<usize
             None if entry.fd >= 0 => PollEvents::NVAL,
             _ => PollEvents::empty(),
         };
-        files.push(Watched { file, wanted: PollEvents::from_bits_retain(u32::from(entry.events)), found });
+        let wanted = PollEvents::from_bits_retain(u32::from(entry.events)) | PollEvents::ALWAYS;
+        files.push(Watched { file, wanted, found });
     }
     let ready = wait_ready(&mut files, deadline)?;
     for (entry, watched) in entries.iter_mut().zip(&files) {
@@ -239,9 +240,9 @@ fn select(ctx: &Ctx, count: i32, sets: [Vaddr; 3], deadline: Deadline) -> Result
     let mut files = Vec::new();
     for fd in 0..count {
         let mut events = PollEvents::empty();
-        for (set, (asks, _)) in wanted.iter().zip(SETS) {
+        for (set, (asks, shows)) in wanted.iter().zip(SETS) {
             if has(set, fd) {
-                events |= asks;
+                events |= asks | shows;
             }
         }
         if !events.is_empty() {

@@ -177,7 +177,8 @@ fn read_control(ctx: &Ctx, header: &MessageHeader) -> Result<Control> {
 }
 
 fn add_files(ctx: &Ctx, control: &mut Control, data: &[u8]) -> Result<()> {
-    let fds = data.chunks_exact(size_of::<Fd>()).map(Fd::from_bytes);
+    let (fds, _) = data.as_chunks();
+    let fds = fds.iter().map(|fd| Fd::from_ne_bytes(*fd));
     if control.files.len() + fds.len() > MAX_DESCRIPTORS {
         return Err(EINVAL);
     }

@@ -25,6 +25,7 @@ mod sys;
 
 mod arena;
 mod child;
+mod device;
 mod fault;
 mod file;
 mod futex;
@@ -52,6 +53,7 @@ const GROUPS: &[&[&[Case]]] = &[
     poll::GROUPS,
     unix::GROUPS,
     tty::GROUPS,
+    device::GROUPS,
     procfs::GROUPS,
 ];
 

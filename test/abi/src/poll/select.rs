@@ -24,6 +24,7 @@ pub const CASES: &[Case] = cases!["poll/select":
     select_tells_the_time_left,
     select_of_a_closed_number_is_ebadf,
     select_errors,
+    select_for_exceptions_waits_past_a_hang_up,
     pselect_takes_a_mask,
 ];
 
@@ -144,11 +145,11 @@ fn poll_of_a_regular_file() {
 
 fn poll_errors() {
     errno_is!(syscall!(SYS_poll, 8, 1, 0), EFAULT);
-    let (soft, hard) = ok!(sys::getrlimit(libc::RLIMIT_NOFILE as i32));
+    let (soft, hard) = ok!(sys::getrlimit(libc::RLIMIT_NOFILE));
     let mut list = vec![pollfd { fd: -1, events: 0, revents: 0 }; 60];
-    ok!(sys::setrlimit(libc::RLIMIT_NOFILE as i32, 50, hard));
+    ok!(sys::setrlimit(libc::RLIMIT_NOFILE, 50, hard));
     errno_is!(syscall!(SYS_poll, list.as_mut_ptr(), 60, 0), EINVAL);
-    ok!(sys::setrlimit(libc::RLIMIT_NOFILE as i32, soft, hard));
+    ok!(sys::setrlimit(libc::RLIMIT_NOFILE, soft, hard));
     let mut entry = pollfd { fd: -1, events: 0, revents: 0 };
     for spec in [[-1_i64, 0], [0, -1], [0, 1_000_000_000]] {
         errno_is!(syscall!(SYS_ppoll, &raw mut entry, 1, spec.as_ptr(), 0, 8), EINVAL);
@@ -207,6 +208,15 @@ fn select_errors() {
     errno_is!(syscall!(SYS_select, -1_i32, 0, 0, 0, 0), EINVAL);
     errno_is!(syscall!(SYS_select, 1, 8, 0, 0, 0), EFAULT);
     errno_is!(syscall!(SYS_select, 0, 0, 0, 0, [-1_i64, 0].as_ptr()), EINVAL);
+}
+
+fn select_for_exceptions_waits_past_a_hang_up() {
+    let (reader, writer) = pipe();
+    sys::close(writer);
+    let (mut except, time) = (bit(reader), [0_i64, 40_000]);
+    let start = sys::monotonic_ms();
+    check_eq!(syscall!(SYS_select, 64, 0, 0, &raw mut except, time.as_ptr()), Ok(0));
+    check!(sys::monotonic_ms() - start >= 35);
 }
 
 fn pselect_takes_a_mask() {

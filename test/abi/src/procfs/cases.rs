@@ -264,8 +264,8 @@ fn task_lists_the_threads() {
 }
 
 fn limits_follow_setrlimit() {
-    let (_, hard) = ok!(sys::getrlimit(libc::RLIMIT_CORE as i32));
-    ok!(sys::setrlimit(libc::RLIMIT_CORE as i32, 12345.min(hard), hard));
+    let (_, hard) = ok!(sys::getrlimit(libc::RLIMIT_CORE));
+    ok!(sys::setrlimit(libc::RLIMIT_CORE, 12345.min(hard), hard));
     let text = text("/proc/self/limits");
     let line = text.lines().find(|line| line.starts_with("Max core file size")).unwrap_or("");
     let hard = if hard == u64::MAX { "unlimited".into() } else { hard.to_string() };
