@@ -85,7 +85,8 @@ impl AddressSpace {
     /// `EFAULT`; `ENAMETOOLONG` if there is no NUL in `max` bytes.
     pub fn read_cstring(&self, addr: Vaddr, max: usize) -> Result<CString> {
         let mut bytes = Vec::new();
-        let mut chunk = [0; 256];
+        // Most strings are short, and clearing and copying more than they need is what costs.
+        let mut chunk = [0; 64];
         let mut at = addr;
         while bytes.len() < max {
             // Never past the end of a page: the next one need not be there.

@@ -67,6 +67,27 @@ impl Quota {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Counts a page that no file has, if there is room.
+    ///
+    /// # Errors
+    ///
+    /// ENOSPC.
+    pub fn charge_page(&self) -> Result<()> {
+        self.require(1)?;
+        self.add_page();
+        Ok(())
+    }
+
+    /// Counts a page that no file has.
+    pub fn add_page(&self) {
+        self.used.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// No longer counts such a page.
+    pub fn release_page(&self) {
+        self.used.fetch_sub(1, Ordering::AcqRel);
+    }
+
     fn require(&self, pages: usize) -> Result<()> {
         if pages > self.limit().saturating_sub(self.used()) { Err(ENOSPC) } else { Ok(()) }
     }

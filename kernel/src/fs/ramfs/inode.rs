@@ -80,7 +80,11 @@ impl RamInode {
 
     /// The root directory of an instance: not counted against its limit.
     pub(super) fn new_directory(fs: &Arc<RamFs>, attr: NewAttr) -> Arc<Self> {
+        // Counted as `allocate_inode` does, but never refused.
         fs.inodes.fetch_add(1, Ordering::AcqRel);
+        if fs.flavour == Flavour::Root {
+            fs.quota.add_page();
+        }
         let ino = fs.next_ino.fetch_add(1, Ordering::Relaxed);
         Self::new(fs, ino, FileType::Directory, attr, Body::Directory(RwMutex::new(Entries::default())))
     }

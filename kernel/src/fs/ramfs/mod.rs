@@ -26,6 +26,9 @@ use crate::prelude::*;
 
 const TMPFS_MAGIC: u64 = linux_raw_sys::general::TMPFS_MAGIC as u64;
 
+/// How many inodes of the root, with their names, count as a page of memory.
+const INODES_IN_A_PAGE: usize = 2;
+
 /// What an instance is called and how it is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flavour {
@@ -68,9 +71,11 @@ impl RamFs {
         fs
     }
 
-    /// The instance for the root of the tree: without limits.
+    /// The instance for the root of the tree. It may take three quarters of the memory: programs must be able to run when it
+    /// is full.
     pub fn new_root() -> Arc<dyn FileSystem> {
-        Self::new(Flavour::Root, Options { mode: 0o755, ..Options::unlimited() })
+        let pages = reserve::available_frames() / 4 * 3;
+        Self::new(Flavour::Root, Options { pages: Some(pages), mode: 0o755, ..Options::unlimited() })
     }
 
     /// An instance for the kernel's own unnamed files (memfd, shared anonymous memory).
@@ -82,12 +87,22 @@ impl RamFs {
         super::current::require_memory().map_err(|_| ENOSPC)?;
         let max = self.max_inodes.load(Ordering::Relaxed);
         let step = |count: usize| (count < max).then_some(count + 1);
-        self.inodes.try_update(Ordering::AcqRel, Ordering::Acquire, step).map_err(|_| ENOSPC)?;
+        let before = self.inodes.try_update(Ordering::AcqRel, Ordering::Acquire, step).map_err(|_| ENOSPC)?;
+        if self.flavour == Flavour::Root
+            && before % INODES_IN_A_PAGE == 0
+            && let Err(error) = self.quota.charge_page()
+        {
+            self.inodes.fetch_sub(1, Ordering::AcqRel);
+            return Err(error);
+        }
         Ok(self.next_ino.fetch_add(1, Ordering::Relaxed))
     }
 
     fn release_inode(&self) {
-        self.inodes.fetch_sub(1, Ordering::AcqRel);
+        let left = self.inodes.fetch_sub(1, Ordering::AcqRel) - 1;
+        if self.flavour == Flavour::Root && left % INODES_IN_A_PAGE == 0 {
+            self.quota.release_page();
+        }
     }
 }
 
