@@ -7,7 +7,7 @@ use super::{
     device::{self, DeviceClass},
     file::{AccessMode, File, FileOps, OpenFlags},
     inode::Inode,
-    inode_file::{DirFile, InodeFile, Location, truncate},
+    inode_file::{DirFile, InodeFile, Location, WriteGuard, truncate},
     lookup::{Followed, Last, LastLink, Lookup, TrailingSlash},
     mount::MountFlags,
     namei,
@@ -171,6 +171,8 @@ fn open_place(lookup: &Lookup, place: Path, flags: OpenFlags, created: Created) 
     }
     let ops = open_inode(&inode, flags)?;
     if flags.contains(OpenFlags::TRUNC) && meta.kind == FileType::Regular && created == Created::No {
+        // Held for the moment of the cut: the file may be open for reading only.
+        let _writer = WriteGuard::writer(&inode)?;
         truncate(&inode, 0)?;
     }
     Ok(File::new(place, ops, flags))

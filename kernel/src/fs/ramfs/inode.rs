@@ -170,7 +170,11 @@ fn is_directory(inode: &Arc<dyn Inode>) -> bool {
 
 /// Counts one name less of `inode`, which has just lost one to a removal or a rename.
 fn lose_name(inode: &Arc<dyn Inode>) -> Result<()> {
-    ram(inode)?.change_nlink(if is_directory(inode) { -2 } else { -1 });
+    let node = ram(inode)?;
+    node.change_nlink(if is_directory(inode) { -2 } else { -1 });
+    if node.attr.lock().nlink > 0 {
+        node.fs.release_inode();
+    }
     Ok(())
 }
 
@@ -256,11 +260,14 @@ impl Inode for RamInode {
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
         let node = ram(target)?;
-        current::require_memory()?;
         let mut entries = self.directory()?.write();
         entries.check_vacant(name)?;
-        if node.attr.lock().nlink >= MAX_LINKS {
-            return Err(EMLINK);
+        let nlink = node.attr.lock().nlink;
+        match nlink {
+            MAX_LINKS.. => return Err(EMLINK),
+            // The first name of a file made without one: counted with the inode.
+            0 => {}
+            _ => self.fs.count_inode()?,
         }
         entries.set(name, target.clone());
         drop(entries);

@@ -83,7 +83,14 @@ impl RamFs {
         Self::new(Flavour::Tmpfs, Options::unlimited())
     }
 
+    /// Counts an inode, and gives it its number.
     fn allocate_inode(&self) -> Result<u64> {
+        self.count_inode()?;
+        Ok(self.next_ino.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Counts an inode, or a further name of one, which takes as much of the kernel's memory.
+    fn count_inode(&self) -> Result<()> {
         super::current::require_memory().map_err(|_| ENOSPC)?;
         let max = self.max_inodes.load(Ordering::Relaxed);
         let step = |count: usize| (count < max).then_some(count + 1);
@@ -95,7 +102,7 @@ impl RamFs {
             self.inodes.fetch_sub(1, Ordering::AcqRel);
             return Err(error);
         }
-        Ok(self.next_ino.fetch_add(1, Ordering::Relaxed))
+        Ok(())
     }
 
     fn release_inode(&self) {
