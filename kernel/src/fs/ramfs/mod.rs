@@ -96,7 +96,7 @@ impl RamFs {
         let step = |count: usize| (count < max).then_some(count + 1);
         let before = self.inodes.try_update(Ordering::AcqRel, Ordering::Acquire, step).map_err(|_| ENOSPC)?;
         if self.flavour == Flavour::Root
-            && before % INODES_IN_A_PAGE == 0
+            && before.is_multiple_of(INODES_IN_A_PAGE)
             && let Err(error) = self.quota.charge_page()
         {
             self.inodes.fetch_sub(1, Ordering::AcqRel);
@@ -107,7 +107,7 @@ impl RamFs {
 
     fn release_inode(&self) {
         let left = self.inodes.fetch_sub(1, Ordering::AcqRel) - 1;
-        if self.flavour == Flavour::Root && left % INODES_IN_A_PAGE == 0 {
+        if self.flavour == Flavour::Root && left.is_multiple_of(INODES_IN_A_PAGE) {
             self.quota.release_page();
         }
     }
