@@ -8,13 +8,14 @@ use libc::c_int;
 
 use crate::{harness::Case, sys};
 
+mod barrier;
 mod ops;
 mod pi;
 mod robust;
 mod wait;
 
 /// The groups of this area, in the order they run.
-pub const GROUPS: &[&[Case]] = &[wait::CASES, ops::CASES, pi::CASES, robust::CASES];
+pub const GROUPS: &[&[Case]] = &[wait::CASES, ops::CASES, pi::CASES, robust::CASES, barrier::CASES];
 
 /// The address of a word.
 pub fn at(word: &AtomicU32) -> usize {
