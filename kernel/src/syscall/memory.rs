@@ -15,7 +15,7 @@ use vmar::{
     object::{Vmo, VmoKind},
     perms::VmPerms,
     placement::Placement,
-    vmar::{populate::Populate, remap::RemapTarget},
+    vmar::remap::RemapTarget,
 };
 use vmar_ostd::Ostd;
 
@@ -111,34 +111,28 @@ pub fn sys_mmap(
         return Err(ENOMEM);
     }
     let mut map = ctx.vm.vmar().new_map(size).perms(perms).placement(placement).flags(traits);
-    map = match (contents, file) {
+    if flags & MAP_POPULATE != 0 && flags & MAP_NONBLOCK == 0 {
+        map = map.populate();
+    }
+    // One chain to the end for each: a builder is moved as seldom as can be.
+    let start = match (contents, file) {
         (Some(vmo), Some(file)) => {
             let mapped = MappedFile::of(file, vmo.rights());
-            map.vmo(vmo).vmo_offset(offset).mappable(mapped).flags(MappingFlags::FAULT_AROUND)
+            map = map.vmo(vmo).vmo_offset(offset).mappable(mapped).fault_around();
+            if is_shared { map.shared().build() } else { map.build() }
         }
         _ if is_shared => {
             let vmo = Vmo::new(&Ostd, size, VmoKind::SharedMemory)?;
             let known = Arc::new(SharedMemory(vmo.dup()));
-            map.vmo(vmo.to_dynamic()).mappable(known)
+            map.vmo(vmo.to_dynamic()).mappable(known).shared().build()
         }
-        _ => map,
+        _ => map.build(),
     };
-    if is_shared {
-        map = map.shared();
-    }
-    let start = map.build().map_err(|error| match error {
+    start.map_err(|error| match error {
         Error::LimitExceeded(Limit::Locked) => EAGAIN,
         Error::InvalidOffset => EOVERFLOW,
         other => other.into(),
-    })?;
-    let populate = flags & MAP_POPULATE != 0 && flags & MAP_NONBLOCK == 0;
-    let locked = ctx.vm.vmar().default_flags() | traits;
-    let lock_now = locked.contains(MappingFlags::LOCKED) && !locked.contains(MappingFlags::LOCK_ON_FAULT);
-    if populate || lock_now {
-        // The mapping is made, whether its pages can be or not.
-        let _ = ctx.vm.vmar().populate(start..start + size, Populate::AsNeeded);
-    }
-    Ok(start)
+    })
 }
 
 /// Where a new mapping goes.

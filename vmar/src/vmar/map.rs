@@ -63,6 +63,7 @@ enum Source<M: Machine> {
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// Starts to make a mapping of `size` bytes: by default private, anonymous memory that allows no access, anywhere.
+    #[inline]
     pub fn new_map(&self, size: usize) -> VmarMapOptions<'_, M, R> {
         VmarMapOptions {
             vmar: &self.inner,
@@ -86,6 +87,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
     /// Allows what `perms` says; its MAY bits have no meaning here.
     #[require(R > Read | Write | Exec)]
+    #[inline]
     pub fn perms(mut self, perms: VmPerms) -> Self {
         self.request.perms = perms.access();
         self
@@ -93,6 +95,7 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
 
     /// Allows to read.
     #[require(R > Read)]
+    #[inline]
     pub fn read(mut self) -> Self {
         self.request.perms |= VmPerms::READ;
         self
@@ -100,6 +103,7 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
 
     /// Allows to write.
     #[require(R > Write)]
+    #[inline]
     pub fn write(mut self) -> Self {
         self.request.perms |= VmPerms::WRITE;
         self
@@ -107,6 +111,7 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
 
     /// Allows to execute.
     #[require(R > Exec)]
+    #[inline]
     pub fn exec(mut self) -> Self {
         self.request.perms |= VmPerms::EXEC;
         self
@@ -149,12 +154,14 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
     }
 
     /// Goes there. [`Placement::Anywhere`] by default.
+    #[inline]
     pub fn placement(mut self, placement: Placement) -> Self {
         self.request.placement = placement;
         self
     }
 
     /// Lets others see what is written. Only an object or a device can be shared.
+    #[inline]
     pub fn shared(mut self) -> Self {
         self.request.sharing = Sharing::Shared;
         self
@@ -172,6 +179,7 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
     }
 
     /// Adds traits.
+    #[inline]
     pub fn flags(mut self, flags: MappingFlags) -> Self {
         self.request.flags |= flags;
         self
@@ -200,6 +208,7 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
     ///   that was not.
     /// - [`Error::LimitExceeded`].
     /// - [`Error::OutOfMemory`].
+    #[inline]
     pub fn build(mut self) -> Result<usize, Error> {
         self.vmar.map(&mut self.request, TRightSet::<R>::RIGHTS)
     }
