@@ -23,6 +23,7 @@ use crate::{
         table::{self, ReservedPid},
         thread::ThreadParts,
     },
+    signal::has_pending,
     wait::wait_killable,
 };
 
@@ -92,7 +93,8 @@ impl CloneArgs {
 ///
 /// # Errors
 ///
-/// `EINVAL` for flags that contradict each other or ask for namespaces; `EAGAIN` at a limit; `ENOMEM`.
+/// `EINVAL` for flags that contradict each other or ask for namespaces; `EAGAIN` at a limit; `ENOMEM`; `ERESTARTNOINTR` if
+/// a signal waits.
 pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid> {
     args.check()?;
     check_process_limit(ctx)?;
@@ -128,6 +130,10 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
 
     let added = process.add_thread(thread.clone()).and_then(|()| {
         table::with(|table| {
+            // Either a signal to the group is seen here, or its sender sees the child.
+            if has_pending(ctx.thread) {
+                return Err(ERESTARTNOINTR);
+            }
             if !args.has(CLONE_THREAD) {
                 let parent = parent_for(table, ctx, args)?;
                 table.add_process(process.clone(), parent, ctx.process.pid());

@@ -96,6 +96,26 @@ pub fn group_members(group: Pid) -> Vec<Arc<Process>> {
     with(|table| table.members(|node| node.group == group))
 }
 
+/// Calls `f` for each member of process group `group`, those included that members make meanwhile: a signal to a group must
+/// not miss a child that is just being made. Clone looks for signals with the table locked, so a member that `f` has sent one
+/// to makes no more.
+pub fn visit_group(group: Pid, mut f: impl FnMut(&Arc<Process>)) {
+    /// Members that ignore the signal could go on for ever.
+    const MAX_ROUNDS: usize = 32;
+    let mut visited = BTreeSet::new();
+    for _ in 0..MAX_ROUNDS {
+        let before = visited.len();
+        for process in group_members(group) {
+            if visited.insert(process.pid()) {
+                f(&process);
+            }
+        }
+        if visited.len() == before {
+            break;
+        }
+    }
+}
+
 /// The members of session `session`.
 pub fn session_members(session: Pid) -> Vec<Arc<Process>> {
     with(|table| table.members(|node| node.session == session))

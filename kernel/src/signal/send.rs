@@ -37,9 +37,7 @@ pub fn send_to_thread(thread: &Thread, info: SigInfo) {
 
 /// Sends a signal to all processes of a group. Any context.
 pub fn send_to_group(group: Pid, info: SigInfo) {
-    for process in table::group_members(group) {
-        send_to_process(&process, info);
-    }
+    table::visit_group(group, |process| send_to_process(process, info));
 }
 
 /// Sends the calling thread a signal that it has caused itself. If it blocks or ignores the signal, the default action

@@ -90,10 +90,10 @@ pub fn sys_kill(ctx: &Ctx, pid: i32, signal: i32) -> Result<usize> {
 /// Succeeds if one member at least could be sent the signal.
 fn kill_group(ctx: &Ctx, group: Pid, signal: Option<u8>) -> Result<()> {
     let mut result = Err(ESRCH);
-    for target in table::group_members(group) {
-        let one = kill_one(ctx, &target, signal);
+    table::visit_group(group, |target| {
+        let one = kill_one(ctx, target, signal);
         result = result.or(one);
-    }
+    });
     result
 }
 
