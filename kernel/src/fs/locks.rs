@@ -135,33 +135,52 @@ impl Default for FileLocks {
     }
 }
 
-/// Which process waits for which; (waiter, whom it waits for).
-static WAITS: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
+/// A process that waits for another.
+struct Wait {
+    waiter: u64,
+    holder: u64,
+    /// The address of the locks of the file.
+    file: usize,
+}
+
+/// Which process waits for which. What is no longer true leaves the table before others can act on it.
+static WAITS: Mutex<Vec<Wait>> = Mutex::new(Vec::new());
 
 /// Notes that `waiter` waits for `holder`, unless that closes a circle.
-fn note_wait(waiter: u64, holder: u64) -> Result<()> {
+fn note_wait(waiter: u64, holder: u64, file: usize) -> Result<()> {
     let mut waits = WAITS.lock();
-    waits.retain(|(other, _)| *other != waiter);
+    waits.retain(|wait| wait.waiter != waiter);
     let mut at = holder;
     // A chain longer than the table would go round in a circle that does not pass through `waiter`.
     for _ in 0..=waits.len() {
         if at == waiter {
             return Err(EDEADLK);
         }
-        match waits.iter().find(|(other, _)| *other == at) {
-            Some((_, next)) => at = *next,
+        match waits.iter().find(|wait| wait.waiter == at) {
+            Some(wait) => at = wait.holder,
             None => break,
         }
     }
-    waits.push((waiter, holder));
+    waits.push(Wait { waiter, holder, file });
     Ok(())
 }
 
 fn forget_wait(waiter: u64) {
-    WAITS.lock().retain(|(other, _)| *other != waiter);
+    WAITS.lock().retain(|wait| wait.waiter != waiter);
+}
+
+/// Forgets who waits in `file` for `owner`, whose locks there change: who must go on waiting notes it anew.
+fn forget_waits_for(owner: LockOwner, file: usize) {
+    if let LockOwner::Process(holder) = owner {
+        WAITS.lock().retain(|wait| wait.holder != holder || wait.file != file);
+    }
 }
 
 impl FileLocks {
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
     /// The lock that keeps `wanted` from being set, if one does (`F_GETLK`).
     pub fn test(&self, wanted: &RecordLock) -> Option<RecordLock> {
         self.state.lock().blocker(wanted)
@@ -179,12 +198,16 @@ impl FileLocks {
             let Some(blocker) = state.blocker(&wanted) else {
                 state.set(wanted);
                 self.any.store(true, Ordering::Release);
+                if let LockOwner::Process(owner) = wanted.owner {
+                    forget_wait(owner);
+                }
+                forget_waits_for(wanted.owner, self.address());
                 return Ok(());
             };
             if let (LockOwner::Process(waiter), LockOwner::Process(holder), Blocking::Yes) =
                 (wanted.owner, blocker.owner, blocking)
             {
-                note_wait(waiter, holder)?;
+                note_wait(waiter, holder, self.address())?;
             }
             Err(EAGAIN)
         };
@@ -206,6 +229,7 @@ impl FileLocks {
         }
         let mut state = self.state.lock();
         state.carve(owner, start, end);
+        forget_waits_for(owner, self.address());
         self.any.store(!state.is_empty(), Ordering::Release);
         drop(state);
         self.queue.wake_all();
@@ -305,11 +329,15 @@ mod tests {
 
     #[ktest]
     fn circles_of_waiting_are_found() {
-        assert_eq!(note_wait(101, 102), Ok(()));
-        assert_eq!(note_wait(102, 103), Ok(()));
-        assert_eq!(note_wait(103, 101), Err(EDEADLK));
-        assert_eq!(note_wait(104, 101), Ok(()));
-        for waiter in [101, 102, 103, 104] {
+        assert_eq!(note_wait(101, 102, 1), Ok(()));
+        assert_eq!(note_wait(102, 103, 2), Ok(()));
+        assert_eq!(note_wait(103, 101, 1), Err(EDEADLK));
+        assert_eq!(note_wait(104, 101, 1), Ok(()));
+        forget_waits_for(LockOwner::Process(103), 1);
+        assert_eq!(note_wait(103, 101, 1), Err(EDEADLK));
+        forget_waits_for(LockOwner::Process(103), 2);
+        assert_eq!(note_wait(103, 101, 1), Ok(()));
+        for waiter in [101, 103, 104] {
             forget_wait(waiter);
         }
     }
