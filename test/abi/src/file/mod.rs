@@ -21,6 +21,7 @@ mod permission;
 mod pipe;
 mod rw;
 mod size;
+mod stress;
 mod system;
 
 /// The groups of this area, in the order they run.
@@ -39,6 +40,7 @@ pub const GROUPS: &[&[Case]] = &[
     fifo::CASES,
     copy::CASES,
     system::CASES,
+    stress::CASES,
 ];
 
 /// The descriptor of a file that can be opened.

@@ -20,6 +20,7 @@ mod group;
 mod pidfd;
 mod sched;
 mod script;
+mod stress;
 mod system;
 mod usage;
 mod wait;
@@ -40,6 +41,7 @@ pub const GROUPS: &[&[Case]] = &[
     script::CASES,
     pidfd::CASES,
     system::CASES,
+    stress::CASES,
 ];
 
 /// The roles of this area.
