@@ -40,9 +40,9 @@ impl Ended {
 /// Who is to be ended along with the child.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// The child alone.
+    /// The child alone, at once.
     Child,
-    /// Its whole process group, which it must lead.
+    /// Its whole process group, which it must lead; it is asked before it is ended.
     Group,
 }
 
@@ -85,7 +85,8 @@ pub fn wait(child: &mut Child, limit: Option<Duration>, reach: Reach) -> Result<
         match verdict {
             None if signal != 0 || late => {
                 verdict = Some(if signal != 0 { Ended::Interrupted(signal as i32) } else { Ended::TimedOut });
-                end(child, reach, Signal::TERM);
+                let first = if reach == Reach::Child { Signal::KILL } else { Signal::TERM };
+                end(child, reach, first);
                 deadline = Some(Instant::now() + GRACE);
             }
             Some(_) if late => end(child, reach, Signal::KILL),

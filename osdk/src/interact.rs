@@ -13,7 +13,7 @@ use std::{
     env,
     fs::File,
     io::{self, Read, Write, stdout},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Command, ExitCode},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
@@ -220,13 +220,14 @@ fn pay(visit: &Visit) -> Result<Result<(), String>> {
         .stdin(theirs.try_clone()?)
         .stdout(theirs.try_clone()?)
         .stderr(theirs.try_clone()?)
+        .process_group(0)
         .spawn()
         .context("this program cannot be started again")?;
 
     let mut screen = Screen::new(ours)?;
     let talked = visit.steps.iter().try_for_each(|step| screen.play(step));
     let limit = if talked.is_ok() { Duration::from_secs(30) } else { Duration::ZERO };
-    let ended = child::wait(&mut child, Some(limit), Reach::Child)?;
+    let ended = child::wait(&mut child, Some(limit), Reach::Group)?;
     screen.drain();
     if let Err(why) = talked {
         return Ok(Err(why));
