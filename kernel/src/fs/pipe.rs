@@ -454,13 +454,14 @@ pub fn new_pipe(flags: OpenFlags) -> Result<(Arc<File>, Arc<File>)> {
     Ok((open(AccessMode::READ, flags), open(AccessMode::WRITE, flags | OpenFlags::WRONLY)))
 }
 
-/// Opens a FIFO, waiting for the other side where fifo(7) says so.
+/// Opens a FIFO, waiting for the other side where fifo(7) says so; or a pipe once more, by `/proc/PID/fd`, without waiting.
 ///
 /// # Errors
 ///
 /// ENXIO for a writer that does not wait when there is no reader; ERESTARTSYS; EINVAL for access to neither side.
 pub fn open_fifo(inode: &Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
     let ext = inode.ext().ok_or(ENXIO)?;
+    let has_name = inode.downcast_ref::<AnonInode>().is_none();
     let access = flags.access();
     if access == AccessMode::NONE {
         return Err(EINVAL);
@@ -471,7 +472,7 @@ pub fn open_fifo(inode: &Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn Fil
             Some(pipe) => pipe,
             None => Pipe::new(),
         };
-        let lonely = access == AccessMode::WRITE && pipe.state.lock().readers == 0;
+        let lonely = has_name && access == AccessMode::WRITE && pipe.state.lock().readers == 0;
         if lonely && flags.blocking() == Blocking::No {
             return Err(ENXIO);
         }
@@ -484,6 +485,7 @@ pub fn open_fifo(inode: &Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn Fil
         (state.readers, state.writers, state.reader_opens, state.writer_opens)
     };
     let came = match access {
+        _ if !has_name => Ok(()),
         AccessMode::READ if writers == 0 && flags.blocking() == Blocking::Yes => pipe
             .opened
             .wait_interruptible(None, || (pipe.state.lock().writer_opens != writer_opens).then_some(())),

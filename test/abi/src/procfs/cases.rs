@@ -28,6 +28,7 @@ pub const CASES: &[Case] = cases!["procfs":
     exe_of_a_removed_program_says_so,
     fd_lists_the_open_files,
     fd_reopens_the_file,
+    fd_reopens_a_pipe_without_waiting,
     fd_tells_pipes_and_sockets,
     fdinfo_tells_offset_and_flags,
     task_lists_the_threads,
@@ -217,6 +218,17 @@ fn fd_reopens_the_file() {
     let again = ok!(sys::open(&format!("/proc/self/fd/{writer}"), O_WRONLY, 0));
     check_eq!(sys::write(again, b"x"), Ok(1));
     check_eq!(sys::read(reader, &mut [0; 4]), Ok(1));
+}
+
+fn fd_reopens_a_pipe_without_waiting() {
+    let (reader, writer) = ok!(sys::pipe(0));
+    check_eq!(sys::write(writer, b"x"), Ok(1));
+    sys::close(writer);
+    // As in a shell's `cat <(echo x)`, when echo is the faster one.
+    let again = ok!(sys::open(&format!("/proc/self/fd/{reader}"), O_RDONLY, 0));
+    check_eq!((sys::read(again, &mut [0; 4]), sys::read(again, &mut [0; 4])), (Ok(1), Ok(0)));
+    let writer = ok!(sys::open(&format!("/proc/self/fd/{reader}"), O_WRONLY, 0));
+    check_eq!(sys::write(writer, b"y"), Ok(1));
 }
 
 fn fd_tells_pipes_and_sockets() {
