@@ -88,3 +88,42 @@ impl Randomize {
         end.next_multiple_of(PAGE_SIZE) + self.pages(HEAP_RANDOM)
     }
 }
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    #[ktest]
+    fn without_randomization_everything_has_one_place() {
+        let fixed = Randomize::No;
+        assert_eq!(fixed.stack_top(), TASK_SIZE);
+        assert_eq!(fixed.pie_base(), PIE_BASE);
+        assert_eq!(fixed.heap_start(0x1234), 0x2000);
+        assert_eq!(fixed.window(8 << 20).base, TASK_SIZE - MIN_GAP);
+    }
+
+    #[ktest]
+    fn mappings_leave_room_for_the_stack() {
+        for randomize in [Randomize::Yes, Randomize::No] {
+            for limit in [0, 8 << 20, 64 << 30, u64::MAX] {
+                let window = randomize.window(limit);
+                assert!(window.base <= TASK_SIZE - MIN_GAP);
+                assert!(window.base > window.floor && window.base.is_multiple_of(PAGE_SIZE));
+            }
+        }
+        assert!(Randomize::No.window(64 << 30).base <= TASK_SIZE - (64 << 30));
+    }
+
+    #[ktest]
+    fn random_places_are_aligned_and_in_range() {
+        for _ in 0..100 {
+            let top = Randomize::Yes.stack_top();
+            assert!(top.is_multiple_of(PAGE_SIZE) && (TASK_SIZE - STACK_RANDOM..=TASK_SIZE).contains(&top));
+            assert!(Randomize::Yes.stack_shift() < 8192);
+            let base = Randomize::Yes.pie_base();
+            assert!((PIE_BASE..PIE_BASE + MMAP_RANDOM).contains(&base));
+        }
+    }
+}

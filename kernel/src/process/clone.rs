@@ -224,3 +224,35 @@ fn check_process_limit(ctx: &Ctx) -> Result<()> {
     let all = table::with(|table| table.thread_count());
     if (count as u64 >= limit && !exempt) || all >= table::max_threads() { Err(EAGAIN) } else { Ok(()) }
 }
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    fn check(flags: u32) -> Result<()> {
+        CloneArgs { flags: flags.into(), ..CloneArgs::default() }.check()
+    }
+
+    #[ktest]
+    fn flags_need_each_other() {
+        assert_eq!(CloneArgs::fork().check(), Ok(()));
+        assert_eq!(CloneArgs::vfork().check(), Ok(()));
+        assert_eq!(check(CLONE_SIGHAND), Err(EINVAL));
+        assert_eq!(check(CLONE_THREAD | CLONE_VM), Err(EINVAL));
+        assert_eq!(check(CLONE_THREAD | CLONE_SIGHAND | CLONE_VM), Ok(()));
+        assert_eq!(check(CLONE_THREAD | CLONE_SIGHAND | CLONE_VM | CLONE_PIDFD), Err(EINVAL));
+        assert_eq!(check(CLONE_NEWNS), Err(EINVAL));
+    }
+
+    #[ktest]
+    fn signals_and_addresses_have_bounds() {
+        let with = |exit_signal, flags, tls| {
+            CloneArgs { exit_signal, flags: u64::from(flags), tls, ..CloneArgs::default() }.check()
+        };
+        assert_eq!(with(64, 0, 0), Ok(()));
+        assert_eq!(with(65, 0, 0), Err(EINVAL));
+        assert_eq!(with(0, CLONE_SETTLS, MAX_USERSPACE_VADDR), Err(EINVAL));
+    }
+}

@@ -92,3 +92,28 @@ impl Clone for Rlimits {
         Self { limits: SpinLock::new(*self.limits.lock()) }
     }
 }
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    #[ktest]
+    fn a_refused_change_changes_nothing() {
+        let limits = Rlimits::initial();
+        let before = limits.get(RLIMIT_STACK);
+        let wanted = Rlimit { soft: 1, hard: 2 };
+        assert_eq!(limits.replace(RLIMIT_STACK, wanted, |_| Err(EPERM)), Err(EPERM));
+        assert_eq!(limits.get(RLIMIT_STACK), before);
+        assert_eq!(limits.replace(RLIMIT_STACK, wanted, |_| Ok(())), Ok(before));
+        assert_eq!(limits.clone().get(RLIMIT_STACK), wanted);
+    }
+
+    #[ktest]
+    fn unknown_resources_are_refused() {
+        let limits = Rlimits::initial();
+        assert_eq!(limits.try_get(RLIM_NLIMITS), Err(EINVAL));
+        assert_eq!(limits.replace(RLIM_NLIMITS, Rlimit::UNLIMITED, |_| Ok(())), Err(EINVAL));
+    }
+}

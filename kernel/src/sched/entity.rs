@@ -184,3 +184,44 @@ pub(super) fn of(task: &Arc<Task>) -> Option<&SchedEntity> {
         TaskData::Kernel(entity) => Some(entity),
     }
 }
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    #[ktest]
+    fn nicer_tasks_pay_more_for_their_time() {
+        let normal = SchedEntity::new();
+        let nice = SchedEntity::new();
+        nice.set_nice(5);
+        normal.charge(1_000_000);
+        nice.charge(1_000_000);
+        assert_eq!(normal.vruntime(), 1_000_000);
+        assert!(nice.vruntime() > 3 * normal.vruntime());
+        assert_eq!(nice.run_nanos(), normal.run_nanos());
+    }
+
+    #[ktest]
+    fn time_is_split_by_the_ticks() {
+        let entity = SchedEntity::new();
+        entity.charge(8_000);
+        assert_eq!(entity.usage().user_nanos, 8_000);
+        for in_user_mode in [true, true, true, false] {
+            entity.tick(in_user_mode);
+        }
+        let usage = entity.usage();
+        assert_eq!((usage.user_nanos, usage.system_nanos), (6_000, 2_000));
+    }
+
+    #[ktest]
+    fn nice_levels_and_affinity_are_inherited_but_time_is_not() {
+        let parent = SchedEntity::new();
+        parent.set_nice(100);
+        parent.set_affinity(1);
+        parent.charge(5);
+        let child = parent.clone_for_child();
+        assert_eq!((child.nice(), child.affinity(), child.run_nanos()), (19, 1, 0));
+    }
+}

@@ -105,3 +105,44 @@ impl Strings {
         self.count == 0
     }
 }
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    #[ktest]
+    fn strings_stand_one_behind_the_other() {
+        let strings = Strings::from_slices([&b"one"[..], b"", b"three"]);
+        assert_eq!(strings.len(), 3);
+        assert_eq!(strings.bytes(), b"one\0\0three\0");
+        assert_eq!(strings.iter().collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
+    }
+
+    #[ktest]
+    fn an_interpreter_takes_the_place_of_the_first_string() {
+        let strings = Strings::from_slices([&b"script"[..], b"argument"]);
+        let changed = strings.with_front(&[b"/bin/sh", b"-e", b"/bin/script"], 1);
+        let expected = [&b"/bin/sh"[..], b"-e", b"/bin/script", b"argument"];
+        assert_eq!(changed.iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[ktest]
+    fn the_budget_is_a_quarter_of_the_stack_within_bounds() {
+        let limits = Rlimits::initial();
+        assert_eq!(Budget::new(&limits).0, 2 << 20);
+        for (soft, expected) in [(0, 128 << 10), (u64::MAX, 6 << 20)] {
+            let limit = crate::process::rlimit::Rlimit { soft, hard: u64::MAX };
+            assert!(limits.replace(RLIMIT_STACK, limit, |_| Ok(())).is_ok());
+            assert_eq!(Budget::new(&limits).0, expected);
+        }
+    }
+
+    #[ktest]
+    fn a_budget_that_is_spent_is_too_small() {
+        let mut budget = Budget(10);
+        assert_eq!(budget.spend(9), Ok(()));
+        assert_eq!(budget.spend(1), Err(E2BIG));
+    }
+}
