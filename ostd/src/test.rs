@@ -6,7 +6,10 @@ use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::SeqCst};
 
 use ostd::{
     cpu::{CpuSet, PinCurrentCpu, all_cpus},
-    mm::{FallibleVmRead, MAX_USERSPACE_VADDR, PAGE_SIZE, VmWriter, fault::inject_user_page_fault_handler},
+    mm::{
+        FallibleVmRead, FrameAllocOptions, MAX_USERSPACE_VADDR, PAGE_SIZE, VmWriter,
+        fault::inject_user_page_fault_handler,
+    },
     prelude::*,
     smp::inter_processor_call,
     sync::SpinLock,
@@ -17,7 +20,7 @@ use vmar::{
     machine::{AddressSpace, Counter, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
 };
 
-use crate::{Ostd, OstdLock, OstdSpace, reclaim, reserve};
+use crate::{Ostd, OstdLock, OstdSpace, allocator, reclaim, reserve};
 
 const ADDR: usize = 0x4000_0000;
 const READ_WRITE: PageProps = PageProps::new(PageFlags::READ.union(PageFlags::WRITE));
@@ -229,6 +232,28 @@ fn programs_stop_at_the_reserve() {
     assert!(reserve::promise_kernel_frames(reserve::free_frames()).is_err());
     reserve::set_reserve(default);
     assert!(Ostd.alloc_zeroed().is_ok());
+}
+
+#[ktest]
+fn the_kernel_has_frames_when_programs_have_taken_all() {
+    const WANTED: usize = 64;
+    allocator::fill_stash();
+    let default = reserve::reserve();
+    reserve::set_reserve(0);
+    let mut taken = alloc::vec::Vec::new();
+    taken.try_reserve_exact(reserve::free_frames() + 1).unwrap();
+    while let Ok(frame) = Ostd.alloc_zeroed() {
+        taken.push(frame);
+    }
+    let options = FrameAllocOptions::new();
+    let kernels: [_; WANTED] = core::array::from_fn(|_| options.alloc_frame());
+    let count = kernels.iter().filter(|frame| frame.is_ok()).count();
+    let is_refused = Ostd.alloc_zeroed().is_err();
+    drop((kernels, taken));
+    reserve::set_reserve(default);
+    assert_eq!(count, WANTED, "frames for the kernel");
+    assert!(is_refused, "a program got a frame of the kernel's");
+    assert!(Ostd.alloc_zeroed().is_ok(), "what was given back is not there");
 }
 
 #[ktest]
