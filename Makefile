@@ -88,9 +88,8 @@ test-fresh: setup-fresh ## Try a clean clone in a new Debian 12 root (needs root
 	@osdk/fresh.sh
 
 .PHONY: miri
-miri: setup-run ## The framework's unit tests under miri, which takes minutes
-	@MIRIFLAGS=-Zmiri-disable-isolation RUST_BACKTRACE=0 \
-		$(cargo) miri test -p vmar --features sim --lib --target-dir target/miri
+miri: setup-run ## The framework's unit tests under miri
+	@$(xtask) test --only miri
 
 .PHONY: bench-host
 bench-host: setup-run ## The interval map beside other people's
