@@ -34,6 +34,7 @@ mod mem;
 mod poll;
 mod process;
 mod procfs;
+mod program;
 mod signal;
 mod time;
 mod tmp;

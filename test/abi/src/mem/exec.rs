@@ -4,13 +4,14 @@
 //!
 //! The cases execute this binary again in a role that prints what it finds.
 
-use libc::{ADDR_NO_RANDOMIZE, MAP_FIXED, O_CLOEXEC, RLIMIT_STACK};
+use libc::{ADDR_NO_RANDOMIZE, MAP_FIXED, RLIMIT_STACK};
 
 use super::{ANON, PAGE, RW, free_range, peek, poke};
 use crate::{
-    child::Child,
     harness::{Case, Helper},
-    procfs, sys,
+    procfs,
+    program::role,
+    sys,
 };
 
 pub const CASES: &[Case] = cases!["mem/exec":
@@ -37,32 +38,6 @@ pub const HELPERS: &[Helper] = &[
     Helper { name: "mem/auxv", run: print_auxv },
     Helper { name: "mem/arguments", run: print_arguments },
 ];
-
-/// Executes this binary in a role, after `before` in the new child; what it printed.
-fn role(args: &[&str], before: impl FnOnce()) -> String {
-    let (reader, writer) = ok!(sys::pipe(O_CLOEXEC));
-    let child = Child::spawn(|| {
-        before();
-        ok!(syscall!(SYS_dup2, writer, 1));
-        let args: Vec<_> = ["abi", "--helper"].iter().chain(args).map(|arg| sys::c_string(arg)).collect();
-        let mut argv: Vec<_> = args.iter().map(|arg| arg.as_ptr()).collect();
-        argv.push(std::ptr::null());
-        let path = sys::c_string("/proc/self/exe");
-        let error = syscall!(SYS_execve, path.as_ptr(), argv.as_ptr(), [0_usize].as_ptr());
-        panic!("executing /proc/self/exe gives {error:?}");
-    });
-    sys::close(writer);
-    let (mut text, mut part) = (Vec::new(), [0; 4096]);
-    loop {
-        match ok!(sys::read(reader, &mut part)) {
-            0 => break,
-            count => text.extend_from_slice(&part[..count]),
-        }
-    }
-    sys::close(reader);
-    child.join();
-    String::from_utf8_lossy(&text).trim().to_string()
-}
 
 fn set_personality(persona: i32) {
     ok!(syscall!(SYS_personality, persona));

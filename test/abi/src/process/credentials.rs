@@ -256,16 +256,16 @@ fn program(owner: u32, mode: u32) -> String {
 
 fn setuid_program_gives_its_owner() {
     let path = program(1234, 0o6755);
-    let told = super::exec::output(&path, &["process/ids"], &[], sys::become_unprivileged);
+    let told = crate::program::output(&path, &["process/ids"], &[], sys::become_unprivileged);
     check_eq!(told, "65534 1234 1234 65534 1234 1234 secure=1");
     let plain = program(1234, 0o755);
-    let told = super::exec::output(&plain, &["process/ids"], &[], sys::become_unprivileged);
+    let told = crate::program::output(&plain, &["process/ids"], &[], sys::become_unprivileged);
     check_eq!(told, "65534 65534 65534 65534 65534 65534 secure=0");
 }
 
 fn no_new_privs_stops_setuid() {
     let path = program(1234, 0o6755);
-    let told = super::exec::output(&path, &["process/ids"], &[], || {
+    let told = crate::program::output(&path, &["process/ids"], &[], || {
         ok!(prctl(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0]));
         sys::become_unprivileged();
     });

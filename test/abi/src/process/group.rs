@@ -97,7 +97,7 @@ fn setpgid_after_exec_is_eacces() {
     let (reader, writer) = ok!(sys::pipe(0));
     let child = Child::spawn(|| {
         ok!(syscall!(SYS_dup2, writer, 1));
-        super::exec::become_role(&["process/sleep"], &[]);
+        crate::program::become_role(&["process/sleep"], &[]);
     });
     check_eq!(sys::read(reader, &mut [0]), Ok(1));
     errno_is!(sys::setpgid(child.pid, child.pid), EACCES);

@@ -2,11 +2,11 @@
 
 //! Scripts: files that begin with `#!` and name the program that runs them.
 
-use super::{
-    exec::{execve, output_of, written_to},
-    *,
+use super::*;
+use crate::{
+    program::{execve, output_of, written_to},
+    tmp,
 };
-use crate::tmp;
 
 pub const CASES: &[Case] = cases!["process/script":
     interpreter_gets_the_scripts_name,

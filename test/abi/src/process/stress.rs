@@ -86,8 +86,9 @@ fn threads_wait_for_any_child() {
 
 fn many_programs_at_once() {
     for _ in 0..3 {
-        let children: Vec<_> =
-            (0..10).map(|_| Child::spawn(|| super::exec::become_role(&["process/nothing"], &[]))).collect();
+        let children: Vec<_> = (0..10)
+            .map(|_| Child::spawn(|| crate::program::become_role(&["process/nothing"], &[])))
+            .collect();
         children.into_iter().for_each(Child::join);
     }
 }
@@ -102,7 +103,7 @@ fn threads_exec_at_once() {
                         barrier.wait();
                         // One of them wins; the others end, or lose with an error and then end.
                         let argv = ["abi", "--helper", "process/nothing"];
-                        let _ = super::exec::execve("/proc/self/exe", &argv, &[]);
+                        let _ = crate::program::execve("/proc/self/exe", &argv, &[]);
                         loop {
                             sys::sleep_us(1000);
                         }
@@ -126,7 +127,7 @@ fn exec_while_threads_come_and_go() {
                 });
             }
             sys::sleep_us(3000);
-            super::exec::become_role(&["process/nothing"], &[]);
+            crate::program::become_role(&["process/nothing"], &[]);
         });
     }
 }
