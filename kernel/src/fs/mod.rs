@@ -51,6 +51,7 @@ pub mod memfd;
 pub mod mount;
 pub mod namei;
 pub mod open;
+pub mod open_flags;
 pub mod page_cache;
 pub mod path;
 pub mod permission;

@@ -106,23 +106,34 @@ impl Inode for Root {
         if !list_rows(ROWS, from, visit) {
             return Ok(());
         }
-        for process in table::all() {
-            let position = FIRST_PID + u64::from(process.pid());
-            if position < from {
-                continue;
-            }
-            let name = format!("{}", process.pid());
-            let entry = DirEntry {
-                name: name.as_bytes(),
-                ino: Task::of_process(&process).ino(0),
-                kind: FileType::Directory,
-                next: position + 1,
-            };
-            if !visit(entry) {
-                break;
-            }
-        }
+        let tasks = table::all().into_iter().map(|process| (process.pid(), Task::of_process(&process)));
+        list_tasks(tasks, FIRST_PID, from, visit);
         Ok(())
+    }
+}
+
+/// Lists the folders of `tasks`, named by their numbers and ascending; the one of number N stands at `first` + N.
+fn list_tasks(
+    tasks: impl Iterator<Item = (u32, Task)>,
+    first: u64,
+    from: u64,
+    visit: &mut dyn FnMut(DirEntry<'_>) -> bool,
+) {
+    for (number, task) in tasks {
+        let position = first + u64::from(number);
+        if position < from {
+            continue;
+        }
+        let name = number.to_string();
+        let entry = DirEntry {
+            name: name.as_bytes(),
+            ino: task.ino(0),
+            kind: FileType::Directory,
+            next: position + 1,
+        };
+        if !visit(entry) {
+            break;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
         types::*,
     },
     fd::{FdFolder, FdKind},
-    info, maps,
+    info, list_tasks, maps,
     memory::{OpenMem, OpenPageMap},
     mounts, parse_number, status,
 };
@@ -395,22 +395,8 @@ impl Inode for ThreadList {
     fn readdir(&self, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
         let mut threads = self.task.process().map_err(|_| ENOENT)?.threads();
         threads.sort_unstable_by_key(|thread| thread.tid());
-        for thread in threads {
-            let position = 2 + u64::from(thread.tid());
-            if position < from {
-                continue;
-            }
-            let name = format!("{}", thread.tid());
-            let entry = DirEntry {
-                name: name.as_bytes(),
-                ino: Task::of_thread(&thread).ino(0),
-                kind: FileType::Directory,
-                next: position + 1,
-            };
-            if !visit(entry) {
-                break;
-            }
-        }
+        let tasks = threads.iter().map(|thread| (thread.tid(), Task::of_thread(thread)));
+        list_tasks(tasks, 2, from, visit);
         Ok(())
     }
 }
