@@ -100,7 +100,9 @@ bench-host: setup-run ## The interval map beside other people's
 .PHONY: docs
 docs: setup-docs ## Build the book and the API documentation
 	@mdbook build docs
-	@$(cargo) doc --workspace --no-deps --target x86_64-unknown-none --exclude xtask
+	@$(cargo) doc --workspace --no-deps --target x86_64-unknown-none --exclude xtask --exclude tessera
+	@RUSTDOCFLAGS='-A rustdoc::private-intra-doc-links' \
+		$(cargo) doc -p tessera --document-private-items --no-deps --target x86_64-unknown-none
 
 .PHONY: initramfs
 initramfs: setup-run ## Pack the root without starting anything
