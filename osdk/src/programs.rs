@@ -109,6 +109,11 @@ const CASES: &[Case] = &[
         "sleep 100 & sleep 100 & kill %1; kill $!; wait %1; wait $!; echo $?",
         Said::All(&["143\n"]),
     ),
+    case(
+        "sessions",
+        "cut -d' ' -f5-8 /proc/1/stat; [ \"$(cut -d' ' -f5-8 /proc/$$/stat)\" = \"$$ $$ 0 -1\" ] && echo leads",
+        Said::Exactly("0 0 0 -1\nleads\n"),
+    ),
     Case { status: 7, ..case("status", "exit 7", Said::Exactly("")) },
     case(
         "quoting",

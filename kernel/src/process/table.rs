@@ -150,12 +150,12 @@ impl Table {
         Err(EAGAIN)
     }
 
-    /// Adds `process` as a child of `parent`, in the group and session of `creator`; the first process without
-    /// either.
+    /// Adds `process` as a child of `parent`, in the group and session of `creator`. The first process is, as on Linux, in
+    /// group 0 and session 0, which nobody leads and nobody who has left them can come back to.
     pub fn add_process(&mut self, process: Arc<Process>, parent: Pid, creator: Pid) {
         let pid = process.pid();
         let (group, session) =
-            self.nodes.get(&creator).map_or((pid, pid), |creator| (creator.group, creator.session));
+            self.nodes.get(&creator).map_or((0, 0), |creator| (creator.group, creator.session));
         if let Some(parent) = self.nodes.get_mut(&parent) {
             parent.children.insert(pid);
         }
@@ -247,12 +247,14 @@ impl Table {
     }
 
     /// Whether `group` is orphaned: no living member has a parent in another group of the same session. `without`
-    /// counts as gone.
+    /// counts as gone, and the first process as nobody's parent: it continues no jobs (Linux's
+    /// `will_become_orphaned_pgrp`).
     pub fn is_orphaned(&self, group: Pid, without: Option<Pid>) -> bool {
         !self.nodes.values().any(|node| {
             node.group == group
                 && Some(node.process.pid()) != without
                 && Some(node.parent) != without
+                && node.parent != INIT
                 && !node.process.is_zombie()
                 && self
                     .nodes

@@ -8,6 +8,7 @@ use super::*;
 use crate::child::{Turn, in_child, shared_words};
 
 pub const CASES: &[Case] = cases!["process/group":
+    programs_have_a_session,
     own_group_by_itself,
     parent_sets_the_childs_group,
     join_a_group,
@@ -29,6 +30,13 @@ fn getpgid(pid: i32) -> sys::Result<i32> {
 
 fn getsid(pid: i32) -> sys::Result<i32> {
     syscall!(SYS_getsid, pid).map(|session| session as i32)
+}
+
+fn programs_have_a_session() {
+    // Session 0 and group 0 are the first process's, until it makes others.
+    check!(ok!(getsid(0)) > 0);
+    check!(ok!(getpgid(ok!(syscall!(SYS_getppid)) as i32)) > 0);
+    in_child(|| check!(ok!(getsid(0)) > 0));
 }
 
 fn own_group_by_itself() {
