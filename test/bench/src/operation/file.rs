@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Faults on a mapped file, in a file system in memory.
+
+use std::ffi::CStr;
+
+use super::{Operation, operations};
+use crate::{
+    arena::{Area, PAGE},
+    clock::Samples,
+    sys::{Result, check, close},
+};
+
+pub const OPERATIONS: &[Operation] = operations! {
+    "file_read_first", 1, 64, 30, first, "the first read of a mapped page of a file that nobody has written, nor read before; mean of 64 in order";
+    "file_read_again", 0, 64, 30, again, "the first read through a new mapping of a page that the file has in memory; mean of 64 in order";
+    "file_read_dontneed", 0, 1, 500, dontneed, "the read of a mapped page of a file in memory after MADV_DONTNEED of it";
+    "file_write_private", 1, 1, 500, private, "the first write to a private mapping of a file in memory, read before, which copies the page";
+    "file_write_shared", 0, 1, 500, shared, "the first write to a shared mapping of a file in memory, read before";
+};
+
+const PAGES: usize = 64;
+
+/// An open file of so many pages without a name.
+struct File(i32);
+
+impl File {
+    /// A file that is one hole.
+    fn empty(pages: usize) -> Result<Self> {
+        const PATH: &CStr = c"/tmp/bench.file";
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
+        let file = check("open", syscall!(libc::SYS_open, PATH.as_ptr(), flags, 0o600))? as i32;
+        check("unlink", syscall!(libc::SYS_unlink, PATH.as_ptr()))?;
+        check("ftruncate", syscall!(libc::SYS_ftruncate, file, pages * PAGE))?;
+        Ok(Self(file))
+    }
+
+    /// A file with contents.
+    fn full(pages: usize) -> Result<Self> {
+        let file = Self::empty(pages)?;
+        let page = [7u8; PAGE];
+        for _ in 0..pages {
+            check("write", syscall!(libc::SYS_write, file.0, page.as_ptr(), PAGE))?;
+        }
+        Ok(file)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        close(self.0);
+    }
+}
+
+fn first(samples: &mut Samples) -> Result {
+    while samples.wants_more() {
+        let file = File::empty(PAGES)?;
+        let area = Area::of_file(file.0, PAGES, libc::PROT_READ, libc::MAP_SHARED)?;
+        samples.time(|| area.read_all());
+    }
+    Ok(())
+}
+
+fn again(samples: &mut Samples) -> Result {
+    let file = File::full(PAGES)?;
+    while samples.wants_more() {
+        let area = Area::of_file(file.0, PAGES, libc::PROT_READ, libc::MAP_SHARED)?;
+        samples.time(|| area.read_all());
+    }
+    Ok(())
+}
+
+fn dontneed(samples: &mut Samples) -> Result {
+    let file = File::full(1)?;
+    let area = Area::of_file(file.0, 1, libc::PROT_READ, libc::MAP_SHARED)?;
+    while samples.wants_more() {
+        area.forget()?;
+        samples.time(|| area.read_all());
+    }
+    Ok(())
+}
+
+fn private(samples: &mut Samples) -> Result {
+    write_after_read(samples, libc::MAP_PRIVATE)
+}
+
+fn shared(samples: &mut Samples) -> Result {
+    write_after_read(samples, libc::MAP_SHARED)
+}
+
+fn write_after_read(samples: &mut Samples, flags: i32) -> Result {
+    let file = File::full(PAGES)?;
+    while samples.wants_more() {
+        let area = Area::of_file(file.0, PAGES, libc::PROT_READ | libc::PROT_WRITE, flags)?;
+        area.read_all();
+        for page in 0..PAGES {
+            samples.time(|| crate::arena::write(area.at(page)));
+        }
+    }
+    Ok(())
+}
