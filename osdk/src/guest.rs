@@ -86,6 +86,17 @@ pub struct Outcome {
 ///
 /// When QEMU is missing or cannot be started. Whatever happens in the guest is an [`Outcome`].
 pub fn boot(machine: &Machine, kernel: &Path, initramfs: &Path, console: &Console) -> Result<Outcome> {
+    boot_with(machine, kernel, initramfs, console, &[])
+}
+
+/// Boots like [`boot`], with more arguments for QEMU.
+pub fn boot_with(
+    machine: &Machine,
+    kernel: &Path,
+    initramfs: &Path,
+    console: &Console,
+    more: &[OsString],
+) -> Result<Outcome> {
     let scratch = tempfile::Builder::new()
         .prefix("boot-")
         .tempdir_in(project::target("run"))
@@ -100,6 +111,7 @@ pub fn boot(machine: &Machine, kernel: &Path, initramfs: &Path, console: &Consol
     if let Some(level) = &machine.log {
         qemu.arg("-append").arg(format!("log={level}"));
     }
+    qemu.args(more);
     match console {
         Console::Terminal => &mut qemu,
         Console::Pipes => qemu.stdin(Stdio::piped()),

@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use walkdir::WalkDir;
 
-pub use self::tree::Tree;
+pub use self::{packages::unpack, tree::Tree};
 use crate::project;
 
 /// Which programs the root has.

@@ -12,6 +12,7 @@
 //! test ─── steps ──────── tally         every proof there is, one after the other
 //! programs                              real programs and what they must say
 //! interact                              somebody at the terminal, played by a script
+//! profile                               which functions an operation's instructions go to
 //! check-rows                            docs/src/systems.md against the tests that ran
 //! ```
 
@@ -22,6 +23,7 @@ mod guest;
 mod initramfs;
 mod interact;
 mod kernel;
+mod profile;
 mod programs;
 mod project;
 mod rows;
@@ -47,6 +49,8 @@ enum Verb {
     Programs(programs::Options),
     /// Play somebody at the terminal.
     Interact(interact::Options),
+    /// Show which functions of each kernel an operation's instructions go to.
+    Profile(profile::Options),
     /// Check that every test named in docs/src/systems.md exists and passed.
     CheckRows(rows::Options),
 }
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Programs(options) => programs::run(&options),
         Verb::Interact(options) => interact::run(&options),
+        Verb::Profile(options) => profile::run(&options),
         Verb::CheckRows(options) => rows::run(&options),
     };
     match done {

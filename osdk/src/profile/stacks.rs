@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Who called whom: call stacks made from the order in which blocks were executed.
+//!
+//! ```text
+//! call at S ──► a frame is noted under S, the place of its return address on the stack
+//! return from S ──► the frame noted under S says who goes on
+//! ```
+//!
+//! Since frames are found by their place, a change of stacks (another task, another process) needs no notice: the
+//! next return is from a place on the other stack. A frame counts only if the return goes where it says; one that was
+//! pushed while no window was open is unknown, and its function has no callers.
+//!
+//! Exactness: how many instructions each function executed itself is exact. Callers are those of the shadow stack; a
+//! function that another one jumped to, instead of calling it, stands beside it.
+//!
+//! QEMU's clock does not count an instruction that ended in a fault; it counts when it is tried again. The plugin sees
+//! both, and the first one is taken off here.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::trace::{Block, Flow, Run, Trace, Window};
+
+/// A stack of calls, by its number; equal stacks have equal numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stack(u32);
+
+impl Stack {
+    /// Nobody called.
+    pub const EMPTY: Self = Self(0);
+}
+
+/// Instructions of one block, executed with one stack of callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    pub stack: Stack,
+    pub block: u32,
+    /// Index of the first instruction.
+    pub first: u16,
+    /// Number of instructions.
+    pub count: u16,
+}
+
+/// How often which code was executed, called by whom.
+#[derive(Default)]
+pub struct Samples {
+    /// What each stack adds to which; the first is the empty one.
+    stacks: Vec<(Stack, u64)>,
+    numbers: HashMap<(Stack, u64), Stack>,
+    /// How often.
+    pub places: HashMap<Place, u64>,
+}
+
+impl Samples {
+    /// Follows some windows of a trace, in their order.
+    pub fn new<'a>(trace: &Trace, windows: impl Iterator<Item = &'a Window> + Clone) -> Self {
+        let mut samples = Self { stacks: vec![(Stack::EMPTY, 0)], ..Self::default() };
+        let mut walk = Walk {
+            trace,
+            entries: Entries::new(trace, windows.clone()),
+            frames: HashMap::new(),
+            stopped: Vec::new(),
+        };
+        windows.for_each(|window| walk.follow(window, &mut samples));
+        samples
+    }
+
+    /// The addresses of the calls on a stack, the innermost first.
+    pub fn calls(&self, stack: Stack) -> impl Iterator<Item = u64> {
+        let mut stack = stack;
+        std::iter::from_fn(move || {
+            let (below, call) = self.stacks[stack.0 as usize];
+            let is_empty = stack == Stack::EMPTY;
+            stack = below;
+            (!is_empty).then_some(call)
+        })
+    }
+
+    fn push(&mut self, below: Stack, call: u64) -> Stack {
+        let next = Stack(self.stacks.len() as u32);
+        let stack = *self.numbers.entry((below, call)).or_insert(next);
+        if stack == next {
+            self.stacks.push((below, call));
+        }
+        stack
+    }
+
+    fn add(&mut self, stack: Stack, run: &Run, count: u16, times: u64) {
+        if count > 0 && times > 0 {
+            let place = Place { stack, block: run.block, first: run.first, count };
+            *self.places.entry(place).or_default() += times;
+        }
+    }
+}
+
+/// Addresses at which the kernel is entered without the code having asked for it.
+#[derive(Default)]
+struct Entries {
+    /// By faults: the instruction that caused it did not happen.
+    faults: BTreeSet<u64>,
+    /// By faults, traps and interrupts.
+    all: BTreeSet<u64>,
+}
+
+impl Entries {
+    fn new<'a>(trace: &Trace, windows: impl Iterator<Item = &'a Window>) -> Self {
+        let mut entries = Self::default();
+        for pair in windows.flat_map(|window| window.runs.windows(2)) {
+            let (block, next) = (trace.block(&pair[0]), trace.block(&pair[1]).address());
+            let is_cut = is_cut(&pair[0], block);
+            if is_cut {
+                entries.faults.insert(next);
+            }
+            if is_cut || leads_to(block, next) == Some(false) {
+                entries.all.insert(next);
+            }
+        }
+        entries
+    }
+}
+
+/// Whether only a part of a block was executed, as happens when a fault stops it.
+fn is_cut(run: &Run, block: &Block) -> bool {
+    usize::from(run.first + run.count) < block.instructions()
+}
+
+/// Whether a block leads to an address; `None` if its code does not say.
+fn leads_to(block: &Block, next: u64) -> Option<bool> {
+    match block.flow {
+        Flow::Next => Some(next == block.end() || next == block.instruction(block.instructions() - 1)),
+        Flow::Jump(target) | Flow::Call(Some(target)) => Some(next == target),
+        Flow::Branch(target) => Some(next == target || next == block.end()),
+        Flow::Call(None) | Flow::Return | Flow::InterruptReturn | Flow::Anywhere => None,
+    }
+}
+
+/// Who goes on after a return.
+struct Frame {
+    caller: Stack,
+    resumes_at: u64,
+}
+
+/// Code of the kernel that an exception or an interrupt has stopped.
+struct Stopped {
+    /// The instruction it stopped at, and the one after that.
+    at: [u64; 2],
+    stack: Stack,
+}
+
+struct Walk<'a> {
+    trace: &'a Trace,
+    entries: Entries,
+    frames: HashMap<u64, Frame>,
+    stopped: Vec<Stopped>,
+}
+
+impl Walk<'_> {
+    fn follow(&mut self, window: &Window, samples: &mut Samples) {
+        let mut stack = Stack::EMPTY;
+        for (index, run) in window.runs.iter().enumerate() {
+            let block = self.trace.block(run);
+            let next = window.runs.get(index + 1).map(|next| self.trace.block(next));
+            let is_stopped = next.is_some_and(|next| self.is_stopped(run, block, next));
+            let is_fault = is_stopped
+                && next
+                    .is_some_and(|next| is_cut(run, block) || self.entries.faults.contains(&next.address()));
+            if is_fault {
+                samples.add(stack, run, run.count, run.times - 1);
+                samples.add(stack, run, run.count.saturating_sub(1), 1);
+            } else {
+                samples.add(stack, run, run.count, run.times);
+            }
+            let Some(next) = next else { break };
+            stack = match (block.is_kernel(), next.is_kernel()) {
+                (true, true) => self.step(samples, stack, run, is_stopped, next.address()),
+                // The kernel starts afresh, and programs are not looked into.
+                _ => Stack::EMPTY,
+            };
+        }
+    }
+
+    /// Whether an exception or an interrupt comes between a block and the next one.
+    fn is_stopped(&self, run: &Run, block: &Block, next: &Block) -> bool {
+        let is_entry = self.entries.all.contains(&next.address());
+        next.is_kernel() && (is_cut(run, block) || !leads_to(block, next.address()).unwrap_or(!is_entry))
+    }
+
+    /// The stack after a block, where the kernel goes on at an address of its own.
+    fn step(&mut self, samples: &mut Samples, stack: Stack, run: &Run, is_stopped: bool, next: u64) -> Stack {
+        let block = self.trace.block(run);
+        let last_index = usize::from(run.first + run.count) - 1;
+        let last = block.instruction(last_index);
+        if is_stopped {
+            self.stopped.push(Stopped { at: [last, block.instruction(last_index + 1)], stack });
+            return samples.push(stack, last);
+        }
+        match block.flow {
+            Flow::Call(_) => {
+                self.frames.insert(run.slot, Frame { caller: stack, resumes_at: block.end() });
+                samples.push(stack, last)
+            }
+            Flow::Return => match self.frames.remove(&run.slot) {
+                Some(frame) if frame.resumes_at == next => frame.caller,
+                _ => Stack::EMPTY,
+            },
+            Flow::InterruptReturn => {
+                let stopped = self.stopped.iter().rposition(|stopped| stopped.at.contains(&next));
+                stopped.map_or(Stack::EMPTY, |stopped| self.stopped.remove(stopped).stack)
+            }
+            Flow::Next | Flow::Jump(_) | Flow::Branch(_) | Flow::Anywhere => stack,
+        }
+    }
+}
