@@ -8,7 +8,8 @@
 //! ```text
 //! bench                       measure everything
 //! bench NAME...               measure these operations; a name that ends in `*` stands for all that begin with it
-//! bench --list                print `NAME<TAB>PAGES<TAB>WHAT`, PAGES being how many the operation clears or copies
+//! bench --list                print `NAME<TAB>PAGES<TAB>WHAT<TAB>UNITS`, PAGES being how many the operation clears or
+//!                             copies, and UNITS how often a sample does it
 //! bench --rounds N            take so many samples of each instead of its own number
 //! bench --share N             take a N-th of the samples that each operation would take
 //! bench --from NAME           begin with this operation
@@ -138,7 +139,8 @@ fn mount(kind: &CStr, place: &CStr) {
 
 fn list() -> c_int {
     for operation in operation::all() {
-        println!("{}\t{}\t{}", operation.name, operation.pages, operation.what);
+        let Operation { name, pages, what, units, .. } = operation;
+        println!("{name}\t{pages}\t{what}\t{units}");
     }
     0
 }
