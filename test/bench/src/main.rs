@@ -139,7 +139,7 @@ fn mount(kind: &CStr, place: &CStr) {
 
 fn list() -> c_int {
     for operation in operation::all() {
-        let Operation { name, pages, what, units, .. } = operation;
+        let operation::Operation { name, pages, what, units, .. } = operation;
         println!("{name}\t{pages}\t{what}\t{units}");
     }
     0
