@@ -59,14 +59,14 @@ impl Profile {
         let enters_kernel = |window: &&Window| window.runs.iter().any(|run| trace.block(run).is_kernel());
         // Before an operation its clock is tried out.
         let windows: Vec<&Window> = trace.windows.iter().filter(enters_kernel).collect();
-        let windows = &windows[windows.len().saturating_sub(rounds)..];
-        // The first time is often another matter; what it left on the stacks is of use, though.
-        let windows = if windows.len() > 1 { &windows[1..] } else { windows };
+        // The first sample is often another matter; what it left on the stacks is of use, though.
+        let first = windows.len().saturating_sub(rounds) + usize::from(rounds > 1);
+        let samples = Samples::new(trace, &windows, first);
+        let windows = windows.get(first..).unwrap_or_default();
         if windows.is_empty() {
             bail!("no sample of the operation was taken");
         }
 
-        let samples = Samples::new(trace, windows.iter().copied());
         let scale = 1.0 / (windows.len() as f64 * units as f64);
         let mut places: HashMap<(Stack, u64), u64> = HashMap::new();
         for (place, times) in &samples.places {

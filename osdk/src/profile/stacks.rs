@@ -52,16 +52,22 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Follows some windows of a trace, in their order.
-    pub fn new<'a>(trace: &Trace, windows: impl Iterator<Item = &'a Window> + Clone) -> Self {
-        let mut samples = Self { stacks: vec![(Stack::EMPTY, 0)], ..Self::default() };
+    /// Follows the windows of a trace, and counts from the `first` one on. From those before it only the stacks that
+    /// they leave behind are of interest.
+    pub fn new(trace: &Trace, windows: &[&Window], first: usize) -> Self {
         let mut walk = Walk {
             trace,
-            entries: Entries::new(trace, windows.clone()),
+            entries: Entries::new(trace, windows),
             frames: HashMap::new(),
             stopped: Vec::new(),
         };
-        windows.for_each(|window| walk.follow(window, &mut samples));
+        let mut samples = Self { stacks: vec![(Stack::EMPTY, 0)], ..Self::default() };
+        for (index, window) in windows.iter().enumerate() {
+            if index == first {
+                samples.places.clear();
+            }
+            walk.follow(window, &mut samples);
+        }
         samples
     }
 
@@ -103,15 +109,15 @@ struct Entries {
 }
 
 impl Entries {
-    fn new<'a>(trace: &Trace, windows: impl Iterator<Item = &'a Window>) -> Self {
+    fn new(trace: &Trace, windows: &[&Window]) -> Self {
         let mut entries = Self::default();
-        for pair in windows.flat_map(|window| window.runs.windows(2)) {
-            let (block, next) = (trace.block(&pair[0]), trace.block(&pair[1]).address());
-            let is_cut = is_cut(&pair[0], block);
-            if is_cut {
+        for pair in windows.iter().flat_map(|window| window.runs.windows(2)) {
+            let next = trace.block(&pair[1]).address();
+            let exit = Exit::new(&pair[0], trace.block(&pair[0]), next);
+            if exit == Exit::Fault {
                 entries.faults.insert(next);
             }
-            if is_cut || leads_to(block, next) == Some(false) {
+            if matches!(exit, Exit::Fault | Exit::Stop) {
                 entries.all.insert(next);
             }
         }
@@ -119,18 +125,38 @@ impl Entries {
     }
 }
 
-/// Whether only a part of a block was executed, as happens when a fault stops it.
-fn is_cut(run: &Run, block: &Block) -> bool {
-    usize::from(run.first + run.count) < block.instructions()
+/// How a block was left for another one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// By what its last instruction does.
+    AsItSays,
+    /// Perhaps by that; the code does not say where it leads.
+    AsItMaySay,
+    /// Before its last instruction, for the next one. QEMU gives up an instruction that it has looked at already where
+    /// that one reaches into the next page.
+    Early,
+    /// By an exception before the end: its last instruction that was started did not happen.
+    Fault,
+    /// Behind its end, by an exception or an interrupt.
+    Stop,
 }
 
-/// Whether a block leads to an address; `None` if its code does not say.
-fn leads_to(block: &Block, next: u64) -> Option<bool> {
-    match block.flow {
-        Flow::Next => Some(next == block.end() || next == block.instruction(block.instructions() - 1)),
-        Flow::Jump(target) | Flow::Call(Some(target)) => Some(next == target),
-        Flow::Branch(target) => Some(next == target || next == block.end()),
-        Flow::Call(None) | Flow::Return | Flow::InterruptReturn | Flow::Anywhere => None,
+impl Exit {
+    fn new(run: &Run, block: &Block, next: u64) -> Self {
+        let done = usize::from(run.first + run.count);
+        if done < block.instructions() {
+            return if next == block.instruction(done) { Self::Early } else { Self::Fault };
+        }
+        let is_foreseen = match block.flow {
+            // A repeated string instruction is left for itself.
+            Flow::Next => next == block.end() || next == block.instruction(done - 1),
+            Flow::Jump(target) | Flow::Call(Some(target)) => next == target,
+            Flow::Branch(target) => next == target || next == block.end(),
+            Flow::Call(None) | Flow::Return | Flow::InterruptReturn | Flow::Anywhere => {
+                return Self::AsItMaySay;
+            }
+        };
+        if is_foreseen { Self::AsItSays } else { Self::Stop }
     }
 }
 
@@ -160,39 +186,43 @@ impl Walk<'_> {
         for (index, run) in window.runs.iter().enumerate() {
             let block = self.trace.block(run);
             let next = window.runs.get(index + 1).map(|next| self.trace.block(next));
-            let is_stopped = next.is_some_and(|next| self.is_stopped(run, block, next));
-            let is_fault = is_stopped
-                && next
-                    .is_some_and(|next| is_cut(run, block) || self.entries.faults.contains(&next.address()));
-            if is_fault {
+            let exit = next.map(|next| self.exit(run, block, next.address()));
+            if exit == Some(Exit::Fault) {
                 samples.add(stack, run, run.count, run.times - 1);
                 samples.add(stack, run, run.count.saturating_sub(1), 1);
             } else {
                 samples.add(stack, run, run.count, run.times);
             }
-            let Some(next) = next else { break };
+            let (Some(next), Some(exit)) = (next, exit) else { break };
             stack = match (block.is_kernel(), next.is_kernel()) {
-                (true, true) => self.step(samples, stack, run, is_stopped, next.address()),
+                (true, true) => self.step(samples, stack, run, exit, next.address()),
                 // The kernel starts afresh, and programs are not looked into.
                 _ => Stack::EMPTY,
             };
         }
     }
 
-    /// Whether an exception or an interrupt comes between a block and the next one.
-    fn is_stopped(&self, run: &Run, block: &Block, next: &Block) -> bool {
-        let is_entry = self.entries.all.contains(&next.address());
-        next.is_kernel() && (is_cut(run, block) || !leads_to(block, next.address()).unwrap_or(!is_entry))
+    /// How a block was left, now that the places are known where exceptions and interrupts lead.
+    fn exit(&self, run: &Run, block: &Block, next: u64) -> Exit {
+        match Exit::new(run, block, next) {
+            Exit::AsItMaySay | Exit::Stop if self.entries.faults.contains(&next) => Exit::Fault,
+            Exit::AsItMaySay if self.entries.all.contains(&next) => Exit::Stop,
+            exit => exit,
+        }
     }
 
     /// The stack after a block, where the kernel goes on at an address of its own.
-    fn step(&mut self, samples: &mut Samples, stack: Stack, run: &Run, is_stopped: bool, next: u64) -> Stack {
+    fn step(&mut self, samples: &mut Samples, stack: Stack, run: &Run, exit: Exit, next: u64) -> Stack {
         let block = self.trace.block(run);
-        let last_index = usize::from(run.first + run.count) - 1;
-        let last = block.instruction(last_index);
-        if is_stopped {
-            self.stopped.push(Stopped { at: [last, block.instruction(last_index + 1)], stack });
-            return samples.push(stack, last);
+        let done = usize::from(run.first + run.count);
+        let last = block.instruction(done - 1);
+        match exit {
+            Exit::Early => return stack,
+            Exit::Fault | Exit::Stop => {
+                self.stopped.push(Stopped { at: [last, block.instruction(done)], stack });
+                return samples.push(stack, last);
+            }
+            Exit::AsItSays | Exit::AsItMaySay => {}
         }
         match block.flow {
             Flow::Call(_) => {
