@@ -12,7 +12,7 @@ use ostd::{
     sync::SpinLock,
 };
 use ref_cast::RefCast;
-use vmar::machine;
+use vmar::machine::{self, Blank};
 
 /// A handle to one page of memory.
 #[derive(Clone, Debug, PartialEq, Eq, RefCast)]
@@ -65,6 +65,30 @@ impl machine::Frame for OstdFrame {
 
     fn holders(&self) -> usize {
         self.0.reference_count() as usize
+    }
+}
+
+/// A page of memory that has not been filled.
+#[derive(Debug)]
+pub struct OstdBlank(Frame<()>);
+
+impl OstdBlank {
+    pub(crate) fn new(frame: Frame<()>) -> Self {
+        Self(frame)
+    }
+}
+
+impl Blank for OstdBlank {
+    type Frame = OstdFrame;
+
+    fn zeroed(self) -> OstdFrame {
+        self.0.writer().fill_zeros(PAGE_SIZE);
+        self.0.into()
+    }
+
+    fn copy_of(self, source: &OstdFrame) -> OstdFrame {
+        self.0.writer().write(&mut source.0.reader());
+        self.0.into()
     }
 }
 

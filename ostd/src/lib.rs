@@ -35,7 +35,7 @@ pub mod spread;
 mod test;
 
 pub use counter::OstdCounter;
-pub use frame::OstdFrame;
+pub use frame::{OstdBlank, OstdFrame};
 pub use lock::OstdLock;
 pub use machine::{DeviceMemory, Ostd};
 pub use space::{OstdCursor, OstdSpace};

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use ostd::{
     io::IoMem,
-    mm::{Frame, FrameAllocOptions, HasSize, PAGE_SIZE, io::util::HasVmReaderWriter},
+    mm::{Frame, FrameAllocOptions, HasSize, PAGE_SIZE},
 };
 use vmar::{
     error::OutOfMemory,
@@ -14,7 +14,8 @@ use vmar::{
 };
 
 use crate::{
-    OstdCounter, OstdFrame, OstdLock, OstdSpace, allocator::alloc_for_program, frame, reserve, spread,
+    OstdBlank, OstdCounter, OstdFrame, OstdLock, OstdSpace, allocator::alloc_for_program, frame, reserve,
+    spread,
 };
 
 /// The one OSTD machine.
@@ -49,6 +50,7 @@ impl Machine for Ostd {
 
     type Space = OstdSpace;
     type Frame = OstdFrame;
+    type Blank = OstdBlank;
     type IoMem = DeviceMemory;
     type Lock<T: Send + Sync + 'static> = OstdLock<T>;
     type Counter = OstdCounter;
@@ -61,16 +63,9 @@ impl Machine for Ostd {
         OstdCounter::new()
     }
 
-    fn alloc_zeroed(&self) -> Result<OstdFrame, OutOfMemory> {
+    fn alloc(&self) -> Result<OstdBlank, OutOfMemory> {
         reserve::ensure_user_frame()?;
-        Ok(OstdFrame::from(alloc(&FrameAllocOptions::new())?))
-    }
-
-    fn alloc_copy(&self, source: &OstdFrame) -> Result<OstdFrame, OutOfMemory> {
-        reserve::ensure_user_frame()?;
-        let frame = alloc(FrameAllocOptions::new().zeroed(false))?;
-        frame.writer().write(&mut source.as_uframe().reader());
-        Ok(OstdFrame::from(frame))
+        alloc(FrameAllocOptions::new().zeroed(false)).map(OstdBlank::new)
     }
 
     fn zero_frame(&self) -> OstdFrame {

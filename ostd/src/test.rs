@@ -17,7 +17,7 @@ use ostd::{
 };
 use vmar::{
     error::OutOfMemory,
-    machine::{AddressSpace, Counter, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
+    machine::{AddressSpace, Blank, Counter, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
 };
 
 use crate::{Ostd, OstdLock, OstdSpace, allocator, reclaim, reserve};
@@ -32,7 +32,7 @@ fn one_page() -> core::ops::Range<usize> {
 /// Maps a frame that starts with `byte` at `ADDR`.
 fn space_with_page(byte: u8) -> OstdSpace {
     let space = Ostd.new_space().unwrap();
-    let frame = Ostd.alloc_zeroed().unwrap();
+    let frame = Ostd.alloc().unwrap().zeroed();
     frame.write(0, &[byte]);
     space.transact(one_page(), 1, |cursor| cursor.map(frame, READ_WRITE)).unwrap();
     space
@@ -73,7 +73,7 @@ fn flags_survive_the_page_table() {
         if flags.intersects(PageFlags::WRITE | PageFlags::EXEC) && !flags.contains(PageFlags::READ) {
             continue;
         }
-        let frame = Ostd.alloc_zeroed().unwrap();
+        let frame = Ostd.alloc().unwrap().zeroed();
         let found = space
             .transact(one_page(), 1, |cursor| {
                 cursor.map(frame, PageProps::new(flags));
@@ -108,7 +108,7 @@ fn unmapping_stops_where_it_was_told() {
     const PAGES: usize = 1024;
     let space = Ostd.new_space().unwrap();
     let range = ADDR..ADDR + PAGES * PAGE_SIZE;
-    let frames: alloc::vec::Vec<_> = (0..PAGES).map(|_| Ostd.alloc_zeroed().unwrap()).collect();
+    let frames: alloc::vec::Vec<_> = (0..PAGES).map(|_| Ostd.alloc().unwrap().zeroed()).collect();
     space
         .transact(range.clone(), PAGES, |cursor| {
             for frame in frames {
@@ -127,7 +127,7 @@ fn unmapping_stops_where_it_was_told() {
 #[ktest]
 fn the_end_of_user_space_can_be_mapped() {
     let space = Ostd.new_space().unwrap();
-    let frame = Ostd.alloc_zeroed().unwrap();
+    let frame = Ostd.alloc().unwrap().zeroed();
     let range = MAX_USERSPACE_VADDR - PAGE_SIZE..MAX_USERSPACE_VADDR;
     space.transact(range.clone(), 1, |cursor| cursor.map(frame, READ_WRITE)).unwrap();
     assert_eq!(space.transact(range.clone(), 0, |cursor| cursor.unmap(range.end)).unwrap(), 1);
@@ -203,9 +203,9 @@ fn every_cpu_is_flushed() {
 
 #[ktest]
 fn copies_and_zeros_are_what_they_say() {
-    let source = Ostd.alloc_zeroed().unwrap();
+    let source = Ostd.alloc().unwrap().zeroed();
     source.write(100, b"tessera");
-    let copy = Ostd.alloc_copy(&source).unwrap();
+    let copy = Ostd.alloc().unwrap().copy_of(&source);
     assert_ne!(copy.id(), source.id());
     let mut bytes = [1; 9];
     copy.read(99, &mut bytes);
@@ -224,14 +224,12 @@ fn programs_stop_at_the_reserve() {
     let default = reserve::reserve();
     // Everything that is free now becomes the reserve.
     reserve::set_reserve(reserve::free_frames() + 1);
-    assert_eq!(Ostd.alloc_zeroed().err(), Some(OutOfMemory));
-    let source = Ostd.zero_frame();
-    assert_eq!(Ostd.alloc_copy(&source).err(), Some(OutOfMemory));
+    assert!(matches!(Ostd.alloc(), Err(OutOfMemory)));
     // The kernel still gets what it asks for, down to half of the reserve.
     drop(reserve::promise_kernel_frames(16).unwrap());
     assert!(reserve::promise_kernel_frames(reserve::free_frames()).is_err());
     reserve::set_reserve(default);
-    assert!(Ostd.alloc_zeroed().is_ok());
+    assert!(Ostd.alloc().is_ok());
 }
 
 #[ktest]
@@ -242,18 +240,18 @@ fn the_kernel_has_frames_when_programs_have_taken_all() {
     reserve::set_reserve(0);
     let mut taken = alloc::vec::Vec::new();
     taken.try_reserve_exact(reserve::free_frames() + 1).unwrap();
-    while let Ok(frame) = Ostd.alloc_zeroed() {
+    while let Ok(frame) = Ostd.alloc() {
         taken.push(frame);
     }
     let options = FrameAllocOptions::new();
     let kernels: [_; WANTED] = core::array::from_fn(|_| options.alloc_frame());
     let count = kernels.iter().filter(|frame| frame.is_ok()).count();
-    let is_refused = Ostd.alloc_zeroed().is_err();
+    let is_refused = Ostd.alloc().is_err();
     drop((kernels, taken));
     reserve::set_reserve(default);
     assert_eq!(count, WANTED, "frames for the kernel");
     assert!(is_refused, "a program got a frame of the kernel's");
-    assert!(Ostd.alloc_zeroed().is_ok(), "what was given back is not there");
+    assert!(Ostd.alloc().is_ok(), "what was given back is not there");
 }
 
 #[ktest]
@@ -309,7 +307,7 @@ fn the_lock_shares_readers_and_excludes_writers() {
 
 #[ktest]
 fn handles_to_one_frame_see_the_same_bytes() {
-    let frame = Ostd.alloc_zeroed().unwrap();
+    let frame = Ostd.alloc().unwrap().zeroed();
     let other = frame.clone();
     assert_eq!((frame.holders(), frame.id()), (2, other.id()));
     frame.write(PAGE_SIZE - 4, &[1, 2, 3, 4]);

@@ -8,7 +8,7 @@
 //! ```text
 //!   Machine ── new_space ──► AddressSpace ── transact(range) ──► Cursor      (page-table entries)
 //!      │
-//!      ├────── alloc_zeroed, alloc_copy ──► Frame                            (one page of memory)
+//!      ├────── alloc ──► Blank ── zeroed, copy_of ──► Frame                  (one page of memory)
 //!      ├────── Lock<T>                                                       (sleeping reader-writer lock)
 //!      └────── Counter                                                       (a sum kept in per-CPU parts)
 //! ```
@@ -44,6 +44,8 @@ pub trait Machine: Clone + Debug + Send + Sync + Sized + 'static {
     type Space: AddressSpace<Machine = Self>;
     /// A handle to one page of memory.
     type Frame: Frame;
+    /// A page of memory that nothing has been put into.
+    type Blank: Blank<Frame = Self::Frame>;
     /// A handle to device memory.
     type IoMem: IoMem;
     /// A reader-writer lock that may sleep.
@@ -57,18 +59,26 @@ pub trait Machine: Clone + Debug + Send + Sync + Sized + 'static {
     /// Creates a counter that stands at zero.
     fn new_counter(&self) -> Result<Self::Counter, OutOfMemory>;
 
-    /// Allocates a frame filled with zeros.
+    /// Allocates a page of memory, to be filled by its [`Blank`].
     ///
     /// Fails while memory reserved for the kernel itself would still be left.
-    fn alloc_zeroed(&self) -> Result<Self::Frame, OutOfMemory>;
-
-    /// Allocates a frame that holds what `source` holds.
-    ///
-    /// Fails as [`alloc_zeroed`](Self::alloc_zeroed) does.
-    fn alloc_copy(&self, source: &Self::Frame) -> Result<Self::Frame, OutOfMemory>;
+    fn alloc(&self) -> Result<Self::Blank, OutOfMemory>;
 
     /// Returns the frame of zeros that all spaces share; it is never mapped writable.
     fn zero_frame(&self) -> Self::Frame;
+}
+
+/// A page of memory that nobody has seen yet. It becomes a [`Frame`] when it is filled, which can be done where nothing can
+/// be allocated: under a cursor.
+pub trait Blank {
+    /// What it becomes.
+    type Frame: Frame;
+
+    /// Fills it with zeros.
+    fn zeroed(self) -> Self::Frame;
+
+    /// Fills it with what `source` holds.
+    fn copy_of(self, source: &Self::Frame) -> Self::Frame;
 }
 
 /// A handle to one page of memory. Clones are handles to the same page; the last one to go frees it.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    machine::{Frame, Machine, SleepLock},
+    machine::{Blank, Frame, Machine, SleepLock},
 };
 
 /// What an object is, for the resident set counters.
@@ -142,7 +142,7 @@ impl<M: Machine> Vmo_<M> {
                 }
                 pages.removals
             };
-            let frame = self.machine.alloc_zeroed()?;
+            let frame = self.machine.alloc()?.zeroed();
             if let Some(pager) = &self.pager {
                 pager.read_page(index, &frame)?;
             }

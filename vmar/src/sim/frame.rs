@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::PAGE_SIZE;
-use crate::machine::{Frame, IoMem};
+use crate::machine::{Blank, Frame, IoMem};
 
 /// How much memory is in use, and how much there may be.
 #[derive(Debug)]
@@ -49,11 +49,6 @@ pub(super) struct FrameCell {
 }
 
 impl SimFrame {
-    pub(super) fn new(memory: &Arc<Memory>, data: Box<[u8]>) -> Self {
-        memory.live.fetch_add(1, SeqCst);
-        Self::create(memory, data, false)
-    }
-
     pub(super) fn new_zero_frame(memory: &Arc<Memory>) -> Self {
         Self::create(memory, zeros(), true)
     }
@@ -156,6 +151,34 @@ impl Drop for FrameCell {
             "rule broken: frame {} is freed inside the transaction that took it out of a page table",
             self.id
         );
+    }
+}
+
+/// What a page holds that nobody has filled.
+const GARBAGE: u8 = 0xa5;
+
+/// A page of simulated memory that has not been filled.
+#[derive(Debug)]
+pub struct SimBlank(SimFrame);
+
+impl SimBlank {
+    pub(super) fn new(memory: &Arc<Memory>) -> Self {
+        memory.live.fetch_add(1, SeqCst);
+        Self(SimFrame::create(memory, vec![GARBAGE; PAGE_SIZE].into(), false))
+    }
+}
+
+impl Blank for SimBlank {
+    type Frame = SimFrame;
+
+    fn zeroed(self) -> SimFrame {
+        self.0.0.data().fill(0);
+        self.0
+    }
+
+    fn copy_of(self, source: &SimFrame) -> SimFrame {
+        self.0.0.data().copy_from_slice(&source.copy_data());
+        self.0
     }
 }
 

@@ -44,7 +44,7 @@ use std::{
 pub use self::{
     counter::SimCounter,
     cpu::{Cpu, PageFault},
-    frame::{SimFrame, SimIoMem},
+    frame::{SimBlank, SimFrame, SimIoMem},
     lock::SimLock,
     process::Process,
     rules::assert_no_cursor,
@@ -175,18 +175,6 @@ impl Sim {
             self.0.unmapped.lock().unwrap_or_else(PoisonError::into_inner).extend(frames);
         }
     }
-
-    fn alloc(&self, data: impl FnOnce() -> Box<[u8]>) -> Result<SimFrame, OutOfMemory> {
-        assert_no_cursor("a frame is allocated");
-        fallible::gate()?;
-        if self.live_frames() >= self.0.memory.limit.load(SeqCst) {
-            self.quiesce();
-            if self.live_frames() >= self.0.memory.limit.load(SeqCst) {
-                return Err(OutOfMemory);
-            }
-        }
-        Ok(SimFrame::new(&self.0.memory, data()))
-    }
 }
 
 impl Machine for Sim {
@@ -194,6 +182,7 @@ impl Machine for Sim {
 
     type Space = SimSpace;
     type Frame = SimFrame;
+    type Blank = SimBlank;
     type IoMem = SimIoMem;
     type Lock<T: Send + Sync + 'static> = SimLock<T>;
     type Counter = SimCounter;
@@ -208,12 +197,16 @@ impl Machine for Sim {
         Ok(SimCounter::new(self.0.tlbs.len()))
     }
 
-    fn alloc_zeroed(&self) -> Result<SimFrame, OutOfMemory> {
-        self.alloc(frame::zeros)
-    }
-
-    fn alloc_copy(&self, source: &SimFrame) -> Result<SimFrame, OutOfMemory> {
-        self.alloc(|| source.copy_data())
+    fn alloc(&self) -> Result<SimBlank, OutOfMemory> {
+        assert_no_cursor("a frame is allocated");
+        fallible::gate()?;
+        if self.live_frames() >= self.0.memory.limit.load(SeqCst) {
+            self.quiesce();
+            if self.live_frames() >= self.0.memory.limit.load(SeqCst) {
+                return Err(OutOfMemory);
+            }
+        }
+        Ok(SimBlank::new(&self.0.memory))
     }
 
     fn zero_frame(&self) -> SimFrame {

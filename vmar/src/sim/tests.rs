@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::*;
-use crate::machine::{AddressSpace, Cursor, Frame, PageFlags, PageProps, SleepLock};
+use crate::machine::{AddressSpace, Blank, Cursor, Frame, PageFlags, PageProps, SleepLock};
 
 const PAGE: Range<usize> = 0x10_0000..0x10_1000;
 const WRITABLE: PageProps = PageProps::new(PageFlags::READ.union(PageFlags::WRITE));
@@ -17,7 +17,7 @@ const WRITABLE: PageProps = PageProps::new(PageFlags::READ.union(PageFlags::WRIT
 fn broken(body: impl FnOnce(&Sim, &SimSpace)) -> String {
     let sim = Sim::new(2);
     let space = sim.new_space().unwrap();
-    let frame = sim.alloc_zeroed().unwrap();
+    let frame = sim.alloc().unwrap().zeroed();
     space.transact(PAGE, 1, |cursor| cursor.map(frame, WRITABLE)).unwrap();
     let panic = catch_unwind(AssertUnwindSafe(|| body(&sim, &space))).expect_err("the rule was not enforced");
     match panic.downcast::<String>() {
@@ -47,7 +47,7 @@ fn v22_a_frame_that_a_tlb_reaches_is_not_freed() {
 fn v22_a_transaction_flushes_what_it_removes_and_narrows() {
     let sim = Sim::new(2);
     let space = sim.new_space().unwrap();
-    let frame = sim.alloc_zeroed().unwrap();
+    let frame = sim.alloc().unwrap().zeroed();
     space.transact(PAGE, 1, |cursor| cursor.map(frame, WRITABLE)).unwrap();
     for cpu in [0, 1] {
         sim.cpu(cpu).store(&space, PAGE.start, &[1]).unwrap();
@@ -76,7 +76,7 @@ fn v22_late_frees_keep_frames_for_a_while() {
     let sim = Sim::new(1);
     sim.set_late_frees(true);
     let space = sim.new_space().unwrap();
-    let frame = sim.alloc_zeroed().unwrap();
+    let frame = sim.alloc().unwrap().zeroed();
     space.transact(PAGE, 1, |cursor| cursor.map(frame.clone(), WRITABLE)).unwrap();
     space.transact(PAGE, 0, |cursor| cursor.unmap(PAGE.end)).unwrap();
     assert_eq!(frame.holders(), 2);
@@ -96,7 +96,7 @@ fn v23_a_lock_taken_under_a_cursor_is_caught() {
 #[test]
 fn v23_an_allocation_under_a_cursor_is_caught() {
     let message = broken(|sim, space| {
-        let _ = space.transact(PAGE, 0, |_| sim.alloc_zeroed());
+        let _ = space.transact(PAGE, 0, |_| sim.alloc());
     });
     assert!(message.contains("a frame is allocated while a cursor is open"), "{message}");
     let message = broken(|_, space| {
@@ -108,7 +108,7 @@ fn v23_an_allocation_under_a_cursor_is_caught() {
 #[test]
 fn v23_a_cursor_that_leaves_its_promise_is_caught() {
     let message = broken(|sim, space| {
-        let frame = sim.alloc_zeroed().unwrap();
+        let frame = sim.alloc().unwrap().zeroed();
         let next = PAGE.end..PAGE.end + PAGE_SIZE;
         let _ = space.transact(next, 0, |cursor| cursor.map(frame, WRITABLE));
     });

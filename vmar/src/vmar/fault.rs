@@ -3,28 +3,31 @@
 //! Page faults: what an access found missing is made, and no more.
 //!
 //! ```text
-//!   lock for reading ─► mapping? ─► permission? ─► entry there? ──── can serve ────────────────────► done
-//!     ▲   │ none, but a stack above                   │ no, or to be copied
-//!     │   ▼                                           ▼
-//!     │  grow (lock for writing)        frame: zeros, a copy, or the object's
-//!     │                                   │ the object must read it    │
-//!     └──── wait, without the lock ◄──────┘                            ▼
-//!     ▲                                                   transaction: as it was? map it ───────► done
-//!     └───────────────────────────────── no ─────────────────────────────┘
+//!   lock for reading ─► mapping? ─► permission? ─► what the entry may take: a blank page, the object's page
+//!     ▲   │ none, but a stack above                   │                  │ the object must read it
+//!     │   ▼                                           ▼                  ▼
+//!     │  grow (lock for writing)                 transaction        wait, without the lock
+//!     │   │                              empty? fill it             │
+//!     ├───┘                              may be written? widen it   │
+//!     ├── what it takes is not at hand ◄─ otherwise: copy it ──► done
+//!     └──────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Faults of several CPUs on one page race between their look and their transaction. The transaction looks again; the
-//! loser starts over, and finds the page there.
+//! What a fault may need is fetched first, then one transaction looks at the entry and settles it: faults of several CPUs on
+//! one page come one after the other, and the later ones find the page there.
 
 use alloc::sync::Arc;
-use core::{fmt, ops::Range};
+use core::{
+    fmt, mem,
+    ops::{Deref, Range},
+};
 
 use aster_rights::{TRightSet, TRights, require};
 
 use super::{Vmar, Vmar_};
 use crate::{
     error::Error,
-    machine::{AddressSpace, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
+    machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
     mapping::{MappedMemory, MappingFlags, VmMapping},
     object::{Lookup, Vmo_},
 };
@@ -129,12 +132,28 @@ enum Step<M: Machine> {
     Wait(Arc<Vmo_<M>>, usize),
 }
 
-/// What the page table has for the page, once what can be served without a frame has been.
-enum Found<F> {
-    Served,
-    Nothing,
-    /// A page that must be replaced by a copy before it is written.
-    Copy(F),
+/// What goes where the entry is empty.
+enum Fresh<M: Machine> {
+    /// Nothing yet.
+    None,
+    /// This page, with these flags.
+    Ready(M::Frame, PageFlags),
+    /// The mapping's own page of zeros.
+    Zeros,
+    /// The mapping's own copy of a page.
+    CopyOf(M::Frame),
+}
+
+/// What is to be done to the entry.
+enum Action<F> {
+    /// Nothing: what it takes is not at hand.
+    None,
+    /// These flags are added.
+    Widen(PageFlags),
+    /// The page goes where nothing is.
+    Fill(F, PageFlags),
+    /// The mapping's own page takes the place of one with the flags given, which it may not write.
+    Replace(F, PageFlags),
 }
 
 /// How many pages, the faulting one included, a fault maps around.
@@ -190,16 +209,16 @@ impl<M: Machine> Vmar_<M> {
                 fault.object(object.object(), index)
             }
             MappedMemory::Device { io, offset, cache } => {
-                if matches!(fault.present(|_| false)?, Found::Nothing) {
-                    let offset = offset + (page - fault.range.start);
-                    let props = PageProps { flags: allowed, cache: *cache };
-                    mapping.note_entries(&fault.one(), allowed);
-                    self.space.transact(fault.one(), 1, |cursor| {
-                        if matches!(cursor.query(), Entry::Empty) {
-                            cursor.map_device(io, offset, props);
-                        }
-                    })?;
-                }
+                let offset = offset + (page - fault.range.start);
+                let props = PageProps { flags: allowed, cache: *cache };
+                mapping.note_entries(&fault.one(), allowed);
+                self.space.transact(fault.one(), 1, |cursor| {
+                    if matches!(cursor.query(), Entry::Empty) {
+                        cursor.map_device(io, offset, props);
+                    } else {
+                        cursor.protect(page + M::PAGE_SIZE, |flags| *flags |= allowed);
+                    }
+                })?;
                 Ok(Step::Done)
             }
         }
@@ -236,21 +255,16 @@ impl<M: Machine> Fault<'_, M> {
 
     fn anonymous(&self) -> Result<Step<M>, FaultError> {
         let machine = &self.space.machine;
-        // A page that is the mapping's own may be written when nobody else holds it; zeros may not.
-        let old = match self.present(|props| props.contains(PageFlags::PRIVATE))? {
-            Found::Served => return Ok(Step::Done),
-            Found::Nothing => None,
-            Found::Copy(frame) => Some(frame),
-        };
-        if self.access != Access::Write {
+        let (fresh, blank) = if self.access != Access::Write {
             let flags = (self.allowed - PageFlags::WRITE) | PageFlags::ACCESSED;
-            return self.put(old.as_ref(), machine.zero_frame(), flags);
-        }
-        let new = match &old {
-            Some(old) if old.id() != machine.zero_frame().id() => machine.alloc_copy(old)?,
-            _ => machine.alloc_zeroed()?,
+            (Fresh::Ready(machine.zero_frame(), flags), None)
+        } else if self.may_be_resident() {
+            (Fresh::Zeros, Some(machine.alloc()?))
+        } else {
+            // Filled before the transaction, which shuts others out.
+            (Fresh::Ready(machine.alloc()?.zeroed(), self.written() | PageFlags::PRIVATE), None)
         };
-        self.put(old.as_ref(), new, self.written() | PageFlags::PRIVATE)
+        self.settle_or_retry(fresh, blank)
     }
 
     fn object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
@@ -259,35 +273,32 @@ impl<M: Machine> Fault<'_, M> {
         if is_shared && is_write {
             object.note_write(index);
         }
-        let old = match self.present(|props| is_shared || props.contains(PageFlags::PRIVATE))? {
-            Found::Served => return Ok(Step::Done),
-            Found::Nothing => None,
-            Found::Copy(frame) => Some(frame),
-        };
-        if let Some(old) = &old {
-            let copy = self.space.machine.alloc_copy(old)?;
-            return self.put(Some(old), copy, self.written() | PageFlags::PRIVATE);
-        }
-        let frame = match object.lookup(index) {
+        let found = object.lookup(index);
+        let blank = if is_write && !is_shared { Some(self.space.machine.alloc()?) } else { None };
+        let frame = match found {
+            Lookup::Resident(frame) if blank.is_some() => {
+                return self.settle_or_retry(Fresh::CopyOf(frame), blank);
+            }
+            Lookup::Absent if blank.is_some() => return self.settle_or_retry(Fresh::Zeros, blank),
             Lookup::Resident(frame) => frame,
+            // The page may be there all the same: a copy, made before the object lost its own.
+            _ if self.may_be_resident() && self.settle(Fresh::None, blank)? => return Ok(Step::Done),
             Lookup::PastEnd => return Err(FaultError::BusError),
             Lookup::Paged => return Ok(Step::Wait(object.clone(), index)),
-            Lookup::Absent if !is_shared && is_write => {
-                let zeros = self.space.machine.alloc_zeroed()?;
-                return self.put(None, zeros, self.written() | PageFlags::PRIVATE);
-            }
             Lookup::Absent => object.commit(index)?,
         };
-        match (is_shared, is_write) {
-            (false, true) => {
-                let copy = self.space.machine.alloc_copy(&frame)?;
-                self.put(None, copy, self.written() | PageFlags::PRIVATE)
-            }
-            (true, true) => self.put(None, frame, self.written()),
-            // Where the object wants to know of writes, the first write must fault as well.
-            (true, false) if !object.notes_writes() => self.put_around(object, index, frame, self.allowed),
-            (_, false) => self.put_around(object, index, frame, self.allowed - PageFlags::WRITE),
+        if is_write {
+            self.settle(Fresh::Ready(frame, self.written()), None)?;
+            return Ok(Step::Done);
         }
+        // Where the object wants to know of writes, the first write must fault as well.
+        let may_write = is_shared && !object.notes_writes();
+        let flags = if may_write { self.allowed } else { self.allowed - PageFlags::WRITE };
+        self.put_around(object, index, frame, flags)
+    }
+
+    fn settle_or_retry(&self, fresh: Fresh<M>, blank: Option<M::Blank>) -> Result<Step<M>, FaultError> {
+        Ok(if self.settle(fresh, blank)? { Step::Done } else { Step::Again })
     }
 
     /// Returns the flags of an entry that is made for a write.
@@ -295,60 +306,77 @@ impl<M: Machine> Fault<'_, M> {
         self.allowed | PageFlags::ACCESSED | PageFlags::DIRTY
     }
 
-    /// Serves the fault from the entry that is there, if it can be. `may_write` says of an entry's flags whether it may
-    /// be made writable when nobody else holds the page (a shared mapping's: in any case).
-    fn present(&self, may_write: impl FnOnce(PageFlags) -> bool) -> Result<Found<M::Frame>, FaultError> {
-        if self.mapping.resident_span(&self.one()).is_none() {
-            return Ok(Found::Nothing);
-        }
-        let is_shared = self.mapping.is_shared();
-        let found = self.space.space.transact(self.one(), 0, |cursor| {
-            let added = match cursor.query() {
-                Entry::Empty => return Found::Nothing,
-                Entry::Device { .. } => self.allowed,
-                Entry::Page { frame, props } => {
-                    let is_writable = props.flags.contains(PageFlags::WRITE);
-                    if self.access != Access::Write || is_writable {
-                        self.allowed - PageFlags::WRITE
-                    } else if may_write(props.flags) && (is_shared || frame.holders() == 1) {
-                        self.allowed
-                    } else {
-                        return Found::Copy(frame.clone());
-                    }
-                }
-            };
-            cursor.protect(self.page + M::PAGE_SIZE, |flags| *flags |= added | PageFlags::ACCESSED);
-            Found::Served
-        })?;
-        Ok(found)
+    /// Returns whether the page table may hold something for the page.
+    fn may_be_resident(&self) -> bool {
+        self.mapping.resident_span(&self.one()).is_some()
     }
 
-    /// Maps `new` in place of `old`, if that is still what the entry has.
-    fn put(&self, old: Option<&M::Frame>, new: M::Frame, flags: PageFlags) -> Result<Step<M>, FaultError> {
-        self.mapping.note_entries(&self.one(), flags);
-        let mut new = Some(new);
+    /// Brings the entry into a state that allows the access, in one transaction. `blank` becomes the page of the mapping's
+    /// own, where it takes one. Returns whether the fault is served.
+    fn settle(&self, fresh: Fresh<M>, blank: Option<M::Blank>) -> Result<bool, FaultError> {
+        let growth = usize::from(!matches!(fresh, Fresh::None));
+        let mut at_hand = (fresh, blank);
         let mut delta = self.space.rss.delta();
-        let is_done = self.space.space.transact(self.one(), 1, |cursor| {
-            let replaced = match (cursor.query(), old) {
-                (Entry::Empty, None) => None,
-                (Entry::Page { frame, props }, Some(old))
-                    if frame.id() == old.id() && !props.flags.contains(PageFlags::WRITE) =>
-                {
-                    Some(props.flags)
+        let is_served = self.space.space.transact(self.one(), growth, |cursor| {
+            match self.decide(cursor.query(), &mut at_hand) {
+                Action::None => return false,
+                Action::Widen(flags) => cursor.protect(self.page + M::PAGE_SIZE, |old| *old |= flags),
+                Action::Fill(frame, flags) => {
+                    self.mapping.note_entries(&self.one(), flags);
+                    cursor.map(frame, PageProps::new(flags));
+                    delta.add(self.mapping.kind_of(flags), 1);
                 }
-                _ => return false,
-            };
-            let Some(new) = new.take() else { return false };
-            if let Some(flags) = replaced {
-                cursor.unmap(self.page + M::PAGE_SIZE);
-                cursor.seek(self.page);
-                delta.add(self.mapping.kind_of(flags), -1);
+                Action::Replace(frame, replaced) => {
+                    let flags = self.written() | PageFlags::PRIVATE;
+                    self.mapping.note_entries(&self.one(), flags);
+                    cursor.unmap(self.page + M::PAGE_SIZE);
+                    cursor.seek(self.page);
+                    cursor.map(frame, PageProps::new(flags));
+                    delta.add(self.mapping.kind_of(replaced), -1);
+                    delta.add(self.mapping.kind_of(flags), 1);
+                }
             }
-            cursor.map(new, PageProps::new(flags));
-            delta.add(self.mapping.kind_of(flags), 1);
             true
         })?;
-        Ok(if is_done { Step::Done } else { Step::Again })
+        Ok(is_served)
+    }
+
+    /// Says what is to be done to an entry.
+    fn decide<F>(
+        &self,
+        entry: Entry<F>,
+        (fresh, blank): &mut (Fresh<M>, Option<M::Blank>),
+    ) -> Action<M::Frame>
+    where
+        F: Deref<Target = M::Frame>,
+    {
+        let own = self.written() | PageFlags::PRIVATE;
+        match entry {
+            Entry::Empty => match (mem::replace(fresh, Fresh::None), blank.take()) {
+                (Fresh::Ready(frame, flags), _) => Action::Fill(frame, flags),
+                (Fresh::Zeros, Some(blank)) => Action::Fill(blank.zeroed(), own),
+                (Fresh::CopyOf(frame), Some(blank)) => Action::Fill(blank.copy_of(&frame), own),
+                _ => Action::None,
+            },
+            Entry::Device { .. } => Action::None,
+            Entry::Page { props: PageProps { flags, .. }, .. }
+                if self.access != Access::Write || flags.contains(PageFlags::WRITE) =>
+            {
+                Action::Widen((self.allowed - PageFlags::WRITE) | PageFlags::ACCESSED)
+            }
+            Entry::Page { frame, props: PageProps { flags, .. } } => {
+                let is_private = flags.contains(PageFlags::PRIVATE);
+                // A page that is the mapping's own may be written when nobody else holds it.
+                if self.mapping.is_shared() || (is_private && frame.holders() == 1) {
+                    return Action::Widen(self.allowed | PageFlags::ACCESSED);
+                }
+                let Some(blank) = blank.take() else { return Action::None };
+                // What anonymous memory shows and does not own is the frame of zeros.
+                let is_zeros = !is_private && matches!(self.mapping.memory(), MappedMemory::Anonymous);
+                let new = if is_zeros { blank.zeroed() } else { blank.copy_of(&frame) };
+                Action::Replace(new, flags)
+            }
+        }
     }
 
     /// Maps the object's page `index`, which is `frame`, and those of its neighbours that are in memory and not mapped.
@@ -361,7 +389,8 @@ impl<M: Machine> Fault<'_, M> {
     ) -> Result<Step<M>, FaultError> {
         let traits = self.mapping.flags();
         if !traits.contains(MappingFlags::FAULT_AROUND) || traits.contains(MappingFlags::RANDOM) {
-            return self.put(None, frame, flags | PageFlags::ACCESSED);
+            self.settle(Fresh::Ready(frame, flags | PageFlags::ACCESSED), None)?;
+            return Ok(Step::Done);
         }
         let size = AROUND * M::PAGE_SIZE;
         let start = (self.page - self.page % size).max(self.range.start);
@@ -392,16 +421,18 @@ impl<M: Machine> Fault<'_, M> {
                 if cursor.position() != addr {
                     cursor.seek(addr);
                 }
-                if matches!(cursor.query(), Entry::Empty)
-                    && let Some(frame) = frame.take()
-                {
-                    let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
-                    cursor.map(frame, PageProps::new(flags | young));
-                    delta.add(self.mapping.kind_of(flags), 1);
+                let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
+                if matches!(cursor.query(), Entry::Empty) {
+                    if let Some(frame) = frame.take() {
+                        cursor.map(frame, PageProps::new(flags | young));
+                        delta.add(self.mapping.kind_of(flags), 1);
+                    }
+                } else if addr == self.page {
+                    let added = (self.allowed - PageFlags::WRITE) | young;
+                    cursor.protect(addr + M::PAGE_SIZE, |old| *old |= added);
                 }
             }
         })?;
-        // If the entry was taken by another fault, what it has is enough to read.
         Ok(Step::Done)
     }
 }
