@@ -29,6 +29,7 @@ mod machine;
 pub mod reclaim;
 pub mod reserve;
 mod space;
+mod spare;
 pub mod spread;
 
 #[cfg(ktest)]

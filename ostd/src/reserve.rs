@@ -11,7 +11,8 @@
 //!
 //! OSTD panics when it cannot allocate a page-table node, so every transaction that may need nodes first has them
 //! promised here, and nobody else takes promised frames: programs stop at the reserve, promises at the floor.
-//! Before either is refused, what was freed late is waited for ([`crate::reclaim`]).
+//! Before either is refused, [spares](crate::spare) are dropped, and what was freed late is waited for
+//! ([`crate::reclaim`]).
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -19,7 +20,7 @@ use osdk_frame_allocator::load_total_free_size;
 use ostd::mm::PAGE_SIZE;
 use vmar::error::OutOfMemory;
 
-use crate::{reclaim, spread};
+use crate::{reclaim, spare, spread};
 
 /// The reserve in frames; half of it is the floor for promises.
 static RESERVE: AtomicUsize = AtomicUsize::new(2048);
@@ -59,6 +60,7 @@ pub fn ensure_user_frame() -> Result<(), OutOfMemory> {
     if available != 0 {
         return Ok(());
     }
+    spare::drop_all();
     reclaim::synchronize();
     if available_frames() != 0 { Ok(()) } else { Err(OutOfMemory) }
 }
@@ -89,6 +91,7 @@ pub fn promise_kernel_frames(count: usize) -> Result<Promise, OutOfMemory> {
     if is_kept() {
         return Ok(promise);
     }
+    spare::drop_all();
     reclaim::synchronize();
     if is_kept() { Ok(promise) } else { Err(OutOfMemory) }
 }

@@ -7,7 +7,10 @@
 //! stale translation of what it took away.
 
 use alloc::sync::Arc;
-use core::ops::{Deref, Range};
+use core::{
+    ops::{Deref, Range},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use ostd::{
     mm::{
@@ -25,22 +28,33 @@ use vmar::{
     machine::{AddressSpace, CachePolicy, Cursor, Entry, PageFlags, PageProps},
 };
 
-use crate::{DeviceMemory, Ostd, OstdFrame, reclaim, reserve};
+use crate::{
+    DeviceMemory, Ostd, OstdFrame, reclaim, reserve,
+    spare::{self, Areas, Spare},
+};
 
 /// What one page-table node of the lowest level covers, in bytes.
-const NODE_SPAN: usize = 512 * PAGE_SIZE;
+pub(crate) const NODE_SPAN: usize = 512 * PAGE_SIZE;
 
 /// The page table of a program.
 #[derive(Debug)]
 pub struct OstdSpace {
     vm_space: Arc<VmSpace>,
+    /// Where it has nodes from an earlier use.
+    areas: Areas,
+    /// OSTD keeps hold of device memory that was mapped as long as the page table lives.
+    has_devices: AtomicBool,
 }
 
 impl OstdSpace {
     pub(crate) fn new() -> Result<Self, OutOfMemory> {
+        if let Some(Spare { vm_space, areas }) = spare::take() {
+            return Ok(Self { vm_space, areas, has_devices: AtomicBool::new(false) });
+        }
         // The root of the page table.
         let _promise = reserve::promise_kernel_frames(1)?;
-        Ok(Self { vm_space: Arc::new(VmSpace::new()) })
+        let vm_space = Arc::new(VmSpace::new());
+        Ok(Self { vm_space, areas: Areas::new(), has_devices: AtomicBool::new(false) })
     }
 
     /// Makes this the current CPU's address space. It stays held until the CPU activates another.
@@ -77,12 +91,15 @@ impl AddressSpace for OstdSpace {
             let preempt_guard = disable_preempt();
             let locked = widened(&range);
             let opened = self.vm_space.cursor_mut(&preempt_guard, &locked);
-            let mut cursor = OstdCursor { opened, narrowed: None, unmapped: 0 };
+            let mut cursor = OstdCursor { opened, narrowed: None, unmapped: 0, has_devices: false };
             if locked.start != range.start {
                 cursor.seek(range.start);
             }
             let result = body(&mut cursor);
             unmapped = cursor.finish();
+            if cursor.has_devices {
+                self.has_devices.store(true, Relaxed);
+            }
             result
         };
         drop(promise);
@@ -91,6 +108,52 @@ impl AddressSpace for OstdSpace {
         }
         Ok(result)
     }
+
+    /// Keeps the page table for another program, if it is small.
+    ///
+    /// The nodes are what is dear: making and dropping one takes more than emptying it of a few pages.
+    fn retire(&mut self, resident: impl Iterator<Item = Range<usize>> + Clone, pages: usize) {
+        if pages > spare::MOST_PAGES || *self.has_devices.get_mut() {
+            return;
+        }
+        let mut areas = self.areas.clone();
+        if !resident.clone().all(|range| areas.add(&range)) {
+            return;
+        }
+        let mut pending: Option<Range<usize>> = None;
+        for piece in resident.flat_map(by_node) {
+            pending = Some(match pending {
+                Some(before) if before.start / NODE_SPAN == piece.start / NODE_SPAN => {
+                    before.start..piece.end
+                }
+                Some(before) => {
+                    self.empty(before);
+                    piece
+                }
+                None => piece,
+            });
+        }
+        if let Some(last) = pending {
+            self.empty(last);
+        }
+        spare::keep(Spare { vm_space: self.vm_space.clone(), areas });
+    }
+}
+
+impl OstdSpace {
+    /// Empties a range within one node of the lowest level.
+    fn empty(&self, range: Range<usize>) {
+        let end = range.end;
+        if self.transact(range, 0, |cursor| cursor.unmap(end)).is_err() {
+            unreachable!("a transaction that maps nothing cannot run out of memory");
+        }
+    }
+}
+
+/// Cuts a range at the borders of nodes of the lowest level.
+fn by_node(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let nodes = range.start / NODE_SPAN..range.end.div_ceil(NODE_SPAN);
+    nodes.map(move |node| range.start.max(node * NODE_SPAN)..range.end.min((node + 1) * NODE_SPAN))
 }
 
 /// Returns how many page-table nodes mapping `growth` pages within `range` can take at most.
@@ -128,6 +191,8 @@ pub struct OstdCursor<'a> {
     narrowed: Option<Range<usize>>,
     /// How many pages were unmapped.
     unmapped: usize,
+    /// Whether device memory was mapped.
+    has_devices: bool,
 }
 
 /// What is wrong where there is no cursor.
@@ -206,6 +271,7 @@ impl Cursor for OstdCursor<'_> {
     }
 
     fn map_device(&mut self, io: &DeviceMemory, offset: usize, props: PageProps) {
+        self.has_devices = true;
         self.inner().map_iomem(io.io_mem().clone(), to_property(props), PAGE_SIZE, offset);
     }
 

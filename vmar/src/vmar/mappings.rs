@@ -166,7 +166,7 @@ impl<M: Machine> Mappings<M> {
     }
 
     /// Iterates over all mappings, ascending.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (Range<usize>, &VmMapping<M>)> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (Range<usize>, &VmMapping<M>)> + Clone {
         self.map.iter()
     }
 

@@ -196,6 +196,18 @@ impl<M: Machine> Vmar_<M> {
     }
 }
 
+impl<M: Machine> Drop for Vmar_<M> {
+    fn drop(&mut self) {
+        let mappings = self.mappings.read();
+        // Where a fork has failed there are no mappings, whatever it had copied until then.
+        if mappings.len() == 0 {
+            return;
+        }
+        let spans = mappings.iter().filter_map(|(range, mapping)| mapping.resident_span(&range));
+        self.space.retire(spans, self.rss.total_pages());
+    }
+}
+
 impl<M: Machine, R: RightsOp> fmt::Debug for Vmar<M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vmar").field("rights", &self.rights.rights()).finish_non_exhaustive()
