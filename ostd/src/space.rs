@@ -13,9 +13,10 @@ use core::{
 };
 
 use ostd::{
+    io::IoMem,
     mm::{
         CachePolicy as OstdCache, MAX_USERSPACE_VADDR, PAGE_SIZE, PageFlags as OstdFlags, PageProperty,
-        VmSpace,
+        UFrame, VmSpace,
         frame::{FrameRef, untyped::AnyUFrameMeta},
         tlb::TlbFlushOp,
         vm_space::{CursorMut, VmQueriedItem},
@@ -90,8 +91,9 @@ impl AddressSpace for OstdSpace {
         let result = {
             let preempt_guard = disable_preempt();
             let locked = widened(&range);
-            let opened = self.vm_space.cursor_mut(&preempt_guard, &locked);
-            let mut cursor = OstdCursor { opened, narrowed: None, unmapped: 0, has_devices: false };
+            let mut opened = self.vm_space.cursor_mut(&preempt_guard, &locked);
+            let Ok(inner) = &mut opened else { panic!("a transaction over a bad range: {range:#x?}") };
+            let mut cursor = OstdCursor { inner, narrowed: None, unmapped: 0, has_devices: false };
             if locked.start != range.start {
                 cursor.seek(range.start);
             }
@@ -185,8 +187,9 @@ fn widened(range: &Range<usize>) -> Range<usize> {
 
 /// A position in the page table.
 pub struct OstdCursor<'a> {
-    /// Left as OSTD hands it out: to move it out of the result takes 456 instructions, in each transaction.
-    opened: ostd::Result<CursorMut<'a>>,
+    /// Not the cursor itself: moving it from where OSTD puts it takes 456 instructions, in each transaction. The trait
+    /// object hides the cursor's own lifetime.
+    inner: &'a mut dyn RawCursor,
     /// The range of addresses that narrowed entries lie in.
     narrowed: Option<Range<usize>>,
     /// How many pages were unmapped.
@@ -195,23 +198,81 @@ pub struct OstdCursor<'a> {
     has_devices: bool,
 }
 
-/// What is wrong where there is no cursor.
-const BAD_RANGE: &str = "a transaction over a bad range";
+/// What is used of OSTD's cursor; see there.
+trait RawCursor {
+    fn position(&self) -> usize;
+    fn jump(&mut self, addr: usize) -> ostd::Result<()>;
+    fn query(&mut self) -> ostd::Result<(Range<usize>, Option<VmQueriedItem<'_>>)>;
+    fn find_next(&mut self, len: usize) -> Option<usize>;
+    fn map(&mut self, frame: UFrame, prop: PageProperty);
+    fn map_device(&mut self, io: IoMem, offset: usize, prop: PageProperty);
+    fn unmap(&mut self, len: usize) -> usize;
+    fn protect_next(&mut self, len: usize, change: &mut dyn FnMut(&mut OstdFlags)) -> Option<Range<usize>>;
+    fn flush(&mut self, range: Range<usize>);
+    fn sync(&mut self);
+}
 
-impl<'a> OstdCursor<'a> {
-    fn inner(&mut self) -> &mut CursorMut<'a> {
-        self.opened.as_mut().expect(BAD_RANGE)
+impl RawCursor for CursorMut<'_> {
+    #[inline]
+    fn position(&self) -> usize {
+        self.virt_addr()
     }
 
+    #[inline]
+    fn jump(&mut self, addr: usize) -> ostd::Result<()> {
+        self.jump(addr)
+    }
+
+    #[inline]
+    fn query(&mut self) -> ostd::Result<(Range<usize>, Option<VmQueriedItem<'_>>)> {
+        self.query()
+    }
+
+    #[inline]
+    fn find_next(&mut self, len: usize) -> Option<usize> {
+        self.find_next(len)
+    }
+
+    #[inline]
+    fn map(&mut self, frame: UFrame, prop: PageProperty) {
+        self.map(frame, prop);
+    }
+
+    #[inline]
+    fn map_device(&mut self, io: IoMem, offset: usize, prop: PageProperty) {
+        self.map_iomem(io, prop, PAGE_SIZE, offset);
+    }
+
+    #[inline]
+    fn unmap(&mut self, len: usize) -> usize {
+        self.unmap(len)
+    }
+
+    #[inline]
+    fn protect_next(&mut self, len: usize, change: &mut dyn FnMut(&mut OstdFlags)) -> Option<Range<usize>> {
+        self.protect_next(len, |flags, _| change(flags))
+    }
+
+    #[inline]
+    fn flush(&mut self, range: Range<usize>) {
+        self.flusher().issue_tlb_flush(TlbFlushOp::for_range(range));
+        self.flusher().dispatch_tlb_flush();
+    }
+
+    #[inline]
+    fn sync(&mut self) {
+        self.flusher().sync_tlb_flush();
+    }
+}
+
+impl OstdCursor<'_> {
     /// Flushes what was narrowed, waits for all flushes, and returns how many pages were unmapped.
     fn finish(&mut self) -> usize {
         if let Some(range) = self.narrowed.take() {
-            let flusher = self.inner().flusher();
-            flusher.issue_tlb_flush(TlbFlushOp::for_range(range));
-            flusher.dispatch_tlb_flush();
-            flusher.sync_tlb_flush();
+            self.inner.flush(range);
+            self.inner.sync();
         } else if self.unmapped != 0 {
-            self.inner().flusher().sync_tlb_flush();
+            self.inner.sync();
         }
         self.unmapped
     }
@@ -243,15 +304,15 @@ impl Cursor for OstdCursor<'_> {
         Self: 'a;
 
     fn position(&self) -> usize {
-        self.opened.as_ref().expect(BAD_RANGE).virt_addr()
+        self.inner.position()
     }
 
     fn seek(&mut self, addr: usize) {
-        self.inner().jump(addr).expect("a cursor moved out of its range");
+        self.inner.jump(addr).expect("a cursor moved out of its range");
     }
 
     fn query(&mut self) -> Entry<BorrowedFrame<'_>> {
-        let (_, item) = self.inner().query().expect("a cursor looked out of its range");
+        let (_, item) = self.inner.query().expect("a cursor looked out of its range");
         match item {
             None => Entry::Empty,
             Some(VmQueriedItem::MappedRam { frame, prop }) => {
@@ -263,21 +324,21 @@ impl Cursor for OstdCursor<'_> {
 
     fn next_mapped(&mut self, end: usize) -> Option<usize> {
         let len = end - self.position();
-        (len != 0).then(|| self.inner().find_next(len)).flatten()
+        (len != 0).then(|| self.inner.find_next(len)).flatten()
     }
 
     fn map(&mut self, frame: OstdFrame, props: PageProps) {
-        self.inner().map(frame.into_uframe(), to_property(props));
+        self.inner.map(frame.into_uframe(), to_property(props));
     }
 
     fn map_device(&mut self, io: &DeviceMemory, offset: usize, props: PageProps) {
         self.has_devices = true;
-        self.inner().map_iomem(io.io_mem().clone(), to_property(props), PAGE_SIZE, offset);
+        self.inner.map_device(io.io_mem().clone(), offset, to_property(props));
     }
 
     fn unmap(&mut self, end: usize) -> usize {
         let len = end - self.position();
-        let count = self.inner().unmap(len);
+        let count = self.inner.unmap(len);
         self.seek_within(end);
         self.unmapped += count;
         count
@@ -287,7 +348,7 @@ impl Cursor for OstdCursor<'_> {
         let addr = self.position();
         let Entry::Page { frame, props } = self.query() else { return None };
         let frame = (*frame).clone();
-        self.unmapped += self.inner().unmap(PAGE_SIZE);
+        self.unmapped += self.inner.unmap(PAGE_SIZE);
         self.seek_within(addr);
         Some((frame, props))
     }
@@ -296,7 +357,7 @@ impl Cursor for OstdCursor<'_> {
         while self.position() < end {
             let mut has_narrowed = false;
             let len = end - self.position();
-            let page = self.inner().protect_next(len, |flags, _| {
+            let page = self.inner.protect_next(len, &mut |flags| {
                 let old = from_flags(*flags);
                 let mut new = old;
                 change(&mut new);
@@ -321,7 +382,7 @@ impl OstdCursor<'_> {
             return;
         }
         // Fails only for the end of the range, where no operation but dropping the cursor is left.
-        let _ = self.inner().jump(addr);
+        let _ = self.inner.jump(addr);
     }
 }
 
