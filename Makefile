@@ -43,6 +43,7 @@ help: ## Show this list
 	@echo "  SMP=2 MEM=512M  the machine's processors and memory (default: 1 and 1G)"
 	@echo "  ICOUNT=1        let time be the number of instructions"
 	@echo "  TIMEOUT=60      give up after so many seconds"
+	@echo "  PART=wall       what to measure anew: instructions, wall, two (default: all of them)"
 	@echo "  LOG=debug V=1   the kernel's log level; show its log afterwards"
 
 .PHONY: run
@@ -91,6 +92,20 @@ test-fresh: setup-fresh ## Try a clean clone in a new Debian 12 root (needs root
 miri: setup-run ## The framework's unit tests under miri
 	@$(xtask) test --only miri
 
+# ---- Measure ----------------------------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: setup-bench ## Memory operations beside Debian's Linux; OP='NAME...' prints only these
+	@$(xtask) bench $(foreach part,$(PART),--part $(part)) -- $(OP)
+
+.PHONY: bench-check
+bench-check: setup-bench ## No memory operation takes 5 % more instructions than its budget
+	@$(xtask) bench-check -- $(OP)
+
+.PHONY: bench-budget
+bench-budget: setup-bench ## Lower the budgets of what has become faster, add what is new
+	@$(xtask) bench-check --lower
+
 .PHONY: bench-host
 bench-host: setup-run ## The interval map beside other people's
 	@$(cargo) bench -p vmar --bench interval_map
@@ -108,6 +123,6 @@ docs: setup-docs ## Build the book and the API documentation
 initramfs: setup-run ## Pack the root without starting anything
 	@$(xtask) initramfs $(if $(ROOT),--root $(ROOT)) $(if $(ADD),--add '$(ADD)')
 
-.PHONY: setup-run setup-test setup-docs setup-fresh
-setup-run setup-test setup-docs setup-fresh: setup-%:
+.PHONY: setup-run setup-test setup-bench setup-docs setup-fresh
+setup-run setup-test setup-bench setup-docs setup-fresh: setup-%:
 	@osdk/setup.sh $*

@@ -5,6 +5,7 @@
 #
 #     osdk/setup.sh run     what `make run` needs: a linker, QEMU, the toolchain, cargo-osdk
 #     osdk/setup.sh test    the same, and the toolchain that the programs for the guest are built with
+#     osdk/setup.sh bench   the same as test: Debian's Linux is fetched by what measures it, and never installed
 #     osdk/setup.sh docs    the same as run, and mdbook
 #     osdk/setup.sh fresh   the same as run, and debootstrap
 #
@@ -102,7 +103,7 @@ if ! toolchain_has "$nightly" $parts; then
     rustup toolchain install "$nightly" --profile minimal --no-self-update $options >&2 ||
         stop "rustup could not install $nightly"
 fi
-if [ "$verb" = test ] && ! toolchain_has "$stable" rust-std-x86_64-unknown-linux-musl clippy-preview rustfmt-preview; then
+if { [ "$verb" = test ] || [ "$verb" = bench ]; } && ! toolchain_has "$stable" rust-std-x86_64-unknown-linux-musl clippy-preview rustfmt-preview; then
     say "installing the Rust toolchain $stable, for the programs that run on the kernel"
     rustup toolchain install "$stable" --profile minimal --no-self-update -c clippy -c rustfmt \
         -t x86_64-unknown-linux-musl >&2 || stop "rustup could not install $stable"

@@ -54,6 +54,9 @@ pub struct Machine {
     /// Give up after so many seconds.
     #[arg(long)]
     pub timeout: Option<u64>,
+    /// What else the kernel is told on its command line.
+    #[arg(skip)]
+    pub command_line: String,
 }
 
 /// What the guest's console is connected to.
@@ -108,8 +111,10 @@ pub fn boot_with(
     qemu.args(arguments(machine, console));
     qemu.arg("-chardev").arg(with_path("file,id=log,path=", &log_path));
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-    if let Some(level) = &machine.log {
-        qemu.arg("-append").arg(format!("log={level}"));
+    let level = machine.log.as_ref().map(|level| format!("log={level} ")).unwrap_or_default();
+    let command_line = level + &machine.command_line;
+    if !command_line.is_empty() {
+        qemu.arg("-append").arg(command_line);
     }
     qemu.args(more);
     match console {

@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use walkdir::WalkDir;
 
-pub use self::{packages::unpack, tree::Tree};
+pub use self::{packages::{linux, unpack}, tree::Tree};
 use crate::project;
 
 /// Which programs the root has.
@@ -167,6 +167,33 @@ impl Tree {
             let name = program.file_name().context("a program to add has no name")?.to_string_lossy();
             tree.file_of_host(&format!("usr/bin/{name}"), program, 0o755);
         }
+        Ok(tree)
+    }
+
+    /// Collects what one program needs that is the first one itself, and Debian's `true`, dynamically linked.
+    ///
+    /// # Errors
+    ///
+    /// When a package cannot be had.
+    pub fn with_init(init: &Path) -> Result<Self> {
+        let mut tree = Self::default();
+        for link in ["bin", "sbin", "lib", "lib64"] {
+            tree.link(link, &format!("usr/{link}"));
+        }
+        for &(path, mode) in FOLDERS {
+            tree.folder(path, mode);
+        }
+        let debian = packages::unpack("debian", DEBIAN, NOT_NEEDED)?;
+        let libraries = "lib/x86_64-linux-gnu";
+        let loader = "ld-linux-x86-64.so.2";
+        tree.file_of_host("usr/bin/true", &debian.join("bin/true"), 0o755);
+        tree.file_of_host(&format!("lib64/{loader}"), &debian.join(libraries).join(loader), 0o755);
+        tree.file_of_host(
+            &format!("{libraries}/libc.so.6"),
+            &debian.join(libraries).join("libc.so.6"),
+            0o755,
+        );
+        tree.file_of_host("init", init, 0o755);
         Ok(tree)
     }
 

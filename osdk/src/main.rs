@@ -13,11 +13,14 @@
 //! programs                              real programs and what they must say
 //! interact                              somebody at the terminal, played by a script
 //! profile                               which functions an operation's instructions go to
+//! bench ── peer ───────── report        the same operations on this kernel and on Linux, side by side
+//! bench-check             budget        no operation takes more than it did
 //! check-rows                            docs/src/systems.md against the tests that ran
 //! ```
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod child;
 mod guest;
 mod initramfs;
@@ -51,6 +54,10 @@ enum Verb {
     Interact(interact::Options),
     /// Show which functions of each kernel an operation's instructions go to.
     Profile(profile::Options),
+    /// Measure memory operations on this kernel and on Debian's Linux, and write the tables.
+    Bench(bench::Options),
+    /// Check that no memory operation takes more instructions than its budget.
+    BenchCheck(bench::CheckOptions),
     /// Check that every test named in docs/src/systems.md exists and passed.
     CheckRows(rows::Options),
 }
@@ -63,6 +70,8 @@ fn main() -> ExitCode {
         Verb::Programs(options) => programs::run(&options),
         Verb::Interact(options) => interact::run(&options),
         Verb::Profile(options) => profile::run(&options),
+        Verb::Bench(options) => bench::run(&options),
+        Verb::BenchCheck(options) => bench::check(&options),
         Verb::CheckRows(options) => rows::run(&options),
     };
     match done {

@@ -241,6 +241,7 @@ fn boot(case: &Case, kernel: &std::path::Path) -> Result<(Outcome, String)> {
         icount: false,
         log: None,
         timeout: Some(case.seconds),
+        command_line: String::new(),
     };
     let outcome = guest::boot(&machine, kernel, initramfs.path(), &console)?;
     let mut output = Vec::new();

@@ -37,10 +37,7 @@ pub fn unpack(name: &str, packages: &[&str], without: &[&str]) -> Result<PathBuf
         if without.iter().any(|name| file.split('_').next() == Some(name)) {
             continue;
         }
-        let status = Command::new("dpkg-deb").arg("-x").arg(&archive).arg(scratch.path()).status();
-        if !status.context("dpkg-deb cannot be started: is this Debian?")?.success() {
-            bail!("{file} cannot be unpacked");
-        }
+        unpack_archive(&archive, scratch.path())?;
     }
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
@@ -50,20 +47,70 @@ pub fn unpack(name: &str, packages: &[&str], without: &[&str]) -> Result<PathBuf
     Ok(folder)
 }
 
+/// Makes sure that Debian's Linux is there, without what it would need to be installed; returns the kernel's image.
+///
+/// The image is the one with version numbers in its name that the package called `name` depends on.
+///
+/// # Errors
+///
+/// When a package cannot be found, fetched or unpacked.
+pub fn linux(name: &str) -> Result<PathBuf> {
+    let folder = project::target("root").join(name);
+    if let Some(image) = image_in(&folder) {
+        return Ok(image);
+    }
+    eprintln!("tessera: fetching Debian's {name}");
+    let cache = cache()?;
+    with_some_lists(&cache, |apt| {
+        let plan = apt.run(&["--print-uris", "--no-install-recommends", "--yes", "install"], &[name])?;
+        let start = "linux-image-";
+        let is_image =
+            |archive: &&str| archive.starts_with(start) && archive.as_bytes()[start.len()].is_ascii_digit();
+        let archive = archive_names(&plan).find(is_image).context("apt-get knows no image of Linux")?;
+        apt.run(&["download"], &[archive.split('_').next().unwrap_or_default()])?;
+        unpack_archive(&cache.join("archives").join(archive), &folder)
+    })?;
+    image_in(&folder).with_context(|| format!("{name} has no kernel"))
+}
+
+/// The kernel's image among unpacked files.
+fn image_in(folder: &Path) -> Option<PathBuf> {
+    let files = fs::read_dir(folder.join("boot")).ok()?;
+    let mut paths = files.filter_map(|file| Some(file.ok()?.path()));
+    paths.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-")))
+}
+
+fn unpack_archive(archive: &Path, folder: &Path) -> Result<()> {
+    let status = Command::new("dpkg-deb").arg("-x").arg(archive).arg(folder).status();
+    if !status.context("dpkg-deb cannot be started: is this Debian?")?.success() {
+        bail!("{} cannot be unpacked", archive.display());
+    }
+    Ok(())
+}
+
 /// Fetches packages and what they depend on; returns the archives.
 fn fetch(packages: &[&str]) -> Result<Vec<PathBuf>> {
-    let cache = project::target("debs");
+    with_some_lists(&cache()?, |apt| apt.fetch(packages))
+}
+
+/// Makes the folders that apt-get works in.
+fn cache() -> Result<PathBuf> {
+    // apt-get works in a folder of its own.
+    let cache = std::path::absolute(project::target("debs")).context("the working folder is gone")?;
     for folder in ["archives/partial", "empty/partial", "lists/partial"] {
         fs::create_dir_all(cache.join(folder)).context("target/debs cannot be made")?;
     }
     fs::write(cache.join("nothing-installed"), "").context("target/debs cannot be written")?;
+    Ok(cache)
+}
 
-    let with_lists_of_host = Apt { cache: &cache, own_lists: false };
-    with_lists_of_host.fetch(packages).or_else(|_| {
-        // The host's lists are missing or old. Fresh ones of our own need no root.
-        let with_own_lists = Apt { cache: &cache, own_lists: true };
-        with_own_lists.run(&["update"], &[])?;
-        with_own_lists.fetch(packages)
+/// Tries with the host's lists of packages, and again with fresh ones if they are missing or old.
+fn with_some_lists<T>(cache: &Path, work: impl Fn(&Apt<'_>) -> Result<T>) -> Result<T> {
+    work(&Apt { cache, own_lists: false }).or_else(|_| {
+        // Lists of our own need no root.
+        let apt = Apt { cache, own_lists: true };
+        apt.run(&["update"], &[])?;
+        work(&apt)
     })
 }
 
@@ -92,6 +139,8 @@ impl Apt<'_> {
     fn run(&self, arguments: &[&str], packages: &[&str]) -> Result<String> {
         let option = |name: &str, path: &str| format!("{name}={}", self.cache.join(path).display());
         let mut apt = Command::new("apt-get");
+        // Where `download` puts what it fetches.
+        apt.current_dir(self.cache.join("archives"));
         apt.args(["-qq", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root", "-o"]);
         apt.args([&option("Dir::State::status", "nothing-installed"), "-o", &option("Dir::Cache", "")]);
         if self.own_lists {

@@ -29,14 +29,14 @@ const MANY: usize = 4096;
 /// Makes the next mapping one by itself: none is near that it could become one with, or share a page table with.
 ///
 /// Kernels look for room from the top down: it will be right below this area, which can be read but not written to,
-/// and which begins where a page-table page does.
+/// and which begins where tables of the two lowest levels do.
 fn aside() -> Result<Area> {
-    /// What a page-table page maps.
-    const TABLE: usize = 512 * PAGE;
-    let base = syscall!(libc::SYS_mmap, 0, 4 * TABLE, libc::PROT_READ, ANONYMOUS, -1isize, 0);
+    /// What the two lowest levels of page tables map.
+    const TABLE: usize = 512 * 512 * PAGE;
+    let base = syscall!(libc::SYS_mmap, 0, 2 * TABLE, libc::PROT_READ, ANONYMOUS, -1isize, 0);
     let base = check("mmap", base)?;
     let begin = base.next_multiple_of(TABLE);
-    let end = base + 4 * TABLE;
+    let end = base + 2 * TABLE;
     if begin > base {
         check("munmap", unmap(base, (begin - base) / PAGE))?;
     }
