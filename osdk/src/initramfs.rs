@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use walkdir::WalkDir;
 
-pub use self::{packages::{linux, unpack}, tree::Tree};
+pub use self::{packages::linux, tree::Tree};
 use crate::project;
 
 /// Which programs the root has.

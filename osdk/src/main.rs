@@ -26,6 +26,7 @@ mod guest;
 mod initramfs;
 mod interact;
 mod kernel;
+mod linux;
 mod profile;
 mod programs;
 mod project;

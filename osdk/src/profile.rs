@@ -10,10 +10,10 @@
 //! The kernels are those that are measured: nothing is built another way. The benchmark's own marks say what
 //! belongs to the operation.
 
-mod linux;
 mod report;
 mod stacks;
 mod symbols;
+mod symbols_of_linux;
 mod trace;
 
 use std::{
@@ -36,7 +36,7 @@ use crate::{
     child::{self, Ended},
     guest::{self, Console, Machine, tail},
     initramfs::{Contents, Session, Tree},
-    kernel, project,
+    kernel, linux, project,
 };
 
 /// The options of the verb.
@@ -163,13 +163,13 @@ fn build_plugin() -> Result<PathBuf> {
 
 /// The symbols of Linux, which it is asked for once.
 fn symbols_of_linux(image: &Path) -> Result<String> {
-    let path = linux::symbols_file(image);
+    let path = symbols_of_linux::file(image);
     if let Ok(symbols) = fs::read_to_string(&path) {
         return Ok(symbols);
     }
     eprintln!("tessera: asking Linux for its symbols");
-    let output = boot(Kernel::Linux, image, linux::LIST_SYMBOLS, &[], &[])?;
-    let symbols = linux::symbols(&output)?;
+    let output = boot(Kernel::Linux, image, symbols_of_linux::LIST_SYMBOLS, &[], &[])?;
+    let symbols = symbols_of_linux::complete(&output)?;
     fs::write(&path, &symbols).context("the symbols of Linux cannot be kept in target/profile")?;
     Ok(symbols)
 }
@@ -200,13 +200,15 @@ fn boot(
 
     let mut file = tempfile::tempfile().context("no temporary file can be made")?;
     let console = Console::File(file.try_clone().context("a file cannot be shared")?);
-    let machine =
-        Machine { smp: 1, mem: "1G".to_owned(), icount: true, log: None, timeout: Some(LIMIT_IN_SECONDS) };
-    let mut arguments = arguments.to_vec();
-    if kernel == Kernel::Linux {
-        arguments.extend(["-append", linux::COMMAND_LINE].map(OsString::from));
-    }
-    let outcome = guest::boot_with(&machine, image, initramfs.path(), &console, &arguments)?;
+    let machine = Machine {
+        smp: 1,
+        mem: "1G".to_owned(),
+        icount: true,
+        log: None,
+        timeout: Some(LIMIT_IN_SECONDS),
+        command_line: if kernel == Kernel::Linux { linux::COMMAND_LINE } else { "" }.to_owned(),
+    };
+    let outcome = guest::boot_with(&machine, image, initramfs.path(), &console, arguments)?;
     let output = read_all(&mut file)?;
     match outcome.ended {
         Ended::Itself(status) if kernel == Kernel::Tessera && outcome.status.is_none() => bail!(

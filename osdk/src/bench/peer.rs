@@ -22,8 +22,8 @@ use super::figures::{Figure, Figures, Kernel, Operation};
 use crate::{
     child::Ended,
     guest::{self, Console, Machine, Outcome, tail},
-    initramfs::{self, Tree},
-    kernel, project,
+    initramfs::Tree,
+    kernel, linux, project,
 };
 
 /// What the ticks are.
@@ -37,14 +37,6 @@ pub enum Clock {
     Two,
 }
 
-/// Debian's Linux with nothing on that this kernel does not have, and which is not memory.
-///
-/// No mitigations, no accounting by groups, no audit, no clearing beyond what the ABI asks for, no huge pages unless
-/// asked for, and page tables of four levels, as here.
-const LEAN: &str = "console=ttyS0 mitigations=off nokaslr quiet panic=-1 init_on_alloc=0 cgroup_disable=memory audit=0 \
-                    randomize_kstack_offset=off transparent_hugepage=madvise no5lvl";
-/// The package that depends on the kernel's.
-const LINUX: &str = "linux-image-cloud-amd64";
 /// One boot may take so many seconds: many times what it takes on an idle host.
 const LIMIT: u64 = 900;
 /// Where time is the wall's, each operation takes this part of its samples.
@@ -62,7 +54,7 @@ impl Bench {
         let mut images = BTreeMap::new();
         for &kernel in kernels {
             let image = match kernel {
-                Kernel::Linux => initramfs::linux(LINUX)?,
+                Kernel::Linux => linux::image()?,
                 Kernel::Tessera => kernel::build()?,
             };
             images.insert(kernel, image);
@@ -84,7 +76,7 @@ impl Bench {
         let mut versions = BTreeMap::new();
         if let Some(name) = self.images.get(&Kernel::Linux).and_then(|image| image.file_name()) {
             let name = name.to_string_lossy().replace("vmlinuz-", "");
-            versions.insert("Linux".to_owned(), format!("Debian's {name}, {LEAN}"));
+            versions.insert("Linux".to_owned(), format!("Debian's {name}, {}", linux::COMMAND_LINE));
         }
         let mut git = Command::new("git");
         git.args(["rev-parse", "--short=12", "HEAD"]).current_dir(project::root());
@@ -141,7 +133,7 @@ impl Bench {
         from: Option<&str>,
         count: usize,
     ) -> Result<Said> {
-        let options = if kernel == Kernel::Linux { LEAN } else { "" };
+        let options = if kernel == Kernel::Linux { linux::COMMAND_LINE } else { "" };
         let from = from.map(|name| format!("--from {name} ")).unwrap_or_default();
         let machine = Machine {
             smp: if clock == Clock::Two { 2 } else { 1 },
