@@ -45,6 +45,7 @@ help: ## Show this list
 	@echo "  TIMEOUT=60      give up after so many seconds"
 	@echo "  PART=wall       what to measure anew: instructions, wall, two (default: all of them)"
 	@echo "  LOG=debug V=1   the kernel's log level; show its log afterwards"
+	@echo "  OP=fork_1000    the operation to profile"
 
 .PHONY: run
 run: run-and-keep-status ## Boot to a shell, or run CMD='...' under one
@@ -109,6 +110,10 @@ bench-budget: setup-bench ## Lower the budgets of what has become faster, add wh
 .PHONY: bench-host
 bench-host: setup-run ## The interval map beside other people's
 	@$(cargo) bench -p vmar --bench interval_map
+
+.PHONY: profile
+profile: setup-test ## Where an operation's instructions go, on Tessera and on Linux: OP=fork_1000
+	@$(if $(OP),,$(error OP=... must name an operation))$(xtask) profile $(OP)
 
 # ---- The rest ---------------------------------------------------------------------------------------------------
 

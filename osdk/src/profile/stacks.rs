@@ -241,3 +241,148 @@ impl Walk<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{
+        super::trace::{
+            CLOSE, OPEN, Trace, Window,
+            made::{definition, record},
+        },
+        Samples,
+    };
+
+    const KERNEL: u64 = 0xffff_ffff_8000_0000;
+    const RET: &[u8] = &[0xc3];
+    const NOP_RET: &[u8] = &[0x90, 0xc3];
+    const NOP_NOP: &[u8] = &[0x90, 0x90];
+    const IRET: &[u8] = &[0x48, 0xcf];
+
+    /// `call` of a function, at an address.
+    fn call(at: u64, target: u64) -> Vec<u8> {
+        let mut code = vec![0xe8];
+        code.extend((target.wrapping_sub(at + 5) as u32).to_le_bytes());
+        definition(at, 1, &code)
+    }
+
+    /// How many instructions were executed at which address, with which calls around, the innermost first.
+    ///
+    /// The runs are `block, count, slot`, in windows; the windows before `first` are not counted.
+    fn follow(
+        blocks: &[Vec<u8>],
+        windows: &[&[(u32, u16, u64)]],
+        first: usize,
+    ) -> BTreeMap<(Vec<u64>, u64), u64> {
+        let mut bytes = blocks.concat();
+        for runs in windows {
+            bytes.extend(record(OPEN, 0, 0, 0));
+            for &(block, count, slot) in *runs {
+                bytes.extend(record(block, 0, count, slot));
+            }
+            bytes.extend(record(CLOSE, 0, 0, 0));
+        }
+        let trace = Trace::parse(&bytes).unwrap();
+        let windows: Vec<&Window> = trace.windows.iter().collect();
+        let samples = Samples::new(&trace, &windows, first);
+        let mut counts = BTreeMap::new();
+        for (place, times) in &samples.places {
+            let block = &trace.blocks[place.block as usize];
+            for index in place.first..place.first + place.count {
+                let calls = samples.calls(place.stack).map(|call| call - KERNEL).collect();
+                *counts.entry((calls, block.instruction(index.into()) - KERNEL)).or_default() += times;
+            }
+        }
+        counts
+    }
+
+    fn expect<const N: usize>(counts: [(&[u64], u64, u64); N]) -> BTreeMap<(Vec<u64>, u64), u64> {
+        counts.into_iter().map(|(calls, address, times)| ((calls.to_vec(), address), times)).collect()
+    }
+
+    #[test]
+    fn a_call_is_on_the_stack_until_its_return() {
+        let blocks = [
+            call(KERNEL, KERNEL + 0x100),
+            definition(KERNEL + 0x100, 2, NOP_RET),
+            definition(KERNEL + 5, 1, RET),
+        ];
+        let counts = follow(&blocks, &[&[(1, 1, 0x8000), (2, 2, 0x8000), (3, 1, 0x8008)]], 0);
+        let expected = expect([(&[], 0, 1), (&[0], 0x100, 1), (&[0], 0x101, 1), (&[], 5, 1)]);
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn a_return_on_another_stack_goes_on_with_that_one() {
+        let blocks = [
+            call(KERNEL, KERNEL + 0x100),        // the first task calls the switch
+            call(KERNEL + 0x50, KERNEL + 0x100), // and so does the second one
+            definition(KERNEL + 0x100, 2, NOP_RET),
+            definition(KERNEL + 5, 1, RET),
+            call(KERNEL + 0x20, KERNEL + 0x50),
+        ];
+        let runs =
+            [(1, 1, 0x8000), (3, 2, 0x9999), (5, 1, 0x9008), (2, 1, 0x9000), (3, 2, 0x8000), (4, 1, 0x8008)];
+        let counts = follow(&blocks, &[&runs], 0);
+        assert_eq!(counts[&(vec![], 5)], 1, "the first task goes on where it had called");
+        assert_eq!(counts[&(vec![0x50, 0x20], 0x100)], 1);
+    }
+
+    #[test]
+    fn stacks_outlive_a_window_that_is_not_counted() {
+        let blocks = [
+            call(KERNEL, KERNEL + 0x100),
+            call(KERNEL + 0x100, KERNEL + 0x200),
+            definition(KERNEL + 0x200, 1, &[0x90]),
+            definition(KERNEL + 0x201, 1, RET),
+            definition(KERNEL + 0x105, 1, &[0x90]),
+        ];
+        let windows: [&[(u32, u16, u64)]; 2] =
+            [&[(1, 1, 0x8000), (2, 1, 0x7ff8), (3, 1, 0)], &[(4, 1, 0x7ff8), (5, 1, 0)]];
+        // Who called what the second window begins with is not known, but it returns to a known place.
+        assert_eq!(follow(&blocks, &windows, 1), expect([(&[], 0x201, 1), (&[0], 0x105, 1)]));
+    }
+
+    #[test]
+    fn a_return_to_elsewhere_has_no_callers() {
+        let blocks = [
+            call(KERNEL, KERNEL + 0x100),
+            definition(KERNEL + 0x100, 1, RET),
+            definition(KERNEL + 0x300, 1, RET),
+        ];
+        let counts = follow(&blocks, &[&[(1, 1, 0x8000), (2, 1, 0x8000), (3, 1, 0x8008)]], 0);
+        assert_eq!(counts, expect([(&[], 0, 1), (&[0], 0x100, 1), (&[], 0x300, 1)]));
+    }
+
+    #[test]
+    fn an_instruction_that_faults_counts_once_and_the_handler_is_called_by_it() {
+        let blocks = [
+            definition(KERNEL, 2, NOP_NOP),
+            definition(KERNEL + 0x400, 1, IRET),
+            definition(KERNEL + 1, 1, &[0x90]),
+        ];
+        // The first instruction faults, then the second one, which is tried again.
+        let counts = follow(&blocks, &[&[(1, 1, 0), (2, 1, 0), (1, 2, 0), (2, 1, 0), (3, 1, 0)]], 0);
+        let expected = expect([(&[], 0, 1), (&[], 1, 1), (&[0], 0x400, 1), (&[1], 0x400, 1)]);
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn an_instruction_that_qemu_put_off_is_no_fault() {
+        let blocks = [definition(KERNEL, 2, NOP_NOP), definition(KERNEL + 1, 1, RET)];
+        let counts = follow(&blocks, &[&[(1, 1, 0), (2, 1, 0x8000)]], 0);
+        assert_eq!(counts, expect([(&[], 0, 1), (&[], 1, 1)]));
+    }
+
+    #[test]
+    fn an_interrupt_takes_nothing_off() {
+        let blocks = [
+            definition(KERNEL, 1, &[0x90]),
+            definition(KERNEL + 0x500, 1, IRET),
+            definition(KERNEL + 1, 1, RET),
+        ];
+        let counts = follow(&blocks, &[&[(1, 1, 0), (2, 1, 0), (3, 1, 0x8000)]], 0);
+        assert_eq!(counts, expect([(&[], 0, 1), (&[0], 0x500, 1), (&[], 1, 1)]));
+    }
+}

@@ -122,8 +122,8 @@ pub struct Trace {
 }
 
 const RECORD: usize = 16;
-const OPEN: u32 = 0xffff_ffff;
-const CLOSE: u32 = 0xffff_fffe;
+pub(super) const OPEN: u32 = 0xffff_ffff;
+pub(super) const CLOSE: u32 = 0xffff_fffe;
 const DEFINE: u32 = 0xffff_fffd;
 const REPEAT: u32 = 0xffff_fffc;
 
@@ -138,7 +138,7 @@ impl Trace {
         Self::parse(&bytes).context("the trace is damaged")
     }
 
-    fn parse(mut bytes: &[u8]) -> Result<Self> {
+    pub(super) fn parse(mut bytes: &[u8]) -> Result<Self> {
         let mut trace = Self::default();
         let mut runs = Vec::new();
         while let Some((record, rest)) = bytes.split_at_checked(RECORD) {
@@ -176,11 +176,13 @@ impl Trace {
     }
 }
 
+/// Traces to test with.
 #[cfg(test)]
-mod tests {
-    use super::{CLOSE, DEFINE, Flow, OPEN, REPEAT, Run, Trace};
+pub(super) mod made {
+    use super::{DEFINE, RECORD};
 
-    fn record(block: u32, first: u16, count: u16, extra: u64) -> Vec<u8> {
+    /// A record as the plugin writes it.
+    pub fn record(block: u32, first: u16, count: u16, extra: u64) -> Vec<u8> {
         let mut bytes = block.to_le_bytes().to_vec();
         bytes.extend(first.to_le_bytes());
         bytes.extend(count.to_le_bytes());
@@ -188,12 +190,21 @@ mod tests {
         bytes
     }
 
-    fn definition(address: u64, instructions: u16, code: &[u8]) -> Vec<u8> {
+    /// The next block.
+    pub fn definition(address: u64, instructions: u16, code: &[u8]) -> Vec<u8> {
         let mut bytes = record(DEFINE, code.len() as u16, instructions, address);
         bytes.extend(code);
-        bytes.resize(bytes.len().next_multiple_of(16), 0);
+        bytes.resize(bytes.len().next_multiple_of(RECORD), 0);
         bytes
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        CLOSE, DEFINE, Flow, OPEN, REPEAT, Run, Trace,
+        made::{definition, record},
+    };
 
     #[test]
     fn windows_hold_what_was_executed_in_them() {
