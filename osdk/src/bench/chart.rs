@@ -13,7 +13,7 @@ use plotters::prelude::{
 use super::report::Pair;
 
 /// The least and the most that is drawn; what is beyond is cut there.
-const RANGE: (f64, f64) = (0.05, 20.0);
+const RANGE: (f64, f64) = (0.03, 30.0);
 const FASTER: RGBColor = RGBColor(0x2e, 0x7d, 0x32);
 const SLOWER: RGBColor = RGBColor(0xc6, 0x28, 0x28);
 /// Pixels.
@@ -21,15 +21,19 @@ const WIDTH: u32 = 900;
 const ROW: u32 = 16;
 const MARGINS: u32 = 90;
 
+/// An operation's name and ratio; none is drawn as no bar.
+type Bar = (String, Option<f64>);
+
 /// Draws the pairs from top to bottom, as SVG.
 pub fn draw(pairs: &[Pair<'_>]) -> Result<String> {
-    let bars: Vec<(&str, f64)> = pairs
-        .iter()
-        .rev()
-        .filter_map(|pair| {
-            Some((pair.operation.name.as_str(), pair.ratio_less_clearing()?.clamp(RANGE.0, RANGE.1)))
-        })
-        .collect();
+    let bar = |pair: &Pair<'_>| {
+        let name = &pair.operation.name;
+        match pair.ratio_less_clearing() {
+            Some(ratio) => (name.clone(), Some(ratio.clamp(RANGE.0, RANGE.1))),
+            None => (format!("{name} (no ratio)"), None),
+        }
+    };
+    let bars: Vec<Bar> = pairs.iter().rev().map(bar).collect();
     let mut svg = String::new();
     if !bars.is_empty() {
         draw_bars(&mut svg, &bars).map_err(|error| anyhow!("the chart cannot be drawn: {error}"))?;
@@ -37,7 +41,7 @@ pub fn draw(pairs: &[Pair<'_>]) -> Result<String> {
     Ok(svg + "\n")
 }
 
-fn draw_bars(svg: &mut String, bars: &[(&str, f64)]) -> Result<(), Box<dyn std::error::Error>> {
+fn draw_bars(svg: &mut String, bars: &[Bar]) -> Result<(), Box<dyn std::error::Error>> {
     let height = MARGINS + ROW * bars.len() as u32;
     let area = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
     area.fill(&WHITE)?;
@@ -51,7 +55,7 @@ fn draw_bars(svg: &mut String, bars: &[(&str, f64)]) -> Result<(), Box<dyn std::
         .y_label_area_size(190)
         .build_cartesian_2d((RANGE.0..RANGE.1).log_scale(), (0..bars.len()).into_segmented())?;
     let name = |value: &SegmentValue<usize>| match value {
-        SegmentValue::CenterOf(number) => bars.get(*number).map(|bar| bar.0.to_owned()).unwrap_or_default(),
+        SegmentValue::CenterOf(number) => bars.get(*number).map(|bar| bar.0.clone()).unwrap_or_default(),
         SegmentValue::Exact(_) | SegmentValue::Last => String::new(),
     };
     chart
@@ -62,12 +66,13 @@ fn draw_bars(svg: &mut String, bars: &[(&str, f64)]) -> Result<(), Box<dyn std::
         .y_label_style(("sans-serif", 11))
         .x_label_formatter(&|ratio| format!("{ratio}"))
         .draw()?;
-    chart.draw_series(bars.iter().enumerate().map(|(number, &(_, ratio))| {
+    chart.draw_series(bars.iter().enumerate().filter_map(|(number, (_, ratio))| {
+        let ratio = (*ratio)?;
         let colour = if ratio <= 1.0 { FASTER } else { SLOWER };
         let corners = [(1.0, SegmentValue::Exact(number)), (ratio, SegmentValue::Exact(number + 1))];
         let mut bar = Rectangle::new(corners, colour.filled());
         bar.set_margin(2, 2, 0, 0);
-        bar
+        Some(bar)
     }))?;
     area.present()?;
     Ok(())

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 
 use super::{Operation, operations};
 use crate::{
-    arena::{Area, PAGE},
+    arena::{Area, PAGE, READ_WRITE, write},
     clock::Samples,
     sys::{Result, check, close},
 };
@@ -16,7 +16,7 @@ pub const OPERATIONS: &[Operation] = operations! {
     "file_read_again", 0, 64, 30, again, "the first read through a new mapping of a page that the file has in memory; mean of 64 in order";
     "file_read_dontneed", 0, 1, 500, dontneed, "the read of a mapped page of a file in memory after MADV_DONTNEED of it";
     "file_write_private", 1, 1, 500, private, "the first write to a private mapping of a file in memory, read before, which copies the page";
-    "file_write_shared", 0, 1, 500, shared, "the first write to a shared mapping of a file in memory, read before";
+    "file_write_shared", 0, 1, 500, shared, "the first write to a page of a shared mapping of a file in memory";
 };
 
 const PAGES: usize = 64;
@@ -81,21 +81,20 @@ fn dontneed(samples: &mut Samples) -> Result {
 }
 
 fn private(samples: &mut Samples) -> Result {
-    write_after_read(samples, libc::MAP_PRIVATE)
+    let file = File::full(PAGES)?;
+    while samples.wants_more() {
+        let area = Area::of_file(file.0, PAGES, READ_WRITE, libc::MAP_PRIVATE)?;
+        area.read_all();
+        (0..PAGES).for_each(|page| samples.time(|| write(area.at(page))));
+    }
+    Ok(())
 }
 
 fn shared(samples: &mut Samples) -> Result {
-    write_after_read(samples, libc::MAP_SHARED)
-}
-
-fn write_after_read(samples: &mut Samples, flags: i32) -> Result {
     let file = File::full(PAGES)?;
     while samples.wants_more() {
-        let area = Area::of_file(file.0, PAGES, libc::PROT_READ | libc::PROT_WRITE, flags)?;
-        area.read_all();
-        for page in 0..PAGES {
-            samples.time(|| crate::arena::write(area.at(page)));
-        }
+        let area = Area::of_file(file.0, PAGES, READ_WRITE, libc::MAP_SHARED)?;
+        (0..PAGES).for_each(|page| samples.time(|| write(area.at(page))));
     }
     Ok(())
 }
