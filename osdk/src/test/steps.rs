@@ -52,6 +52,7 @@ pub fn all() -> Vec<Step> {
         Step::new("abi", "abi-smp", Count::Summary, 20, ABI_SMP).env("TESSERA_CMD", "abi"),
         Step::new("programs", "programs", Count::Summary, 30, "xtask programs"),
         Step::new("programs", "terminal", Count::Summary, 15, "xtask interact"),
+        Step::new("bench", "bench-check", Count::Summary, 5, "xtask bench-check"),
         Step::new("rows", "rows", Count::Step, 1, "xtask check-rows"),
     ]
 }
