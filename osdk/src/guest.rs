@@ -199,7 +199,9 @@ fn arguments(machine: &Machine, console: &Console) -> Vec<String> {
     };
     arguments.extend(console.iter().map(|&argument| argument.to_owned()));
     if machine.icount {
-        arguments.extend(["-icount", "shift=0,sleep=off"].map(str::to_owned));
+        // The processor's random numbers and the clock on the board are to be the same each time, too.
+        let alike = ["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "clock=vm"];
+        arguments.extend(alike.map(str::to_owned));
     }
     arguments
 }

@@ -176,6 +176,8 @@ fn execute(name: &str, rounds: usize) -> Result<(), String> {
     let (name, rounds) = (format!("{name}\0"), format!("{rounds}\0"));
     let pid = sys::fork();
     if pid == 0 {
+        // Where things are in memory decides how many page tables there are.
+        syscall!(libc::SYS_personality, libc::ADDR_NO_RANDOMIZE);
         let words = [c"bench", c"--one", c"--rounds"].map(|word| word.as_ptr().cast());
         let words =
             [words[0], words[1], words[2], rounds.as_ptr().cast(), name.as_ptr().cast(), std::ptr::null()];
