@@ -76,7 +76,10 @@ impl Bench {
         let mut versions = BTreeMap::new();
         if let Some(name) = self.images.get(&Kernel::Linux).and_then(|image| image.file_name()) {
             let name = name.to_string_lossy().replace("vmlinuz-", "");
-            versions.insert("Linux".to_owned(), format!("Debian's {name}, {}", linux::COMMAND_LINE));
+            versions.insert(
+                "Linux".to_owned(),
+                format!("Debian's {name}, started with `{}`", linux::COMMAND_LINE),
+            );
         }
         let mut git = Command::new("git");
         git.args(["rev-parse", "--short=12", "HEAD"]).current_dir(project::root());
