@@ -62,7 +62,7 @@ pub fn linux(name: &str) -> Result<PathBuf> {
     eprintln!("tessera: fetching Debian's {name}");
     let cache = cache()?;
     with_some_lists(&cache, |apt| {
-        let plan = apt.run(&["--print-uris", "--no-install-recommends", "--yes", "install"], &[name])?;
+        let plan = apt.plan(&[name])?;
         let start = "linux-image-";
         let is_image =
             |archive: &&str| archive.starts_with(start) && archive.as_bytes()[start.len()].is_ascii_digit();
@@ -114,6 +114,9 @@ fn with_some_lists<T>(cache: &Path, work: impl Fn(&Apt<'_>) -> Result<T>) -> Res
     })
 }
 
+/// How packages are asked for.
+const INSTALL: &[&str] = &["--no-install-recommends", "--yes", "install"];
+
 /// apt-get with a cache of our own.
 struct Apt<'a> {
     cache: &'a Path,
@@ -122,11 +125,8 @@ struct Apt<'a> {
 
 impl Apt<'_> {
     fn fetch(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
-        let install = ["--no-install-recommends", "--yes", "install"];
-        // The plan leaves out what is in the cache, so it is made for an empty one.
-        let empty = format!("Dir::Cache::archives={}", self.cache.join("empty").display());
-        let plan = self.run(&[&["-o", &empty, "--print-uris"], &install[..]].concat(), packages)?;
-        self.run(&[&["--download-only"], &install[..]].concat(), packages)?;
+        let plan = self.plan(packages)?;
+        self.run(&[&["--download-only"], INSTALL].concat(), packages)?;
         let archives: Vec<PathBuf> =
             archive_names(&plan).map(|name| self.cache.join("archives").join(name)).collect();
         match archives.iter().find(|archive| !archive.exists()) {
@@ -134,6 +134,13 @@ impl Apt<'_> {
             None if archives.is_empty() => bail!("apt-get found nothing to fetch"),
             None => Ok(archives),
         }
+    }
+
+    /// The list of what is to be fetched for some packages, whether it is in the cache or not.
+    fn plan(&self, packages: &[&str]) -> Result<String> {
+        // apt-get leaves out what is in the cache, so the plan is made for an empty one.
+        let empty = format!("Dir::Cache::archives={}", self.cache.join("empty").display());
+        self.run(&[&["-o", &empty, "--print-uris"], INSTALL].concat(), packages)
     }
 
     fn run(&self, arguments: &[&str], packages: &[&str]) -> Result<String> {
