@@ -144,13 +144,15 @@ impl Profile {
                 let _ = writeln!(text, "{}  {name}", self.line(row));
             }
         };
-        let compiled = self.rows(View::Compiled);
-        part("Functions as compiled, by their own instructions", &compiled);
-        let mut by_inclusive = compiled;
-        by_inclusive.sort_by(|(_, a), (_, b)| b.inclusive.total_cmp(&a.inclusive));
-        part("The same, by the instructions of what they call as well", &by_inclusive);
+        let mut part_of = |view: View, what: &str| {
+            let mut rows = self.rows(view);
+            part(&format!("Functions {what}, by their own instructions"), &rows);
+            rows.sort_by(|(_, a), (_, b)| b.inclusive.total_cmp(&a.inclusive));
+            part(&format!("Functions {what}, by the instructions of what they call as well"), &rows);
+        };
+        part_of(View::Compiled, "as compiled");
         if self.stacks.iter().any(|(stack, _)| stack.iter().any(|(_, is_inlined)| *is_inlined)) {
-            part("Functions as written, inlined ones apart", &self.rows(View::Source));
+            part_of(View::Source, "as written, inlined ones apart");
         }
         text
     }
