@@ -71,7 +71,7 @@ const TURNS: usize = 3;
 pub fn run(options: &Options) -> Result<ExitCode> {
     let wanted = |part| options.part.is_empty() || options.part.contains(&part);
     let program = build()?;
-    let operations = list(&program)?;
+    let operations = list(&program, "--list")?;
     let bench = Bench::new(&program, &[Kernel::Linux, Kernel::Tessera])?;
     if !options.names.is_empty() {
         let mut measured = Measurements::new(operations);
@@ -89,7 +89,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         measured.wall = turns(&bench, &measured.operations, Clock::Wall)?;
     }
     if wanted(Part::Two) {
-        measured.two = turns(&bench, &measured.operations, Clock::Two)?;
+        measured.loads = list(&program, "--list-two")?;
+        measured.two = turns(&bench, &measured.loads, Clock::Two)?;
     }
     report::write(&measured)?;
     print!("{}", report::instructions_as_text(&measured));
@@ -102,7 +103,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// Checks the budget.
 pub fn check(options: &CheckOptions) -> Result<ExitCode> {
     let program = build()?;
-    let operations = list(&program)?;
+    let operations = list(&program, "--list")?;
     let bench = Bench::new(&program, &[Kernel::Tessera])?;
     let figures = bench.measure(Kernel::Tessera, Clock::Instructions, &operations, &options.names)?;
     budget::check(&operations, &figures, options.lower)
@@ -139,8 +140,8 @@ fn build() -> Result<PathBuf> {
 }
 
 /// Asks the program what it measures: it is one of Linux, and so is the host.
-fn list(program: &PathBuf) -> Result<Vec<Operation>> {
-    let output = Command::new(program).arg("--list").output().context("test/bench cannot be run here")?;
+fn list(program: &PathBuf, option: &str) -> Result<Vec<Operation>> {
+    let output = Command::new(program).arg(option).output().context("test/bench cannot be run here")?;
     let operations: Vec<_> =
         String::from_utf8_lossy(&output.stdout).lines().filter_map(Operation::parse).collect();
     if operations.is_empty() {

@@ -96,6 +96,9 @@ pub struct Measurements {
     pub instructions: Runs,
     /// Wall time: only the ratios of these mean anything.
     pub wall: Runs,
+    /// What is done on two processors, in the order of the table.
+    #[serde(default)]
+    pub loads: Vec<Operation>,
     /// Throughput on two processors.
     pub two: Runs,
 }

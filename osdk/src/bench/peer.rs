@@ -114,17 +114,22 @@ impl Bench {
         let mut from = None;
         loop {
             let said = self.boot(kernel, clock, &arguments, from, operations.len())?;
-            let before = figures.len();
             figures.extend(said.figures);
-            let Some((operation, why)) = said.stopped else { return Ok(figures) };
+            let Some((operation, why)) = said.stopped else { break };
             eprintln!("tessera: {} stopped while measuring {operation}: {why}", kernel.name());
             figures.insert(operation.clone(), Figure::Failed(format!("the kernel stopped: {why}")));
-            let next = operations.iter().skip_while(|known| known.name != operation).nth(1);
-            from = match next {
-                Some(next) if figures.len() > before => Some(next.name.as_str()),
-                _ => return Ok(figures),
-            };
+            // The next one comes later in the list: this ends.
+            match operations.iter().skip_while(|known| known.name != operation).nth(1) {
+                Some(next) => from = Some(next.name.as_str()),
+                None => break,
+            }
         }
+        if names.is_empty() {
+            for Operation { name, .. } in operations {
+                figures.entry(name.clone()).or_insert_with(|| Figure::Failed("was not reached".to_owned()));
+            }
+        }
+        Ok(figures)
     }
 
     /// Boots once, from an operation on if one is named.

@@ -129,6 +129,7 @@ fn wall(measured: &Measurements) -> String {
         let ratio = match (pair.linux, pair.tessera) {
             (Some(Figure::Failed(_)), _) => "fails on Linux".to_owned(),
             (_, Some(Figure::Failed(_))) => "fails on Tessera".to_owned(),
+            (None, _) | (_, None) => "not measured".to_owned(),
             _ => times(pair.ratio()),
         };
         let _ = writeln!(text, "| `{}` | {ratio} |", pair.operation.name);
@@ -137,19 +138,18 @@ fn wall(measured: &Measurements) -> String {
 }
 
 fn two(measured: &Measurements) -> String {
-    let mut text = "| operation | kernel | one thread, per second | two threads, per second | gain |\n\
-                    | --- | --- | ---: | ---: | ---: |\n"
-        .to_owned();
-    let names: Vec<&String> =
-        measured.two.values().next().map(|figures| figures.keys().collect()).unwrap_or_default();
-    for name in names {
+    let mut text =
+        "| operation | kernel | one thread, per second | two threads, per second | gain | what it is |\n\
+                    | --- | --- | ---: | ---: | ---: | --- |\n"
+            .to_owned();
+    for Operation { name, what, .. } in &measured.loads {
         for (kernel, figures) in &measured.two {
             let row = match figures.get(name) {
                 Some(Figure::Rate { one, two }) => format!("{one} | {two} | {}", times(ratio(*two, *one))),
                 Some(Figure::Failed(why)) => format!("fails: {why} | - | -"),
                 Some(Figure::Ticks { .. }) | None => "not measured | - | -".to_owned(),
             };
-            let _ = writeln!(text, "| `{name}` | {} | {row} |", kernel.name());
+            let _ = writeln!(text, "| `{name}` | {} | {row} | {what} |", kernel.name());
         }
     }
     text

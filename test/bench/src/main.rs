@@ -14,6 +14,7 @@
 //! bench --share N             take a N-th of the samples that each operation would take
 //! bench --from NAME           begin with this operation
 //! bench --two                 throughput with one thread and with two, instead
+//! bench --list-two            print what that measures, like --list
 //! ```
 //!
 //! As process 1 it mounts /proc and /tmp first, and turns the machine off afterwards. What it says:
@@ -61,6 +62,7 @@ struct Options {
 enum Mode {
     Measure,
     List,
+    ListTwo,
     Two,
     /// Measure one operation in this process.
     One,
@@ -91,11 +93,11 @@ extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     }
     let status = match options.mode {
         Mode::List => list(),
+        Mode::ListTwo => two::list(),
         Mode::One => return one(&options),
         Mode::Measure => measure(&options),
-        Mode::Two => two::run(&options.names),
+        Mode::Two => two::run(&options.names, options.from.as_deref()),
     };
-    println!("end");
     if is_init {
         syscall!(libc::SYS_sync);
         syscall!(
@@ -119,6 +121,7 @@ fn parse(arguments: Vec<String>) -> Result<Options, String> {
         };
         match argument.as_str() {
             "--list" => options.mode = Mode::List,
+            "--list-two" => options.mode = Mode::ListTwo,
             "--two" => options.mode = Mode::Two,
             "--one" => options.mode = Mode::One,
             "--rounds" => options.rounds = Some(number()?),
@@ -168,6 +171,7 @@ fn measure(options: &Options) -> c_int {
             Err(why) => println!("fail {} {why}", operation.name),
         }
     }
+    println!("end");
     status
 }
 

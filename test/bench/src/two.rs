@@ -21,12 +21,28 @@ struct Load {
     name: &'static str,
     times: usize,
     once: fn(usize) -> bool,
+    what: &'static str,
 }
 
 const LOADS: &[Load] = &[
-    Load { name: "faults", times: FAULTS, once: fault },
-    Load { name: "map_touch_unmap", times: 4000, once: map_touch_unmap },
-    Load { name: "fork_exit_wait", times: 300, once: fork_exit_wait },
+    Load {
+        name: "faults",
+        times: FAULTS,
+        once: fault,
+        what: "the first write to an anonymous page, in an area for each thread",
+    },
+    Load {
+        name: "map_touch_unmap",
+        times: 4000,
+        once: map_touch_unmap,
+        what: "`mmap` of a page, a write to it, `munmap`",
+    },
+    Load {
+        name: "fork_exit_wait",
+        times: 300,
+        once: fork_exit_wait,
+        what: "`fork`, the child's `_exit`, `wait4`",
+    },
 ];
 
 const FAULTS: usize = 16_384;
@@ -95,10 +111,18 @@ fn rate(number: usize, threads: usize, stacks: &mut [Stack]) -> Result<u64> {
     Ok(operations * 1_000_000_000 / time.max(1))
 }
 
+/// Prints what the loads are.
+pub fn list() -> c_int {
+    LOADS.iter().for_each(|load| println!("{}\t0\t{}\t1", load.name, load.what));
+    0
+}
+
 /// Measures the loads, one thread and two in turn; what is told are medians.
-pub fn run(names: &[String]) -> c_int {
+pub fn run(names: &[String], from: Option<&str>) -> c_int {
     let mut stacks = [Stack::new(), Stack::new()];
-    for (number, load) in LOADS.iter().enumerate().filter(|(_, load)| is_wanted(load.name, names)) {
+    let all = LOADS.iter().enumerate();
+    let rest = all.skip_while(|(_, load)| from.is_some_and(|from| load.name != from));
+    for (number, load) in rest.filter(|(_, load)| is_wanted(load.name, names)) {
         println!("run {}", load.name);
         let measure = |stacks: &mut [Stack]| -> Result<(u64, u64)> {
             let (mut one, mut both) = (Vec::new(), Vec::new());
@@ -115,5 +139,6 @@ pub fn run(names: &[String]) -> c_int {
             Err(failure) => println!("fail {} {}: error {}", load.name, failure.call, failure.errno),
         }
     }
+    println!("end");
     0
 }
