@@ -207,7 +207,9 @@ trait RawCursor {
     fn map(&mut self, frame: UFrame, prop: PageProperty);
     fn map_device(&mut self, io: IoMem, offset: usize, prop: PageProperty);
     fn unmap(&mut self, len: usize) -> usize;
-    fn protect_next(&mut self, len: usize, change: &mut dyn FnMut(&mut OstdFlags)) -> Option<Range<usize>>;
+    /// Changes the flags of the next entry in use within `len` bytes, and returns its page and whether it had any of `lost`.
+    fn change_next(&mut self, len: usize, lost: OstdFlags, gained: OstdFlags)
+    -> Option<(Range<usize>, bool)>;
     fn flush(&mut self, range: Range<usize>);
     fn sync(&mut self);
 }
@@ -249,8 +251,18 @@ impl RawCursor for CursorMut<'_> {
     }
 
     #[inline]
-    fn protect_next(&mut self, len: usize, change: &mut dyn FnMut(&mut OstdFlags)) -> Option<Range<usize>> {
-        self.protect_next(len, |flags, _| change(flags))
+    fn change_next(
+        &mut self,
+        len: usize,
+        lost: OstdFlags,
+        gained: OstdFlags,
+    ) -> Option<(Range<usize>, bool)> {
+        let mut had_lost = false;
+        let page = self.protect_next(len, |flags, _| {
+            had_lost = flags.intersects(lost);
+            *flags = flags.difference(lost).union(gained);
+        })?;
+        Some((page, had_lost))
     }
 
     #[inline]
@@ -353,28 +365,29 @@ impl Cursor for OstdCursor<'_> {
         Some((frame, props))
     }
 
-    fn protect(&mut self, end: usize, mut change: impl FnMut(&mut PageFlags)) {
+    fn narrow(&mut self, end: usize, lost: PageFlags) {
+        self.change(end, to_flags(lost), OstdFlags::empty());
+    }
+
+    fn widen(&mut self, end: usize, gained: PageFlags) {
+        self.change(end, OstdFlags::empty(), to_flags(gained));
+    }
+}
+
+impl OstdCursor<'_> {
+    /// Takes `lost` from the flags of each entry in use up to `end`, adds `gained`, and stands at `end` afterwards.
+    fn change(&mut self, end: usize, lost: OstdFlags, gained: OstdFlags) {
         while self.position() < end {
-            let mut has_narrowed = false;
             let len = end - self.position();
-            let page = self.inner.protect_next(len, &mut |flags| {
-                let old = from_flags(*flags);
-                let mut new = old;
-                change(&mut new);
-                has_narrowed = !new.contains(old & PageFlags::ACCESS);
-                *flags = to_flags(new);
-            });
-            match page {
-                Some(page) if has_narrowed => self.note_narrowed(page),
-                Some(_) => {}
+            match self.inner.change_next(len, lost, gained) {
+                Some((page, true)) => self.note_narrowed(page),
+                Some((_, false)) => {}
                 None => break,
             }
         }
         self.seek_within(end);
     }
-}
 
-impl OstdCursor<'_> {
     /// Moves to `addr`, which may be the end of the cursor's range. OSTD's cursor may have run past it, skipping a node
     /// with nothing in it.
     fn seek_within(&mut self, addr: usize) {

@@ -138,16 +138,10 @@ fn a_narrowed_page_is_flushed() {
     let space = space_with_page(5);
     space.activate();
     assert_eq!(read_as_program(&space, ADDR), Some(5));
-    space
-        .transact(one_page(), 0, |cursor| {
-            cursor.protect(ADDR + PAGE_SIZE, |flags| flags.remove(PageFlags::ACCESS))
-        })
-        .unwrap();
+    space.transact(one_page(), 0, |cursor| cursor.narrow(ADDR + PAGE_SIZE, PageFlags::ACCESS)).unwrap();
     assert_eq!(read_as_program(&space, ADDR), None);
     // The frame is still there: what comes back is what was written.
-    space
-        .transact(one_page(), 0, |cursor| cursor.protect(ADDR + PAGE_SIZE, |flags| *flags |= PageFlags::READ))
-        .unwrap();
+    space.transact(one_page(), 0, |cursor| cursor.widen(ADDR + PAGE_SIZE, PageFlags::READ)).unwrap();
     assert_eq!(read_as_program(&space, ADDR), Some(5));
     space.transact(one_page(), 0, |cursor| cursor.unmap(ADDR + PAGE_SIZE)).unwrap();
     assert_eq!(read_as_program(&space, ADDR), None);
@@ -186,15 +180,9 @@ fn every_cpu_is_flushed() {
     *REMOTE_SPACE.disable_irq().lock() = Some(space.clone());
     let others = other_cpus().count();
     assert_eq!(remote_readers(), others);
-    space
-        .transact(one_page(), 0, |cursor| {
-            cursor.protect(ADDR + PAGE_SIZE, |flags| flags.remove(PageFlags::ACCESS))
-        })
-        .unwrap();
+    space.transact(one_page(), 0, |cursor| cursor.narrow(ADDR + PAGE_SIZE, PageFlags::ACCESS)).unwrap();
     assert_eq!(remote_readers(), 0);
-    space
-        .transact(one_page(), 0, |cursor| cursor.protect(ADDR + PAGE_SIZE, |flags| *flags |= PageFlags::READ))
-        .unwrap();
+    space.transact(one_page(), 0, |cursor| cursor.widen(ADDR + PAGE_SIZE, PageFlags::READ)).unwrap();
     assert_eq!(remote_readers(), others);
     space.transact(one_page(), 0, |cursor| cursor.unmap(ADDR + PAGE_SIZE)).unwrap();
     assert_eq!(remote_readers(), 0);

@@ -301,7 +301,9 @@ pub trait Cursor {
     /// device memory, which it leaves alone.
     fn take(&mut self) -> Option<(<Self::Machine as Machine>::Frame, PageProps)>;
 
-    /// Changes the flags of each entry in use in `[position, end)`, stands at `end` afterwards. The machine flushes
-    /// only where access was taken away.
-    fn protect(&mut self, end: usize, change: impl FnMut(&mut PageFlags));
+    /// Takes `lost` from the flags of each entry in use in `[position, end)`, stands at `end` afterwards.
+    fn narrow(&mut self, end: usize, lost: PageFlags);
+
+    /// Adds `gained` to the flags of each entry in use in `[position, end)`, stands at `end` afterwards. Nothing is flushed.
+    fn widen(&mut self, end: usize, gained: PageFlags);
 }

@@ -281,14 +281,21 @@ impl Cursor for SimCursor<'_> {
         Some(taken)
     }
 
-    fn protect(&mut self, end: usize, mut change: impl FnMut(&mut PageFlags)) {
+    fn narrow(&mut self, end: usize, lost: PageFlags) {
         self.check_end(end);
         for (addr, pte) in self.table.entries.range_mut(self.position..end) {
-            let old = pte.props.flags;
-            change(&mut pte.props.flags);
-            if (old & PageFlags::ACCESS).intersects(!pte.props.flags) {
+            if pte.props.flags.intersects(lost & PageFlags::ACCESS) {
                 self.stale.push(*addr);
             }
+            pte.props.flags.remove(lost);
+        }
+        self.position = end;
+    }
+
+    fn widen(&mut self, end: usize, gained: PageFlags) {
+        self.check_end(end);
+        for (_, pte) in self.table.entries.range_mut(self.position..end) {
+            pte.props.flags.insert(gained);
             check_zero_frame(&pte.target, pte.props.flags);
         }
         self.position = end;

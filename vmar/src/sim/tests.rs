@@ -53,16 +53,14 @@ fn v22_a_transaction_flushes_what_it_removes_and_narrows() {
         sim.cpu(cpu).store(&space, PAGE.start, &[1]).unwrap();
     }
     let before = sim.flushes();
-    space
-        .transact(PAGE, 0, |cursor| cursor.protect(PAGE.end, |flags| flags.remove(PageFlags::WRITE)))
-        .unwrap();
+    space.transact(PAGE, 0, |cursor| cursor.narrow(PAGE.end, PageFlags::WRITE)).unwrap();
     assert_eq!(sim.flushes(), before + 1);
     for cpu in [0, 1] {
         assert!(sim.cpu(cpu).store(&space, PAGE.start, &[2]).is_err());
         sim.cpu(cpu).load(&space, PAGE.start, &mut [0]).unwrap();
     }
     // Widening needs no flush: a TLB that refuses asks the page table again.
-    space.transact(PAGE, 0, |cursor| cursor.protect(PAGE.end, |flags| *flags |= PageFlags::WRITE)).unwrap();
+    space.transact(PAGE, 0, |cursor| cursor.widen(PAGE.end, PageFlags::WRITE)).unwrap();
     assert_eq!(sim.flushes(), before + 1);
     sim.cpu(0).store(&space, PAGE.start, &[2]).unwrap();
     let taken = space.transact(PAGE, 0, |cursor| cursor.take()).unwrap();

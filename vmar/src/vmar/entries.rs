@@ -46,7 +46,7 @@ impl<M: Machine> Vmar_<M> {
                 }
                 if let Some(part) = mapping.resident_span(&clip(&found, &span)) {
                     cursor.seek(part.start);
-                    cursor.protect(part.end, |flags| flags.remove(lost));
+                    cursor.narrow(part.end, lost);
                 }
             }
         });
@@ -59,7 +59,7 @@ impl<M: Machine> Vmar_<M> {
             && let Some(span) = mapping.resident_span(range)
         {
             let end = span.end;
-            self.transact(span, |cursor| cursor.protect(end, |flags| flags.remove(lost)));
+            self.transact(span, |cursor| cursor.narrow(end, lost));
         }
     }
 }

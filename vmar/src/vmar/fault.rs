@@ -216,7 +216,7 @@ impl<M: Machine> Vmar_<M> {
                     if matches!(cursor.query(), Entry::Empty) {
                         cursor.map_device(io, offset, props);
                     } else {
-                        cursor.protect(page + M::PAGE_SIZE, |flags| *flags |= allowed);
+                        cursor.widen(page + M::PAGE_SIZE, allowed);
                     }
                 })?;
                 Ok(Step::Done)
@@ -255,10 +255,13 @@ impl<M: Machine> Fault<'_, M> {
 
     fn anonymous(&self) -> Result<Step<M>, FaultError> {
         let machine = &self.space.machine;
-        let (fresh, blank) = if self.access != Access::Write {
-            let flags = (self.allowed - PageFlags::WRITE) | PageFlags::ACCESSED;
-            (Fresh::Ready(machine.zero_frame(), flags), None)
-        } else if self.may_be_resident() {
+        if self.access != Access::Write {
+            let (window, _) = self.window();
+            let mut frames = [const { None }; AROUND];
+            frames[..window.len() / M::PAGE_SIZE].fill_with(|| Some(machine.zero_frame()));
+            return self.map_around(window.start, frames, self.allowed - PageFlags::WRITE);
+        }
+        let (fresh, blank) = if self.may_be_resident() {
             (Fresh::Zeros, Some(machine.alloc()?))
         } else {
             // Filled before the transaction, which shuts others out.
@@ -320,7 +323,7 @@ impl<M: Machine> Fault<'_, M> {
         let is_served = self.space.space.transact(self.one(), growth, |cursor| {
             match self.decide(cursor.query(), &mut at_hand) {
                 Action::None => return false,
-                Action::Widen(flags) => cursor.protect(self.page + M::PAGE_SIZE, |old| *old |= flags),
+                Action::Widen(flags) => cursor.widen(self.page + M::PAGE_SIZE, flags),
                 Action::Fill(frame, flags) => {
                     self.mapping.note_entries(&self.one(), flags);
                     cursor.map(frame, PageProps::new(flags));
@@ -387,26 +390,45 @@ impl<M: Machine> Fault<'_, M> {
         frame: M::Frame,
         flags: PageFlags,
     ) -> Result<Step<M>, FaultError> {
-        let traits = self.mapping.flags();
-        if !traits.contains(MappingFlags::FAULT_AROUND) || traits.contains(MappingFlags::RANDOM) {
-            self.settle(Fresh::Ready(frame, flags | PageFlags::ACCESSED), None)?;
-            return Ok(Step::Done);
+        let (window, before) = self.window();
+        let mut frames = [const { None }; AROUND];
+        if self.mapping.flags().contains(MappingFlags::FAULT_AROUND) {
+            let first = index - before;
+            object.for_each_resident(
+                first..first + window.len() / M::PAGE_SIZE,
+                |index, frame: &M::Frame| {
+                    frames[index - first] = Some(frame.clone());
+                    true
+                },
+            );
+        }
+        frames[before] = Some(frame);
+        self.map_around(window.start, frames, flags)
+    }
+
+    /// Returns the addresses that a read fault may map at once, and how many pages of them come before its own.
+    fn window(&self) -> (Range<usize>, usize) {
+        if self.mapping.flags().contains(MappingFlags::RANDOM) {
+            return (self.one(), 0);
         }
         let size = AROUND * M::PAGE_SIZE;
-        let start = (self.page - self.page % size).max(self.range.start);
-        let end = (self.page - self.page % size).saturating_add(size).min(self.range.end);
-        let before = (self.page - start) / M::PAGE_SIZE;
-        let count = (end - start) / M::PAGE_SIZE;
+        let block = self.page - self.page % size;
+        let start = block.max(self.range.start);
+        let end = block.saturating_add(size).min(self.range.end);
+        (start..end, (self.page - start) / M::PAGE_SIZE)
+    }
 
-        let first_index = index - before;
-        let mut frames = [const { None }; AROUND];
-        object.for_each_resident(first_index..first_index + count, |index, frame: &M::Frame| {
-            frames[index - first_index] = Some(frame.clone());
-            true
-        });
-        frames[before] = Some(frame);
-        let first = frames.iter().position(Option::is_some).unwrap_or(before);
-        let last = frames.iter().rposition(Option::is_some).unwrap_or(before);
+    /// Maps `frames` from `start` on, where nothing is mapped; among them is the page of the fault. Its neighbours are told from
+    /// it by the ACCESSED flag, which they have not.
+    fn map_around(
+        &self,
+        start: usize,
+        mut frames: [Option<M::Frame>; AROUND],
+        flags: PageFlags,
+    ) -> Result<Step<M>, FaultError> {
+        let own = (self.page - start) / M::PAGE_SIZE;
+        let first = frames.iter().position(Option::is_some).unwrap_or(own);
+        let last = frames.iter().rposition(Option::is_some).unwrap_or(own);
         let span = start + first * M::PAGE_SIZE..start + (last + 1) * M::PAGE_SIZE;
         let growth = frames.iter().flatten().count();
 
@@ -421,15 +443,14 @@ impl<M: Machine> Fault<'_, M> {
                 if cursor.position() != addr {
                     cursor.seek(addr);
                 }
-                let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
+                let young = if slot == own { PageFlags::ACCESSED } else { PageFlags::empty() };
                 if matches!(cursor.query(), Entry::Empty) {
                     if let Some(frame) = frame.take() {
                         cursor.map(frame, PageProps::new(flags | young));
                         delta.add(self.mapping.kind_of(flags), 1);
                     }
-                } else if addr == self.page {
-                    let added = (self.allowed - PageFlags::WRITE) | young;
-                    cursor.protect(addr + M::PAGE_SIZE, |old| *old |= added);
+                } else if slot == own {
+                    cursor.widen(addr + M::PAGE_SIZE, (self.allowed - PageFlags::WRITE) | young);
                 }
             }
         })?;

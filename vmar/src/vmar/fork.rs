@@ -137,7 +137,7 @@ impl<M: Machine> Vmar_<M> {
                     // Pages that have not been written since the last fork need nothing.
                     if was_writable {
                         from.seek(first);
-                        from.protect(end, |flags| flags.remove(PageFlags::WRITE));
+                        from.narrow(end, PageFlags::WRITE);
                     }
                     Some((shared, end))
                 })

@@ -9,7 +9,7 @@ use aster_rights::{TRightSet, TRights, require};
 use super::{Vmar, Vmar_, entries::clip};
 use crate::{
     error::Error,
-    machine::{Cursor, Machine, SleepLock},
+    machine::{Cursor, Entry, Machine, PageFlags, SleepLock},
     mapping::{MappedMemory, VmMapping},
 };
 
@@ -56,13 +56,23 @@ impl<M: Machine> Vmar_<M> {
         Ok(())
     }
 
-    /// Calls `visit` with the address of each entry that `mapping` has in `part`.
+    /// Calls `visit` with the address of each entry that `mapping` has in `part` because of what the program did.
     fn each_entry(&self, mapping: &VmMapping<M>, part: &Range<usize>, mut visit: impl FnMut(usize)) {
         let Some(span) = mapping.resident_span(part) else { return };
         self.transact(span.clone(), |cursor| {
             let mut next = cursor.next_mapped(span.end);
             while let Some(addr) = next {
-                visit(addr);
+                // Zeros that were mapped around a read, and not read themselves, are none of the program's doing.
+                let is_seen = match cursor.query() {
+                    Entry::Page { props, .. } => {
+                        props.flags.intersects(PageFlags::PRIVATE | PageFlags::ACCESSED)
+                            || mapping.object().is_some()
+                    }
+                    _ => true,
+                };
+                if is_seen {
+                    visit(addr);
+                }
                 next = None;
                 if addr + M::PAGE_SIZE < span.end {
                     cursor.seek(addr + M::PAGE_SIZE);
