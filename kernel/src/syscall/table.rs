@@ -126,6 +126,7 @@ pub(super) fn call(
         __NR_getrandom => system::sys_getrandom, 3;
         __NR_reboot => system::sys_reboot, 3;
         __NR_personality => system::sys_personality, 1;
+        __NR_vhangup => system::sys_vhangup, 0;
         __NR_syslog => system::sys_syslog, 3;
 
         // Memory.

@@ -7,7 +7,7 @@ use linux_raw_sys::{
     ioctl::{
         FIONREAD, TCFLSH, TCGETS, TCGETS2, TCSBRK, TCSBRKP, TCSETS, TCSETS2, TCSETSF, TCSETSF2, TCSETSW,
         TCSETSW2, TCXONC, TIOCEXCL, TIOCGETD, TIOCGEXCL, TIOCGPGRP, TIOCGSID, TIOCGWINSZ, TIOCNOTTY,
-        TIOCNXCL, TIOCOUTQ, TIOCSCTTY, TIOCSETD, TIOCSPGRP, TIOCSTI, TIOCSWINSZ,
+        TIOCNXCL, TIOCOUTQ, TIOCSCTTY, TIOCSETD, TIOCSPGRP, TIOCSTI, TIOCSWINSZ, TIOCVHANGUP,
     },
 };
 
@@ -15,7 +15,7 @@ use super::{
     Tty, WindowSize,
     termios::{DEFAULT_SPEED, Termios, Termios2},
 };
-use crate::{mm::AddressSpace, prelude::*};
+use crate::{fs::current::credentials, mm::AddressSpace, prelude::*, process::credentials::CapSet};
 
 pub(super) fn caller() -> Result<Arc<AddressSpace>> {
     Thread::current().and_then(|thread| thread.process().vm()).ok_or(EFAULT)
@@ -49,6 +49,10 @@ impl Tty {
             TIOCGSID if self.is_controlling() => caller()?.write_val(arg, &self.control().session)?,
             TIOCSCTTY => self.make_controlling(arg == 1)?,
             TIOCNOTTY => self.give_up()?,
+            TIOCVHANGUP => {
+                credentials().require(CapSet::SYS_ADMIN)?;
+                self.hang_up();
+            }
             FIONREAD => caller()?.write_val(arg, &(self.discipline.lock().available() as i32))?,
             // What is written is shown at once.
             TIOCOUTQ => caller()?.write_val(arg, &0i32)?,

@@ -25,8 +25,8 @@ use self::{
     job::Control,
 };
 pub use self::{
-    file::{CurrentTty, TtyDevice, TtyFile},
-    job::{of_session, session_ended},
+    file::{Console, CurrentTty, TtyDevice, TtyFile},
+    job::{hang_up_own, of_session, session_ended},
     termios::WindowSize,
 };
 use crate::{
@@ -50,15 +50,28 @@ pub trait Output: Send + Sync {
     fn closed(&self) {}
 }
 
+/// What a terminal is, where that makes a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TtyKind {
+    /// A line to somebody outside. The end of the session that it controls hangs it up.
+    Line,
+    /// The one end of a pair: hung up by the other, and then as it was at the start.
+    Pseudo,
+}
+
 /// A terminal.
 pub struct Tty {
     number: DeviceId,
+    kind: TtyKind,
     output: Arc<dyn Output>,
     discipline: Mutex<Discipline>,
     control: SpinLock<Control>,
     window: SpinLock<WindowSize>,
     is_exclusive: AtomicBool,
-    is_hung_up: AtomicBool,
+    /// How often it was hung up; who opened it before the last time has lost it.
+    hang_ups: AtomicU64,
+    /// Whether it cannot be opened any more.
+    is_gone: AtomicBool,
     readable: Arc<WaitQueue>,
     writable: Arc<WaitQueue>,
     input_taken: Arc<WaitQueue>,
@@ -66,15 +79,17 @@ pub struct Tty {
 
 impl Tty {
     /// A terminal with Linux's settings at the start, which belongs to no session.
-    pub fn new(number: DeviceId, output: Arc<dyn Output>) -> Arc<Self> {
+    pub fn new(number: DeviceId, kind: TtyKind, output: Arc<dyn Output>) -> Arc<Self> {
         Arc::new(Self {
             number,
+            kind,
             output,
             discipline: Mutex::new(Discipline::new()),
             control: SpinLock::new(Control::default()),
             window: SpinLock::new(WindowSize::default()),
             is_exclusive: AtomicBool::new(false),
-            is_hung_up: AtomicBool::new(false),
+            hang_ups: AtomicU64::new(0),
+            is_gone: AtomicBool::new(false),
             readable: Arc::new(WaitQueue::new()),
             writable: Arc::new(WaitQueue::new()),
             input_taken: Arc::new(WaitQueue::new()),
@@ -126,26 +141,30 @@ impl Tty {
         self.readable.wake_all();
     }
 
-    /// Ends all reading (with the end of the file) and writing (with EIO) through those who have it open now.
+    /// Ends all reading (with the end of the file) and writing (with EIO) through the files that are open now; those opened
+    /// from now on find a terminal without input. Its session loses it, and the session's leader gets `SIGHUP` and `SIGCONT`.
     pub fn hang_up(&self) {
-        self.is_hung_up.store(true, Ordering::SeqCst);
-        self.release_session();
+        self.hang_ups.fetch_add(1, Ordering::SeqCst);
+        match self.kind {
+            TtyKind::Line => self.discipline.lock().flush_input(),
+            TtyKind::Pseudo => *self.discipline.lock() = Discipline::new(),
+        }
         self.readable.wake_all();
         self.writable.wake_all();
         self.input_taken.wake_all();
+        self.leave_session();
     }
 
-    fn is_hung_up(&self) -> bool {
-        self.is_hung_up.load(Ordering::SeqCst)
+    /// Hangs it up for good.
+    pub fn remove(&self) {
+        self.is_gone.store(true, Ordering::SeqCst);
+        self.hang_up();
     }
 
     /// What can be done without waiting.
     fn readiness(&self) -> PollEvents {
         let discipline = self.discipline.lock();
         let mut events = PollEvents::empty();
-        if self.is_hung_up() {
-            return PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::HUP | PollEvents::ERR;
-        }
         let can_read = if discipline.termios.is_canonical() {
             discipline.has_line()
         } else {

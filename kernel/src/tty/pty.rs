@@ -12,12 +12,11 @@
 //!
 //! Lock order: the terminal's `discipline`, then `state`.
 
-use linux_raw_sys::{
-    general::{SIGCONT, SIGHUP},
-    ioctl::{FIONREAD, TIOCGPGRP, TIOCGPTLCK, TIOCGPTN, TIOCGPTPEER, TIOCGSID, TIOCSIG, TIOCSPTLCK},
+use linux_raw_sys::ioctl::{
+    FIONREAD, TIOCGPGRP, TIOCGPTLCK, TIOCGPTN, TIOCGPTPEER, TIOCGSID, TIOCSIG, TIOCSPTLCK, TIOCVHANGUP,
 };
 
-use super::{Output, Tty, TtyFile, ioctl::caller};
+use super::{Output, Tty, TtyFile, TtyKind, ioctl::caller};
 use crate::{
     fs::{
         CloseOnExec, FileOps, Inode, OpenFlags,
@@ -31,8 +30,7 @@ use crate::{
         types::{DeviceId, Timestamp},
     },
     prelude::*,
-    process::table,
-    signal::{self, SIGNAL_COUNT, SigInfo},
+    signal::SIGNAL_COUNT,
     wait::WaitQueue,
 };
 
@@ -144,7 +142,7 @@ impl Device for Ptmx {
         let node = NodeAttr { mode: MODE, uid: credentials().fsuid, gid: TTY_GROUP, born };
         let pty = Arc::new(Pty {
             index,
-            tty: Tty::new(DeviceId::new(MAJOR, index), end.clone()),
+            tty: Tty::new(DeviceId::new(MAJOR, index), TtyKind::Pseudo, end.clone()),
             end,
             is_locked: AtomicBool::new(true),
             node: SpinLock::new(node),
@@ -176,12 +174,7 @@ impl Drop for Master {
         let pty = &self.0;
         let removed = PAIRS.lock().remove(&pty.index);
         device::unregister(DeviceClass::Char, pty.device());
-        let leader = table::process(pty.tty.control().session);
-        pty.tty.hang_up();
-        if let Some(leader) = leader {
-            signal::send_to_process(&leader, SigInfo::kernel(SIGHUP as u8));
-            signal::send_to_process(&leader, SigInfo::kernel(SIGCONT as u8));
-        }
+        pty.tty.remove();
         drop(removed);
     }
 }
@@ -283,6 +276,8 @@ impl FileOps for Master {
                 }
                 pty.tty.signal_foreground(signal);
             }
+            // It is for the terminal, and this end is closed instead.
+            TIOCVHANGUP => return Err(ENOTTY),
             _ => return pty.tty.ioctl(command, arg),
         }
         Ok(0)
