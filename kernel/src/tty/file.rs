@@ -11,12 +11,14 @@ use super::{Tty, job::controlling_terminal};
 use crate::{
     fs::{
         FileOps, Inode, OpenFlags,
+        current::credentials,
         device::Device,
         file::File,
         io::{Sink, Source},
         poll::{Blocking, PollEvents, PollTable, wait_ready},
     },
     prelude::*,
+    process::credentials::CapSet,
     time,
 };
 
@@ -40,8 +42,7 @@ impl TtyFile {
     ///
     /// EBUSY if somebody has it for himself (`TIOCEXCL`); EIO if it has hung up.
     pub fn open(tty: &Arc<Tty>, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        let is_root = Thread::current().is_none_or(|thread| thread.credentials().euid == 0);
-        if tty.is_exclusive.load(Ordering::Relaxed) && !is_root {
+        if tty.is_exclusive.load(Ordering::Relaxed) && !credentials().has(CapSet::SYS_ADMIN) {
             return Err(EBUSY);
         }
         if tty.is_gone.load(Ordering::SeqCst) {

@@ -59,12 +59,20 @@ pub fn of_session(session: Pid) -> Option<(DeviceId, Pid)> {
 
 /// To be called when the leader of `session` has ended: the session loses its terminal, and the foreground group hears of it.
 pub fn session_ended(session: Pid) {
-    let line = LINES.lock().remove(&session);
+    let (line, foreground) = {
+        let mut lines = LINES.lock();
+        let line = lines.remove(&session);
+        let foreground = match &line {
+            Some(Line::Terminal(tty)) => core::mem::take(&mut *tty.control.lock()).foreground,
+            Some(Line::HungUp { foreground }) => *foreground,
+            None => 0,
+        };
+        (line, foreground)
+    };
     match line {
         None => {}
-        Some(Line::HungUp { foreground }) => hang_up_group(foreground),
+        Some(Line::HungUp { .. }) => hang_up_group(foreground),
         Some(Line::Terminal(tty)) => {
-            let foreground = core::mem::take(&mut *tty.control.lock()).foreground;
             if tty.kind == TtyKind::Line {
                 tty.hang_up();
             }

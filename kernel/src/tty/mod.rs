@@ -16,13 +16,17 @@ mod discipline;
 mod file;
 mod ioctl;
 mod job;
+mod packet;
 pub mod pty;
 pub mod serial;
 mod termios;
 
+use linux_raw_sys::general::NOFLSH;
+
 use self::{
     discipline::{Discipline, Event},
     job::Control,
+    packet::Change,
 };
 pub use self::{
     file::{Console, CurrentTty, TtyDevice, TtyFile},
@@ -42,6 +46,9 @@ pub trait Output: Send + Sync {
 
     /// Shows bytes; those beyond the room are lost.
     fn show(&self, bytes: &[u8]);
+
+    /// Told what has happened to the terminal.
+    fn changed(&self, _change: Change) {}
 
     /// Told of each open of the terminal.
     fn opened(&self) {}
@@ -124,11 +131,19 @@ impl Tty {
         {
             let mut discipline = self.discipline.lock();
             for byte in bytes {
+                let was_stopped = discipline.is_stopped();
                 match discipline.receive(*byte, &mut echo) {
-                    Some(Event::Signal(signal)) => signals.push(signal),
+                    Some(Event::Signal(signal)) => {
+                        signals.push(signal);
+                        if !discipline.termios.has_local(NOFLSH) {
+                            self.output.changed(Change::InputFlushed);
+                            self.output.changed(Change::OutputFlushed);
+                        }
+                    }
                     Some(Event::Start) => is_restarted = true,
                     Some(Event::Stop) | None => {}
                 }
+                self.tell_flow(was_stopped, discipline.is_stopped());
             }
             self.output.show(&echo);
         }
@@ -139,6 +154,14 @@ impl Tty {
             self.writable.wake_all();
         }
         self.readable.wake_all();
+    }
+
+    fn tell_flow(&self, was_stopped: bool, is_stopped: bool) {
+        match (was_stopped, is_stopped) {
+            (false, true) => self.output.changed(Change::Stopped),
+            (true, false) => self.output.changed(Change::Started),
+            _ => {}
+        }
     }
 
     /// Ends all reading (with the end of the file) and writing (with EIO) through the files that are open now; those opened

@@ -12,11 +12,19 @@
 //!
 //! Lock order: the terminal's `discipline`, then `state`.
 
-use linux_raw_sys::ioctl::{
-    FIONREAD, TIOCGPGRP, TIOCGPTLCK, TIOCGPTN, TIOCGPTPEER, TIOCGSID, TIOCSIG, TIOCSPTLCK, TIOCVHANGUP,
+use linux_raw_sys::{
+    general::TIOCPKT_DATA,
+    ioctl::{
+        FIONREAD, TIOCGPGRP, TIOCGPKT, TIOCGPTLCK, TIOCGPTN, TIOCGPTPEER, TIOCGSID, TIOCPKT, TIOCSIG,
+        TIOCSPTLCK, TIOCVHANGUP,
+    },
 };
 
-use super::{Output, Tty, TtyFile, TtyKind, ioctl::caller};
+use super::{
+    Output, Tty, TtyFile, TtyKind,
+    ioctl::caller,
+    packet::{Change, PacketMode},
+};
 use crate::{
     fs::{
         CloseOnExec, FileOps, Inode, OpenFlags,
@@ -80,6 +88,28 @@ struct State {
     slaves: usize,
     /// Whether the last of them has been closed.
     was_closed: bool,
+    packet_mode: PacketMode,
+}
+
+/// What one read of the master gets.
+struct Packet {
+    /// The first byte, in packet mode.
+    header: Option<u8>,
+    data: Vec<u8>,
+}
+
+impl State {
+    fn take(&mut self, max: usize) -> Result<Packet> {
+        if let Some(status) = self.packet_mode.take_status() {
+            return Ok(Packet { header: Some(status), data: Vec::new() });
+        }
+        if self.to_master.is_empty() {
+            return Err(if self.was_closed { EIO } else { EAGAIN });
+        }
+        let header = self.packet_mode.is_on().then_some(TIOCPKT_DATA as u8);
+        let count = self.to_master.len().min(max - usize::from(header.is_some()));
+        Ok(Packet { header, data: self.to_master.drain(..count).collect() })
+    }
 }
 
 impl Output for MasterEnd {
@@ -93,6 +123,13 @@ impl Output for MasterEnd {
         state.to_master.extend(&bytes[..bytes.len().min(room)]);
         drop(state);
         self.readable.wake_all();
+    }
+
+    fn changed(&self, change: Change) {
+        let is_news = self.state.lock().packet_mode.note(change);
+        if is_news {
+            self.readable.wake_all();
+        }
     }
 
     fn opened(&self) {
@@ -185,19 +222,23 @@ impl FileOps for Master {
             return Ok(0);
         }
         let end = &self.0.end;
-        let bytes: Vec<u8> = wait_ready(&end.readable, file.blocking(), || {
-            let mut state = end.state.lock();
-            match state.to_master.len().min(dst.avail()) {
-                0 if state.was_closed => Err(EIO),
-                0 => Err(EAGAIN),
-                count => Ok(state.to_master.drain(..count).collect()),
-            }
-        })?;
+        let packet = wait_ready(&end.readable, file.blocking(), || end.state.lock().take(dst.avail()))?;
         self.0.tty.writable().wake_all();
-        let copied = dst.write_bytes(&bytes);
-        let count = *copied.as_ref().unwrap_or(&0);
+        let header = match packet.header {
+            Some(byte) => dst.write_bytes(&[byte]),
+            None => Ok(0),
+        };
+        let copied = match header {
+            Ok(_) if packet.data.is_empty() => header,
+            Ok(header) => dst.write_bytes(&packet.data).map(|count| header + count),
+            Err(error) => Err(error),
+        };
+        let taken = copied.as_ref().map_or(0, |count| count - usize::from(packet.header.is_some()));
         let mut state = end.state.lock();
-        bytes[count..].iter().rev().for_each(|byte| state.to_master.push_front(*byte));
+        packet.data[taken..].iter().rev().for_each(|byte| state.to_master.push_front(*byte));
+        if let (Err(_), Some(status)) = (&copied, packet.header) {
+            state.packet_mode.untake_status(status);
+        }
         copied
     }
 
@@ -238,6 +279,9 @@ impl FileOps for Master {
         if !state.to_master.is_empty() {
             events |= PollEvents::READABLE;
         }
+        if state.packet_mode.has_status() {
+            events |= PollEvents::READABLE | PollEvents::PRI;
+        }
         if state.was_closed {
             events |= PollEvents::HUP;
         }
@@ -257,6 +301,14 @@ impl FileOps for Master {
             }
             TIOCGPTLCK => {
                 caller()?.write_val(arg, &i32::from(pty.is_locked.load(Ordering::Relaxed)))?;
+            }
+            TIOCPKT => {
+                let mode: i32 = caller()?.read_val(arg)?;
+                pty.end.state.lock().packet_mode.set(mode != 0);
+            }
+            TIOCGPKT => {
+                let is_on = pty.end.state.lock().packet_mode.is_on();
+                caller()?.write_val(arg, &i32::from(is_on))?;
             }
             TIOCGPTPEER => return self.open_peer(arg as u32),
             FIONREAD => {
