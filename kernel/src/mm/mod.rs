@@ -6,6 +6,7 @@
 //! (where the heap and the stack begin, what was on the stack at the start). System calls parse their arguments, call
 //! one operation of the framework and turn its error into an errno ([`mod@errno`]).
 
+mod barriers;
 pub mod errno;
 pub mod fault;
 pub mod layout;
@@ -16,7 +17,10 @@ mod space;
 use ostd::{boot::boot_info, mm::Paddr};
 use vmar_ostd::reserve;
 
-pub use self::space::{AddressSpace, ProgramLayout};
+pub use self::{
+    barriers::Barriers,
+    space::{AddressSpace, ProgramLayout},
+};
 use crate::prelude::*;
 
 /// Memory for programs and for the kernel, in bytes.

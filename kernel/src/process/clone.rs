@@ -119,6 +119,7 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
     if args.has(CLONE_SETTLS) {
         local.set_fs_base(args.tls);
     }
+    thread.is_disturbed.store(local.rseq().is_registered(), Ordering::Relaxed);
     let mut registers = registers.clone();
     registers.set_rax(0);
     if args.stack != 0 {

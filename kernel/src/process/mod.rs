@@ -25,6 +25,7 @@ pub mod init;
 pub mod local;
 pub mod pidfd;
 pub mod rlimit;
+pub mod rseq;
 pub mod run;
 mod state;
 pub mod status;

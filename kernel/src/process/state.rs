@@ -27,8 +27,6 @@ pub struct Process {
     pub child_events: WaitQueue,
     /// Woken when the process has ended, for its pidfds.
     pub ended: Arc<WaitQueue>,
-    /// Whether it may ask its other threads' CPUs for a memory barrier (`membarrier(2)`).
-    pub uses_membarrier: AtomicBool,
     /// Its interval timers and POSIX timers.
     pub timers: crate::time::ProcessTimers,
     /// Woken when the process leaves the address space it borrowed (`vfork`), or ends.
@@ -133,7 +131,6 @@ impl Process {
             report: SpinLock::new(Report::default()),
             child_events: WaitQueue::new(),
             ended: Arc::new(WaitQueue::new()),
-            uses_membarrier: AtomicBool::new(false),
             timers: crate::time::ProcessTimers::new(),
             vfork_done: WaitQueue::new(),
             in_vfork: AtomicBool::new(false),

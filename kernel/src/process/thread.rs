@@ -47,6 +47,8 @@ pub struct Thread {
     pub robust_list: AtomicUsize,
     /// Set once the thread must go; it goes when it next would return to user mode.
     pub must_exit: AtomicBool,
+    /// Set by what ends a restartable sequence; the thread settles it before it next goes to user mode ([`super::rseq`]).
+    pub is_disturbed: AtomicBool,
     /// `ioprio_set(2)`: the class in the upper bits, from bit 13 on. Nothing is ever queued by it.
     pub io_priority: AtomicU32,
     /// How late its sleeps may end.
@@ -125,6 +127,7 @@ impl Thread {
             set_child_tid: AtomicUsize::new(0),
             robust_list: AtomicUsize::new(0),
             must_exit: AtomicBool::new(false),
+            is_disturbed: AtomicBool::new(false),
             io_priority: AtomicU32::new(IO_PRIORITY_NORMAL),
             timer_slack: parts.timer_slack,
             parent_death_signal: AtomicU32::new(0),

@@ -3,7 +3,6 @@
 //! `futex(2)` and its relatives.
 
 use linux_raw_sys::general::*;
-use ostd::{cpu::CpuSet, smp::inter_processor_call};
 
 use crate::{
     futex::{self, Attempt, CompareRequeue, Scope, Wait, WakeOp},
@@ -95,43 +94,5 @@ fn wait(ctx: &Ctx, what: Wait) -> Result<usize> {
             Err(ERESTART_RESTARTBLOCK)
         }
         result => result.map(|()| 0),
-    }
-}
-
-/// `rseq(2)`: not there, as in a kernel built without it. C libraries go on without.
-pub fn sys_rseq(_ctx: &Ctx) -> Result<usize> {
-    Err(ENOSYS)
-}
-
-/// What `membarrier(2)` can do here.
-const BARRIERS: u32 = membarrier_cmd::MEMBARRIER_CMD_GLOBAL as u32
-    | membarrier_cmd::MEMBARRIER_CMD_GLOBAL_EXPEDITED as u32
-    | membarrier_cmd::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED as u32
-    | membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32
-    | membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32;
-
-/// `membarrier(2)`.
-pub fn sys_membarrier(ctx: &Ctx, command: i32, flags: u32, _cpu: i32) -> Result<usize> {
-    const QUERY: u32 = membarrier_cmd::MEMBARRIER_CMD_QUERY as u32;
-    const REGISTER: u32 = membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32;
-    const REGISTER_GLOBAL: u32 = membarrier_cmd::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED as u32;
-    const PRIVATE: u32 = membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32;
-
-    let registered = &ctx.process.uses_membarrier;
-    match command as u32 {
-        _ if flags != 0 => Err(EINVAL),
-        QUERY => Ok(BARRIERS as usize),
-        REGISTER => {
-            registered.store(true, Ordering::Relaxed);
-            Ok(0)
-        }
-        REGISTER_GLOBAL => Ok(0),
-        PRIVATE if !registered.load(Ordering::Relaxed) => Err(EPERM),
-        command if command.is_power_of_two() && command & BARRIERS != 0 => {
-            // Taking the interrupt is the barrier.
-            inter_processor_call(&CpuSet::new_full(), || core::sync::atomic::fence(Ordering::SeqCst)).wait();
-            Ok(0)
-        }
-        _ => Err(EINVAL),
     }
 }

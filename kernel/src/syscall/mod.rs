@@ -28,6 +28,7 @@ mod memory_use;
 mod poll;
 mod prctl;
 mod process;
+mod rseq;
 mod sched;
 mod sched_more;
 mod signal;

@@ -186,8 +186,8 @@ pub(super) fn call(
         __NR_timerfd_settime => timer::sys_timerfd_settime, 4;
         __NR_timerfd_gettime => timer::sys_timerfd_gettime, 2;
         __NR_futex => futex::sys_futex, 6;
-        __NR_rseq => futex::sys_rseq, 0;
-        __NR_membarrier => futex::sys_membarrier, 3;
+        __NR_rseq => rseq::sys_rseq, 4;
+        __NR_membarrier => rseq::sys_membarrier, 3;
 
         // Files.
         __NR_open => fs_open::sys_open, 3;

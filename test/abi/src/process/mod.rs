@@ -18,6 +18,7 @@ mod exec;
 mod exit;
 mod group;
 mod pidfd;
+mod rseq;
 mod sched;
 mod script;
 mod stress;
@@ -40,6 +41,7 @@ pub const GROUPS: &[&[Case]] = &[
     exec::CASES,
     script::CASES,
     pidfd::CASES,
+    rseq::CASES,
     system::CASES,
     stress::CASES,
 ];
