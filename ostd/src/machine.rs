@@ -6,16 +6,14 @@ use alloc::sync::Arc;
 
 use ostd::{
     io::IoMem,
-    mm::{Frame, FrameAllocOptions, HasSize, PAGE_SIZE, io::util::HasVmReaderWriter},
+    mm::{FrameAllocOptions, HasSize, PAGE_SIZE, io::util::HasVmReaderWriter},
 };
 use vmar::{
     error::OutOfMemory,
     machine::{IoMem as DeviceMemoryOps, Machine},
 };
 
-use crate::{
-    OstdCounter, OstdFrame, OstdLock, OstdSpace, allocator::alloc_for_program, frame, reserve, spread,
-};
+use crate::{OstdCounter, OstdFrame, OstdLock, OstdSpace, allocator::alloc_for_program, frame, reserve};
 
 /// The one OSTD machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,12 +61,12 @@ impl Machine for Ostd {
 
     fn alloc_zeroed(&self) -> Result<OstdFrame, OutOfMemory> {
         reserve::ensure_user_frame()?;
-        Ok(OstdFrame::from(alloc(&FrameAllocOptions::new())?))
+        Ok(OstdFrame::from(alloc_for_program(&FrameAllocOptions::new())?))
     }
 
     fn alloc_copy(&self, source: &OstdFrame) -> Result<OstdFrame, OutOfMemory> {
         reserve::ensure_user_frame()?;
-        let frame = alloc(FrameAllocOptions::new().zeroed(false))?;
+        let frame = alloc_for_program(FrameAllocOptions::new().zeroed(false))?;
         frame.writer().write(&mut source.as_uframe().reader());
         Ok(OstdFrame::from(frame))
     }
@@ -76,12 +74,4 @@ impl Machine for Ostd {
     fn zero_frame(&self) -> OstdFrame {
         frame::zero_frame()
     }
-}
-
-/// Allocates a frame, if need be one that another CPU keeps.
-fn alloc(options: &FrameAllocOptions) -> Result<Frame<()>, OutOfMemory> {
-    alloc_for_program(options).or_else(|_| {
-        spread::spread();
-        alloc_for_program(options)
-    })
 }

@@ -15,7 +15,7 @@ pub mod oom;
 mod space;
 
 use ostd::{boot::boot_info, mm::Paddr};
-use vmar_ostd::reserve;
+use vmar_ostd::{reclaim, reserve};
 
 pub use self::{
     barriers::Barriers,
@@ -37,7 +37,6 @@ pub fn init() {
     });
     let total: Paddr = usable.map(|region| region.len()).sum();
     TOTAL.store(total, Ordering::Relaxed);
-    vmar_ostd::allocator::fill_stash();
     fault::init();
 }
 
@@ -46,8 +45,14 @@ pub fn total_memory() -> usize {
     TOTAL.load(Ordering::Relaxed)
 }
 
-/// Free memory, in bytes.
+/// Free memory, in bytes. What was given up and waits for a grace period is waited for: a program that has seen another end
+/// finds its memory free.
+///
+/// # Panics
+///
+/// Panics if called where sleeping is not allowed.
 pub fn free_memory() -> usize {
+    reclaim::synchronize();
     reserve::free_frames() * PAGE_SIZE
 }
 
