@@ -17,11 +17,13 @@ use core::cmp::min;
 use ostd::mm::{FrameAllocOptions, UFrame, VmWriter, io::util::HasVmReaderWriter};
 
 use super::{
+    Fd,
     anon::AnonInode,
     file::{AccessMode, File, FileOps, OpenFlags},
     inode::Inode,
     io::{Sink, Source},
     poll::{Blocking, PollEvents, PollTable, wait_ready},
+    sigio::{AsyncList, FileOwner, Readiness},
     types::FileType,
 };
 use crate::{prelude::*, wait::WaitQueue};
@@ -69,6 +71,10 @@ pub struct Pipe {
     writable: Arc<WaitQueue>,
     /// Where FIFO opens wait.
     opened: WaitQueue,
+    /// Reading ends that want signals.
+    async_readers: AsyncList,
+    /// Writing ends that want signals.
+    async_writers: AsyncList,
 }
 
 impl State {
@@ -179,6 +185,8 @@ impl Pipe {
             readable: Arc::new(WaitQueue::new()),
             writable: Arc::new(WaitQueue::new()),
             opened: WaitQueue::new(),
+            async_readers: AsyncList::default(),
+            async_writers: AsyncList::default(),
         })
     }
 
@@ -238,6 +246,9 @@ impl Pipe {
             if wake {
                 self.writable.wake_all();
             }
+            if result.is_ok() {
+                self.async_writers.tell(Readiness::Out);
+            }
             result
         })
     }
@@ -268,6 +279,9 @@ impl Pipe {
                 let result = state.write(src, kind);
                 drop(state);
                 self.readable.wake_all();
+                if result.is_ok() {
+                    self.async_readers.tell(Readiness::In);
+                }
                 result
             });
             match step {
@@ -336,6 +350,7 @@ impl Pipe {
         }
         drop(state);
         self.writable.wake_all();
+        self.async_writers.tell(Readiness::Out);
     }
 
     fn add_end(&self, access: AccessMode) {
@@ -361,6 +376,7 @@ impl Pipe {
             state.writers -= 1;
         }
         let unused = state.readers == 0 && state.writers == 0;
+        let is_one_sided = (state.readers == 0) != (state.writers == 0);
         if unused {
             // What nobody has read is lost with the last end of a FIFO.
             state.chunks.clear();
@@ -369,6 +385,10 @@ impl Pipe {
         drop(state);
         self.readable.wake_all();
         self.writable.wake_all();
+        if is_one_sided {
+            self.async_readers.tell(Readiness::In);
+            self.async_writers.tell(Readiness::Out);
+        }
     }
 }
 
@@ -406,6 +426,16 @@ impl FileOps for PipeEnd {
 
     fn write(&self, file: &File, src: &mut Source<'_>) -> Result<usize> {
         self.pipe.write(src, file.blocking(), file.flags())
+    }
+
+    fn set_async(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) -> Result<()> {
+        if self.access.contains(AccessMode::READ) {
+            self.pipe.async_readers.set(owner, fd)?;
+        }
+        if self.access.contains(AccessMode::WRITE) {
+            self.pipe.async_writers.set(owner, fd)?;
+        }
+        Ok(())
     }
 
     fn poll(&self, _file: &File, table: &mut PollTable) -> PollEvents {

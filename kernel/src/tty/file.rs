@@ -10,12 +10,13 @@ use linux_raw_sys::{
 use super::{Tty, job::controlling_terminal};
 use crate::{
     fs::{
-        FileOps, Inode, OpenFlags,
+        Fd, FileOps, Inode, OpenFlags,
         current::credentials,
         device::Device,
         file::File,
         io::{Sink, Source},
         poll::{Blocking, PollEvents, PollTable, wait_ready},
+        sigio::{FileOwner, Target},
     },
     prelude::*,
     process::credentials::CapSet,
@@ -112,6 +113,23 @@ impl FileOps for TtyFile {
 
     fn write(&self, file: &File, src: &mut Source<'_>) -> Result<usize> {
         self.send(file.blocking(), src)
+    }
+
+    fn set_async(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) -> Result<()> {
+        if self.is_hung_up() {
+            return Err(ENOTTY);
+        }
+        self.tty.async_list.set(owner, fd)?;
+        if fd.is_some() {
+            // Who is in front reads what is typed; without job control, whoever asks.
+            let target = match (self.tty.control().foreground, Thread::current()) {
+                (0, Some(thread)) => Target::Process(Arc::downgrade(thread.process())),
+                (0, None) => Target::Nobody,
+                (foreground, _) => Target::Group(foreground),
+            };
+            owner.set_target_if_none(target);
+        }
+        Ok(())
     }
 
     fn poll(&self, _file: &File, table: &mut PollTable) -> PollEvents {

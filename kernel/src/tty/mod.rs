@@ -34,7 +34,11 @@ pub use self::{
     termios::WindowSize,
 };
 use crate::{
-    fs::{poll::PollEvents, types::DeviceId},
+    fs::{
+        poll::PollEvents,
+        sigio::{AsyncList, Readiness},
+        types::DeviceId,
+    },
     prelude::*,
     wait::WaitQueue,
 };
@@ -82,6 +86,8 @@ pub struct Tty {
     readable: Arc<WaitQueue>,
     writable: Arc<WaitQueue>,
     input_taken: Arc<WaitQueue>,
+    /// Files that want signals.
+    async_list: AsyncList,
 }
 
 impl Tty {
@@ -100,6 +106,7 @@ impl Tty {
             readable: Arc::new(WaitQueue::new()),
             writable: Arc::new(WaitQueue::new()),
             input_taken: Arc::new(WaitQueue::new()),
+            async_list: AsyncList::default(),
         })
     }
 
@@ -154,6 +161,9 @@ impl Tty {
             self.writable.wake_all();
         }
         self.readable.wake_all();
+        if self.can_read() {
+            self.async_list.tell(Readiness::In);
+        }
     }
 
     fn tell_flow(&self, was_stopped: bool, is_stopped: bool) {
@@ -168,6 +178,7 @@ impl Tty {
     /// from now on find a terminal without input. Its session loses it, and the session's leader gets `SIGHUP` and `SIGCONT`.
     pub fn hang_up(&self) {
         self.hang_ups.fetch_add(1, Ordering::SeqCst);
+        self.async_list.clear();
         match self.kind {
             TtyKind::Line => self.discipline.lock().flush_input(),
             TtyKind::Pseudo => *self.discipline.lock() = Discipline::new(),
@@ -186,20 +197,22 @@ impl Tty {
 
     /// What can be done without waiting.
     fn readiness(&self) -> PollEvents {
-        let discipline = self.discipline.lock();
         let mut events = PollEvents::empty();
-        let can_read = if discipline.termios.is_canonical() {
-            discipline.has_line()
-        } else {
-            discipline.available() > 0
-        };
-        if can_read {
+        if self.can_read() {
             events |= PollEvents::READABLE;
         }
-        if !discipline.is_stopped() && self.output.room() >= file::WIDEST {
+        if !self.discipline.lock().is_stopped() && self.output.room() >= file::WIDEST {
             events |= PollEvents::WRITABLE;
         }
         events
+    }
+
+    fn can_read(&self) -> bool {
+        let discipline = self.discipline.lock();
+        match discipline.termios.is_canonical() {
+            true => discipline.has_line(),
+            false => discipline.available() > 0,
+        }
     }
 
     /// The size of its window.

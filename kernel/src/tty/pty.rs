@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     fs::{
-        CloseOnExec, FileOps, Inode, OpenFlags,
+        CloseOnExec, Fd, FileOps, Inode, OpenFlags,
         current::credentials,
         device::{self, Device, DeviceClass},
         file::File,
@@ -35,6 +35,7 @@ use crate::{
         lookup::LastLink,
         open::{kernel_lookup, open_found},
         poll::{PollEvents, PollTable, wait_ready},
+        sigio::{AsyncList, FileOwner, Readiness, Target},
         types::{DeviceId, Timestamp},
     },
     prelude::*,
@@ -79,6 +80,8 @@ pub(crate) struct NodeAttr {
 struct MasterEnd {
     state: SpinLock<State>,
     readable: Arc<WaitQueue>,
+    /// Masters that want signals.
+    async_list: AsyncList,
 }
 
 #[derive(Default)]
@@ -123,6 +126,9 @@ impl Output for MasterEnd {
         state.to_master.extend(&bytes[..bytes.len().min(room)]);
         drop(state);
         self.readable.wake_all();
+        if !bytes.is_empty() {
+            self.async_list.tell(Readiness::In);
+        }
     }
 
     fn changed(&self, change: Change) {
@@ -174,6 +180,7 @@ impl Device for Ptmx {
         let end = Arc::new(MasterEnd {
             state: SpinLock::new(State::default()),
             readable: Arc::new(WaitQueue::new()),
+            async_list: AsyncList::default(),
         });
         let born = crate::fs::current::now();
         let node = NodeAttr { mode: MODE, uid: credentials().fsuid, gid: TTY_GROUP, born };
@@ -267,6 +274,14 @@ impl FileOps for Master {
             }
         }
         Ok(total)
+    }
+
+    fn set_async(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) -> Result<()> {
+        self.0.end.async_list.set(owner, fd)?;
+        if let (Some(_), Some(thread)) = (fd, Thread::current()) {
+            owner.set_target_if_none(Target::Process(Arc::downgrade(thread.process())));
+        }
+        Ok(())
     }
 
     fn poll(&self, _file: &File, table: &mut PollTable) -> PollEvents {

@@ -7,9 +7,10 @@ use linux_raw_sys::ioctl::{FIONREAD, TIOCOUTQ};
 use super::{Role, SHUT_BOTH, SHUT_READ, Socket, message::Control, receive::ReceiveFlags, send::SendFlags};
 use crate::{
     fs::{
-        File, FileOps,
+        Fd, File, FileOps,
         io::{Sink, Source},
         poll::{PollEvents, PollTable},
+        sigio::FileOwner,
     },
     prelude::*,
 };
@@ -61,6 +62,10 @@ impl FileOps for Socket {
             events |= PollEvents::WRITABLE | PollEvents::WRBAND;
         }
         events
+    }
+
+    fn set_async(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) -> Result<()> {
+        self.async_list.set(owner, fd)
     }
 
     fn ioctl(&self, _file: &File, command: u32, arg: usize) -> Result<usize> {

@@ -11,7 +11,7 @@ use super::{
     message::{Inbox, UCred},
 };
 use crate::{
-    fs::{File, io::Sink, poll::Blocking},
+    fs::{File, io::Sink, poll::Blocking, sigio::Readiness},
     prelude::*,
 };
 
@@ -88,6 +88,9 @@ impl Socket {
         self.drained.wake_all();
         if let Some(peer) = self.peer() {
             peer.writable.wake_all();
+            if peer.lacks_room.swap(false, Ordering::Relaxed) {
+                peer.async_list.tell(Readiness::Out);
+            }
         }
     }
 
