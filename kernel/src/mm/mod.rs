@@ -40,6 +40,16 @@ pub fn init() {
     fault::init();
 }
 
+/// Fails if nobody could ever have so many more bytes of memory: what Linux calls an obvious overcommit, the only one that it
+/// refuses by default (`/proc/sys/vm/overcommit_memory` 0; `proc_sys_vm(5)`).
+///
+/// # Errors
+///
+/// ENOMEM.
+pub fn check_commit(bytes: usize) -> Result<()> {
+    if bytes > total_memory() { Err(ENOMEM) } else { Ok(()) }
+}
+
 /// All memory, in bytes.
 pub fn total_memory() -> usize {
     TOTAL.load(Ordering::Relaxed)

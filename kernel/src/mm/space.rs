@@ -176,6 +176,7 @@ impl AddressSpace {
         let moved = match new.cmp(&old) {
             core::cmp::Ordering::Less => self.vmar.unmap(new..old),
             core::cmp::Ordering::Equal => Ok(()),
+            core::cmp::Ordering::Greater if super::check_commit(new - old).is_err() => return heap.end,
             core::cmp::Ordering::Greater => {
                 let map = self.vmar.new_map(new - old).read().write().placement(Placement::Exactly(old));
                 map.build().map(|start| self.populate_if_locked(start..new))

@@ -6,10 +6,10 @@
 //! it runs. A clone that fails leaves nothing behind but an unused number.
 
 use linux_raw_sys::general::{
-    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_CLEAR_SIGHAND, CLONE_FILES, CLONE_FS, CLONE_NEWCGROUP,
-    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, CLONE_PARENT,
-    CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_SETTLS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
-    RLIMIT_NPROC, SIGCHLD,
+    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_CLEAR_SIGHAND, CLONE_DETACHED, CLONE_FILES, CLONE_FS,
+    CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS,
+    CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_SETTLS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK,
+    CLONE_VM, RLIMIT_NPROC, SIGCHLD,
 };
 use ostd::{arch::cpu::context::UserContext, mm::MAX_USERSPACE_VADDR, user::UserContextApi};
 use vmar_ostd::reserve;
@@ -78,7 +78,8 @@ impl CloneArgs {
         if needs(CLONE_SIGHAND, CLONE_VM)
             || needs(CLONE_THREAD, CLONE_SIGHAND)
             || (clear_handlers && self.has(CLONE_SIGHAND))
-            || (self.has(CLONE_THREAD) && self.has(CLONE_PIDFD))
+            // Until Linux 6.9 no descriptor stands for a thread.
+            || (self.has(CLONE_PIDFD) && (self.has(CLONE_THREAD) || self.has(CLONE_DETACHED)))
             || self.has(NAMESPACES)
             || self.exit_signal > 64
             || (self.has(CLONE_SETTLS) && self.tls >= MAX_USERSPACE_VADDR)

@@ -22,6 +22,7 @@ pub mod exec;
 pub mod exit;
 pub(crate) mod exit_hooks;
 pub mod init;
+pub mod io;
 pub mod local;
 pub mod pidfd;
 pub mod rlimit;

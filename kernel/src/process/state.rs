@@ -6,7 +6,7 @@ use crate::{
     fs::Path,
     mm::AddressSpace,
     prelude::*,
-    process::{ExitStatus, ThreadName, credentials::Uid, exec::ProgramFile, rlimit::Rlimits},
+    process::{ExitStatus, ThreadName, credentials::Uid, exec::ProgramFile, io::IoUsage, rlimit::Rlimits},
     signal::ProcessSignals,
     wait::WaitQueue,
 };
@@ -104,6 +104,8 @@ pub struct Usage {
     pub involuntary_switches: u64,
     /// The largest resident set, in KiB.
     pub max_rss_kib: u64,
+    /// What was read and written.
+    pub io: IoUsage,
 }
 
 impl core::ops::AddAssign for Usage {
@@ -115,6 +117,7 @@ impl core::ops::AddAssign for Usage {
         self.voluntary_switches += other.voluntary_switches;
         self.involuntary_switches += other.involuntary_switches;
         self.max_rss_kib = self.max_rss_kib.max(other.max_rss_kib);
+        self.io += other.io;
     }
 }
 

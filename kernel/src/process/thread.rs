@@ -10,7 +10,7 @@ use ostd::{
 use crate::{
     fs::{FileTable, FsContext},
     prelude::*,
-    process::{Credentials, Usage},
+    process::{Credentials, Usage, io::IoCounters},
     sched::SchedEntity,
     signal::ThreadSignals,
 };
@@ -53,6 +53,8 @@ pub struct Thread {
     pub io_priority: AtomicU32,
     /// How late its sleeps may end.
     pub timer_slack: TimerSlack,
+    /// What it has read and written.
+    pub io: IoCounters,
     /// The signal that a `vfork` child, or a thread's parent, is told at the end of this thread's parent.
     pub parent_death_signal: AtomicU32,
 }
@@ -130,6 +132,7 @@ impl Thread {
             is_disturbed: AtomicBool::new(false),
             io_priority: AtomicU32::new(IO_PRIORITY_NORMAL),
             timer_slack: parts.timer_slack,
+            io: IoCounters::default(),
             parent_death_signal: AtomicU32::new(0),
         }
     }
@@ -208,7 +211,7 @@ impl Thread {
 
     /// What it has used.
     pub fn usage(&self) -> Usage {
-        self.sched.usage()
+        Usage { io: self.io.usage(), ..self.sched.usage() }
     }
 
     /// Lets [`Thread::interrupt`] end the sleep that is about to begin, until the guard goes.

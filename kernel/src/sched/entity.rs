@@ -137,7 +137,7 @@ impl SchedEntity {
             major_faults: 0,
             voluntary_switches: self.voluntary_switches.load(Ordering::Relaxed),
             involuntary_switches: self.involuntary_switches.load(Ordering::Relaxed),
-            max_rss_kib: 0,
+            ..Usage::default()
         }
     }
 

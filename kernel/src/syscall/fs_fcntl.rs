@@ -185,7 +185,10 @@ fn pipe_end(file: &File) -> Result<&PipeEnd> {
 
 fn set_pipe_size(ctx: &Ctx, file: &File, bytes: usize) -> Result<usize> {
     let pipe = pipe_end(file)?.pipe();
-    let bytes = u32::try_from(bytes).map_err(|_| EINVAL)? as usize;
+    // The largest that Linux can tell in one number.
+    if bytes > 1 << 31 {
+        return Err(EINVAL);
+    }
     let more = bytes > pipe.capacity() && bytes > MAX_CAPACITY;
     if more && !ctx.credentials().has(CapSet::SYS_RESOURCE) {
         return Err(EPERM);

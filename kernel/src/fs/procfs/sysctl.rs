@@ -77,7 +77,7 @@ const VM: &[Row] = &[
     Row { mode: 0o200, ..Row::setting("drop_caches", |_| {}, drop_caches) },
     Row::text("max_map_count", |text| put!(text, "{}\n", vmar::limits::Limits::DEFAULT_MAPPINGS)),
     Row::text("mmap_min_addr", |text| put!(text, "{MIN_ADDR}\n")),
-    Row::text("overcommit_memory", |text| text.push(b"1\n")),
+    Row::text("overcommit_memory", |text| text.push(b"0\n")),
     Row::text("overcommit_ratio", |text| text.push(b"50\n")),
     Row::text("swappiness", |text| text.push(b"60\n")),
 ];
