@@ -114,6 +114,11 @@ const CASES: &[Case] = &[
         "cut -d' ' -f5-8 /proc/1/stat; [ \"$(cut -d' ' -f5-8 /proc/$$/stat)\" = \"$$ $$ 0 -1\" ] && echo leads",
         Said::Exactly("0 0 0 -1\nleads\n"),
     ),
+    case(
+        "protected-links",
+        "cd /proc/sys/fs; cat protected_*; echo 3 >protected_fifos; echo 0 >protected_symlinks; cat protected_*",
+        Said::All(&["1\n1\n2\n1\n", "1\n1\n2\n0\n"]),
+    ),
     Case { status: 7, ..case("status", "exit 7", Said::Exactly("")) },
     case(
         "quoting",

@@ -7,7 +7,7 @@ use spin::Once;
 use super::{
     super::{
         file_table::NR_OPEN,
-        pipe,
+        pipe, protected,
         synthetic::{Row, Text, put},
     },
     parse_setting,
@@ -31,10 +31,28 @@ const MAX_THREADS: u32 = PID_MAX;
 pub(super) const ROWS: &[Row] =
     &[Row::folder("fs", FS), Row::folder("kernel", KERNEL), Row::folder("vm", VM)];
 
+/// A setting of [`protected`], which is the superuser's alone.
+macro_rules! protected {
+    ($name:literal, $setting:ident) => {
+        Row {
+            mode: 0o600,
+            ..Row::setting(
+                $name,
+                |text| put!(text, "{}\n", protected::$setting.get()),
+                |bytes| protected::$setting.set(parse_setting(bytes)?),
+            )
+        }
+    };
+}
+
 const FS: &[Row] = &[
     Row::text("file-max", |text| put!(text, "{}\n", i64::MAX)),
     Row::text("nr_open", |text| put!(text, "{NR_OPEN}\n")),
     Row::text("pipe-max-size", |text| put!(text, "{}\n", pipe::MAX_CAPACITY)),
+    protected!("protected_fifos", FIFOS),
+    protected!("protected_hardlinks", HARD_LINKS),
+    protected!("protected_regular", REGULAR_FILES),
+    protected!("protected_symlinks", SYMLINKS),
 ];
 
 const KERNEL: &[Row] = &[
