@@ -13,9 +13,11 @@ use crate::{
 };
 
 mod clone;
+mod clone3;
 mod credentials;
 mod exec;
 mod exit;
+mod fork;
 mod group;
 mod pidfd;
 mod rseq;
@@ -28,8 +30,9 @@ mod wait;
 
 /// The groups of this area, in the order they run.
 pub const GROUPS: &[&[Case]] = &[
+    fork::CASES,
     clone::CASES,
-    clone::CLONE3,
+    clone3::CASES,
     wait::CASES,
     wait::WAITID,
     exit::CASES,
