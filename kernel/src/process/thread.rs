@@ -45,6 +45,8 @@ pub struct Thread {
     pub set_child_tid: AtomicUsize,
     /// The head of the robust futex list; 0 if none (`set_robust_list(2)`).
     pub robust_list: AtomicUsize,
+    /// Set once the thread, which is about to end, has left its futexes behind: nobody may wait for it any more.
+    pub has_left_futexes: AtomicBool,
     /// Set once the thread must go; it goes when it next would return to user mode.
     pub must_exit: AtomicBool,
     /// Set by what ends a restartable sequence; the thread settles it before it next goes to user mode ([`super::rseq`]).
@@ -128,6 +130,7 @@ impl Thread {
             clear_child_tid: AtomicUsize::new(0),
             set_child_tid: AtomicUsize::new(0),
             robust_list: AtomicUsize::new(0),
+            has_left_futexes: AtomicBool::new(false),
             must_exit: AtomicBool::new(false),
             is_disturbed: AtomicBool::new(false),
             io_priority: AtomicU32::new(IO_PRIORITY_NORMAL),

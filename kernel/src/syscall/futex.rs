@@ -56,6 +56,17 @@ pub fn sys_futex(
             };
             futex::requeue(vm, pair, scope, (count(value), count(timeout as u32)), expected)
         }
+        FUTEX_CMP_REQUEUE_PI => {
+            if (value as i32) < 0 || (timeout as i32) < 0 || addr == addr2 || value != 1 {
+                return Err(EINVAL);
+            }
+            futex::requeue_to_pi(vm, pair, scope, count(timeout as u32), value3)
+        }
+        FUTEX_WAIT_REQUEUE_PI => {
+            let deadline = absolute(ctx, timeout, real)?;
+            let wait = Wait { addr, scope, expected: value, bitset: FUTEX_BITSET_MATCH_ANY, deadline };
+            futex::wait_requeue_pi(vm, ctx.thread, &wait, addr2).map(|()| 0)
+        }
         FUTEX_WAKE_OP => {
             let max = (count(value).max(1), count(timeout as u32).max(1));
             futex::wake_op(vm, pair, scope, max, WakeOp::decode(value3)?)

@@ -12,6 +12,7 @@ use crate::{
         mount::MountFlags,
         types::{S_ISGID, S_ISUID},
     },
+    futex::Leaving,
     prelude::*,
     process::{Credentials, ThreadName, credentials::CapSet, exit, exit_hooks, table},
     wait::wait_killable,
@@ -54,7 +55,7 @@ pub(super) fn commit(ctx: &Ctx, program: NewProgram) -> UserContext {
     let NewProgram { vm, exe, name, credentials, .. } = program;
     let (thread, process) = (ctx.thread, ctx.process);
 
-    crate::futex::thread_exits(thread, ctx.vm);
+    crate::futex::thread_leaves(thread, ctx.vm, Leaving::Exec);
     exit_hooks::clear_child_tid(thread, ctx.vm);
 
     // The order matters: a vfork parent goes on only when nothing of it is in use any more.
