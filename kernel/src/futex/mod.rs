@@ -18,6 +18,7 @@ mod ops;
 mod pi;
 mod requeue_pi;
 mod robust;
+mod vector;
 mod word;
 
 use ostd::sync::{MutexGuard, Waker};
@@ -30,6 +31,7 @@ pub use self::{
     pi::{Attempt, lock_pi, unlock_pi},
     requeue_pi::{requeue_to_pi, wait_requeue_pi},
     robust::{Leaving, ROBUST_LIST_HEAD_LEN, thread_leaves},
+    vector::wait_any,
 };
 use crate::{mm::AddressSpace, prelude::*, time::Deadline, wait::Sleeper};
 

@@ -107,3 +107,45 @@ fn wait(ctx: &Ctx, what: Wait) -> Result<usize> {
         result => result.map(|()| 0),
     }
 }
+
+/// `struct futex_waitv`.
+#[repr(C)]
+#[derive(Pod, Clone, Copy)]
+struct WaitV {
+    value: u64,
+    addr: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// `futex_waitv(2)`.
+pub fn sys_futex_waitv(
+    ctx: &Ctx,
+    addr: Vaddr,
+    count: u32,
+    flags: u32,
+    timeout: Vaddr,
+    clock: u32,
+) -> Result<usize> {
+    if flags != 0 || count == 0 || count > FUTEX_WAITV_MAX || addr == 0 {
+        return Err(EINVAL);
+    }
+    let deadline = match clock {
+        _ if timeout == 0 => Deadline::Never,
+        CLOCK_REALTIME | CLOCK_MONOTONIC => absolute(ctx, timeout, clock == CLOCK_REALTIME)?,
+        _ => return Err(EINVAL),
+    };
+    let mut words = Vec::new();
+    words.try_reserve_exact(count as usize).map_err(|_| ENOMEM)?;
+    for place in 0..count as usize {
+        let at = addr.checked_add(place * size_of::<WaitV>()).ok_or(EFAULT)?;
+        let word: WaitV = ctx.vm.read_val(at)?;
+        // There are futexes of 32 bits only.
+        if word.flags & !FUTEX_PRIVATE_FLAG != FUTEX_32 || word.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let scope = if word.flags & FUTEX_PRIVATE_FLAG != 0 { Scope::Private } else { Scope::Shared };
+        words.push((word.addr as Vaddr, scope, word.value as u32));
+    }
+    futex::wait_any(ctx.vm, &words, deadline)
+}

@@ -186,6 +186,7 @@ pub(super) fn call(
         __NR_timerfd_settime => timer::sys_timerfd_settime, 4;
         __NR_timerfd_gettime => timer::sys_timerfd_gettime, 2;
         __NR_futex => futex::sys_futex, 6;
+        __NR_futex_waitv => futex::sys_futex_waitv, 5;
         __NR_rseq => rseq::sys_rseq, 4;
         __NR_membarrier => rseq::sys_membarrier, 3;
 

@@ -14,6 +14,7 @@ mod pi;
 mod pi_state;
 mod requeue_pi;
 mod robust;
+mod vector;
 mod wait;
 
 /// The groups of this area, in the order they run.
@@ -23,6 +24,7 @@ pub const GROUPS: &[&[Case]] = &[
     pi::CASES,
     pi_state::CASES,
     requeue_pi::CASES,
+    vector::CASES,
     robust::CASES,
     barrier::CASES,
 ];
