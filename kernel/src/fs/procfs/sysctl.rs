@@ -16,7 +16,10 @@ use crate::{
     device::ENTROPY_BITS,
     mm::layout::MIN_ADDR,
     prelude::*,
-    process::{credentials::CapSet, table::PID_MAX},
+    process::{
+        credentials::CapSet,
+        table::{self, PID_MAX},
+    },
     random, uts,
 };
 
@@ -24,8 +27,6 @@ use crate::{
 const LAST_CAPABILITY: u32 = CapSet::ALL.bits().trailing_ones() - 1;
 /// The most supplementary groups.
 const MAX_GROUPS: u32 = linux_raw_sys::general::NGROUPS_MAX;
-/// How many threads there can be: each has a number.
-const MAX_THREADS: u32 = PID_MAX;
 
 /// `/proc/sys`.
 pub(super) const ROWS: &[Row] =
@@ -77,7 +78,7 @@ const KERNEL: &[Row] = &[
     Row::folder("random", RANDOM),
     Row::text("randomize_va_space", |text| text.push(b"2\n")),
     Row::text("tainted", |text| text.push(b"0\n")),
-    Row::text("threads-max", |text| put!(text, "{MAX_THREADS}\n")),
+    Row::text("threads-max", |text| put!(text, "{}\n", table::max_threads())),
     Row::text("version", |text| put!(text, "{}\n", uts::VERSION)),
 ];
 
