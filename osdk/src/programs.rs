@@ -115,6 +115,13 @@ const CASES: &[Case] = &[
         Said::Exactly("0 0 0 -1\nleads\n"),
     ),
     case(
+        "hang-up",
+        // The end of the session that has the serial line takes it from those who have it open, not from the console.
+        "(exec 3<>/dev/ttyS0; setsid -c true <&3; sleep 1; echo lost 2>/dev/null >&3 || echo hung up; \
+          echo again >/dev/ttyS0)",
+        Said::Exactly("hung up\nagain\n"),
+    ),
+    case(
         "protected-links",
         "cd /proc/sys/fs; cat protected_*; echo 3 >protected_fifos; echo 0 >protected_symlinks; cat protected_*",
         Said::All(&["1\n1\n2\n1\n", "1\n1\n2\n0\n"]),
