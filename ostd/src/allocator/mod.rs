@@ -38,7 +38,13 @@ use self::{
 };
 
 /// The zone's size: 2^10 frames, 4 MiB.
-pub(crate) const ZONE_ORDER: Order = 10;
+const ZONE_ORDER: Order = 10;
+
+/// The zone's frames.
+pub(crate) const ZONE_FRAMES: usize = 1 << ZONE_ORDER;
+
+/// The frames of a run that only half of the zone is for.
+const LONG_RUN: usize = 16;
 
 /// A region of memory gives some of it up for the zone only if it is so many times as large.
 const ZONE_PORTION: usize = 8;
@@ -67,18 +73,31 @@ pub(crate) struct TesseraAllocator;
 struct Pool {
     common: Buddies,
     zone: Buddies,
+    zone_free: usize,
 }
 
 impl Pool {
     const fn new() -> Self {
-        Self { common: Buddies::new(), zone: Buddies::new() }
+        Self { common: Buddies::new(), zone: Buddies::new(), zone_free: 0 }
     }
 
     fn insert(&mut self, addr: Paddr, frames: usize) {
         match is_in_zone(addr) {
-            true => self.zone.insert_range(addr, frames),
+            true => {
+                self.zone.insert_range(addr, frames);
+                self.zone_free += frames;
+            }
             false => self.common.insert_range(addr, frames),
         }
+    }
+
+    /// Takes a chunk from the zone. Long runs, of which there are stacks of new threads, leave half of it for the rest.
+    fn alloc_from_zone(&mut self, order: Order) -> Option<Paddr> {
+        let frames = 1 << order;
+        let is_had = frames < LONG_RUN || self.zone_free >= ZONE_FRAMES / 2 + frames;
+        let addr = is_had.then(|| self.zone.alloc(order)).flatten()?;
+        self.zone_free -= frames;
+        Some(addr)
     }
 }
 
@@ -152,7 +171,7 @@ fn alloc_single() -> Option<Paddr> {
         let stolen = elsewhere.map(|cpu| CACHE.get_on_cpu(cpu).lock().take()).find_map(|frame| frame);
         stolen.or_else(from_here).or_else(|| match IS_FOR_PROGRAM.get_on_cpu(here).load(Relaxed) {
             true => None,
-            false => POOL.lock().zone.alloc(0),
+            false => POOL.lock().alloc_from_zone(0),
         })
     })
 }
@@ -167,7 +186,7 @@ fn alloc_run(frames: usize, align: usize) -> Option<Paddr> {
             empty_caches();
             common()
         })
-        .or_else(|| POOL.lock().zone.alloc(order))?;
+        .or_else(|| POOL.lock().alloc_from_zone(order))?;
     POOL.lock().insert(addr + frames * PAGE_SIZE, run - frames);
     Some(addr)
 }

@@ -9,11 +9,8 @@ use ostd::mm::{Frame, HasPaddr, Paddr, frame::GlobalFrameAllocator};
 
 use super::*;
 use crate::allocator::{
-    TesseraAllocator, ZONE_ORDER, alloc_for_program, buddies::Buddies, cache::Cache, free_frames,
+    TesseraAllocator, ZONE_FRAMES, alloc_for_program, buddies::Buddies, cache::Cache, free_frames,
 };
-
-/// What only the kernel gets.
-const ZONE_FRAMES: usize = 1 << ZONE_ORDER;
 
 type Frames = Vec<Frame<()>>;
 
