@@ -103,7 +103,7 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
     reserve::ensure_user_frame()?;
     let _promise = reserve::promise_kernel_frames(FRAMES_PER_THREAD)?;
     let vm = if args.has(CLONE_VM) { ctx.vm.clone() } else { ctx.vm.fork()? };
-    let parts = thread_parts(ctx, args);
+    let parts = thread_parts(ctx, args)?;
     let pid = ReservedPid::new()?;
     let tid = pid.number();
     let process =
@@ -136,6 +136,7 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
             if has_pending(ctx.thread) {
                 return Err(ERESTARTNOINTR);
             }
+            table.make_room()?;
             if !args.has(CLONE_THREAD) {
                 let parent = parent_for(table, ctx, args)?;
                 table.add_process(process.clone(), parent, ctx.process.pid());
@@ -197,20 +198,20 @@ fn new_process(ctx: &Ctx, args: &CloneArgs, pid: Pid, vm: Arc<AddressSpace>) -> 
     Arc::new(child)
 }
 
-fn thread_parts(ctx: &Ctx, args: &CloneArgs) -> ThreadParts {
+fn thread_parts(ctx: &Ctx, args: &CloneArgs) -> Result<ThreadParts> {
     let files = ctx.files();
     let fs = ctx.fs();
     // A child in the same memory needs a stack of its own for signals, unless its parent waits for it.
     let keeps_stack = !args.has(CLONE_VM) || args.has(CLONE_VFORK);
-    ThreadParts {
+    Ok(ThreadParts {
         name: ctx.thread.name(),
         credentials: ctx.credentials(),
-        files: if args.has(CLONE_FILES) { files } else { Arc::new((*files).clone()) },
+        files: if args.has(CLONE_FILES) { files } else { Arc::new(files.fork()?) },
         fs: if args.has(CLONE_FS) { fs } else { Arc::new((*fs).clone()) },
         signals: ctx.thread.signals.clone_for_child(keeps_stack),
         sched: ctx.thread.sched.clone_for_child(),
         timer_slack: ctx.thread.timer_slack.clone_for_child(),
-    }
+    })
 }
 
 /// `EAGAIN` if the user has as many threads as `RLIMIT_NPROC` allows, or the machine as many as it has numbers.

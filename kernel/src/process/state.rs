@@ -212,6 +212,7 @@ impl Process {
         if self.report.lock().exiting.is_some() || self.is_in_exec.load(Ordering::Acquire) {
             return Err(EAGAIN);
         }
+        threads.try_reserve(1).map_err(|_| ENOMEM)?;
         threads.push(thread);
         Ok(())
     }

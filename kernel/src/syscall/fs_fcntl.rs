@@ -291,7 +291,7 @@ fn set_lock(ctx: &Ctx, file: &File, addr: Vaddr, family: LockFamily, blocking: B
     match lock_kind(&raw)? {
         None => {
             let wanted = record(ctx, file, &raw, LockKind::Read, family)?;
-            locks(file)?.unlock(wanted.owner, wanted.start, wanted.end);
+            locks(file)?.unlock(wanted.owner, wanted.start, wanted.end)?;
         }
         Some(kind) => {
             let needed = if kind == LockKind::Read { AccessMode::READ } else { AccessMode::WRITE };

@@ -124,7 +124,7 @@ pub fn sys_unshare(ctx: &Ctx, flags: u32) -> Result<usize> {
         return Err(EINVAL);
     }
     if flags & CLONE_FILES != 0 {
-        let own = Arc::new((*ctx.files()).clone());
+        let own = Arc::new(ctx.files().fork()?);
         drop(ctx.thread.set_files(Some(own)));
     }
     if flags & CLONE_FS != 0 {

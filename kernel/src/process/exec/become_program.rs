@@ -71,14 +71,18 @@ pub(super) fn commit(ctx: &Ctx, program: NewProgram) -> UserContext {
     let files = thread.files();
     // One for the thread, one for this function: more, and somebody else sees the table.
     let files = match Arc::strong_count(&files) {
-        0..=2 => files,
+        0..=2 => Some(files),
         _ => {
-            let own = Arc::new((*files).clone());
-            drop(thread.set_files(Some(own.clone())));
+            let own = files.fork().ok().map(Arc::new);
+            drop(thread.set_files(own.clone()));
             own
         }
     };
-    files.close_on_exec();
+    match files {
+        Some(files) => files.close_on_exec(),
+        // The old program is gone, and the new one cannot be: as Linux does, the process is ended.
+        None => exit::kill(process),
+    }
 
     process.signals.reset_for_exec();
     process.timers.reset_for_exec();
