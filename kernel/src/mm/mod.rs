@@ -66,6 +66,17 @@ pub fn free_memory() -> usize {
     reserve::free_frames() * PAGE_SIZE
 }
 
+/// Whether the kernel has begun to use up what programs have left it.
+pub fn is_kernel_short() -> bool {
+    reserve::free_frames() < reserve::reserve() / 4 * 3
+}
+
+/// Waits until what was given up is free; returns whether that relieves the kernel.
+pub fn relieve_kernel() -> bool {
+    reclaim::synchronize();
+    !is_kernel_short()
+}
+
 /// Memory that programs can still get, in bytes.
 pub fn available_memory() -> usize {
     reserve::available_frames() * PAGE_SIZE

@@ -29,6 +29,7 @@ mod poll;
 mod prctl;
 mod process;
 mod rseq;
+mod scarcity;
 mod sched;
 mod sched_more;
 mod signal;

@@ -46,6 +46,7 @@ pub(super) fn call(
 ) -> Result<Option<usize>> {
     // As in Linux, only the lower half of the register counts.
     let number = number as u32 as usize;
+    scarcity::check(number)?;
     let result = table! { ctx, registers, number, arguments;
         // Processes and threads.
         __NR_fork => process::sys_fork, regs;

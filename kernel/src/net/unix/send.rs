@@ -57,6 +57,8 @@ impl Socket {
         if flags.contains(SendFlags::OOB) {
             return Err(EOPNOTSUPP);
         }
+        // What waits in sockets is the kernel's memory and no program's.
+        crate::fs::current::require_memory()?;
         let blocking = if flags.contains(SendFlags::DONTWAIT) { Blocking::No } else { blocking };
         let credentials = match control.credentials {
             Some(credentials) => {
