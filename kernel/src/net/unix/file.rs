@@ -4,7 +4,9 @@
 
 use linux_raw_sys::ioctl::{FIONREAD, TIOCOUTQ};
 
-use super::{Role, SHUT_BOTH, SHUT_READ, Socket, message::Control, receive::ReceiveFlags, send::SendFlags};
+use super::{
+    Role, SHUT_BOTH, SHUT_READ, Socket, garbage, message::Control, receive::ReceiveFlags, send::SendFlags,
+};
 use crate::{
     fs::{
         Fd, File, FileOps,
@@ -82,5 +84,6 @@ impl FileOps for Socket {
 
     fn release(&self, _file: &File) {
         self.close();
+        garbage::collect();
     }
 }

@@ -14,11 +14,12 @@
 //! - Locks: `state` of two sockets lower address first, then `inbox`. User memory is read before a message is queued and
 //!   written with the own `inbox` locked.
 //! - What was sent with descriptors keeps files open, perhaps sockets; they are dropped by [`message::bury`], which does not
-//!   recurse.
+//!   recurse. Sockets that only each other's messages hold are found by [`garbage`].
 
 mod address;
 mod connect;
 mod file;
+mod garbage;
 mod message;
 mod options;
 mod receive;
