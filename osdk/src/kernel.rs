@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     path::PathBuf,
     process::Stdio,
 };
@@ -30,6 +30,7 @@ pub fn build() -> Result<PathBuf> {
     let log_path = project::target("run/build.log");
     fs::create_dir_all(project::target("run")).context("target/run cannot be made")?;
     let mut log = File::create(&log_path).context("target/run/build.log cannot be written")?;
+    forget_bundle()?;
     let mut child = project::cargo()
         .args(["osdk", "build", "--release"])
         .env(ENVIRONMENT.0, ENVIRONMENT.1)
@@ -62,6 +63,17 @@ pub fn build() -> Result<PathBuf> {
         bail!("cargo-osdk built no {}", image.display());
     }
     Ok(image)
+}
+
+/// Removes what cargo-osdk has bundled before. It goes by times alone, and takes the kernel of `cargo osdk test`, bundled at
+/// the same place, for the one that it is asked for if that was built earlier.
+fn forget_bundle() -> Result<()> {
+    match fs::remove_dir_all(project::target("osdk/tessera")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).context("target/osdk/tessera cannot be removed")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The part of a build's log that says what is wrong: from the first error on, or its end.

@@ -2,15 +2,18 @@
 
 //! `cargo xtask programs`: real programs on the kernel, and what they must say.
 //!
-//! Each case is one boot. To add one, add an entry to [`CASES`].
+//! Each case is one boot. To add one, add an entry to [`CASES`], or to those of [`memory`].
+
+mod memory;
 
 use std::{
     fs,
     io::{Read, Seek},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::{
@@ -19,6 +22,9 @@ use crate::{
     initramfs::{Contents, Root, Session, Tree},
     kernel, project,
 };
+
+/// What programs of the guest are built for.
+const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// The options of the verb.
 #[derive(Args)]
@@ -54,23 +60,9 @@ const fn case(name: &'static str, command: &'static str, said: Said) -> Case {
     Case { name, command, root: Root::Busybox, memory: "1G", processors: 1, seconds: 60, status: 0, said }
 }
 
-/// A command line that does something a few times, then many times, and says whether the second left as much memory
-/// free as it found. A few pages may come and go: what the measuring itself takes.
-macro_rules! keeps_memory {
-    ($what:literal, $few:literal, $many:literal) => {
-        concat!(
-            "loop() { i=0; while [ $i -lt $1 ]; do ",
-            $what,
-            "; i=$((i+1)); done; }; ",
-            "free() { sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; }; ",
-            "loop ",
-            $few,
-            "; before=$(free); loop ",
-            $many,
-            "; after=$(free); lost=$((before - after)); [ -n \"$before\" ] && [ $lost -le 64 ] ",
-            "&& echo kept || echo lost $lost kB"
-        )
-    };
+/// All cases.
+fn all() -> impl Iterator<Item = &'static Case> {
+    CASES.iter().chain(memory::CASES)
 }
 
 const CASES: &[Case] = &[
@@ -114,6 +106,18 @@ const CASES: &[Case] = &[
         "cut -d' ' -f5-8 /proc/1/stat; [ \"$(cut -d' ' -f5-8 /proc/$$/stat)\" = \"$$ $$ 0 -1\" ] && echo leads",
         Said::Exactly("0 0 0 -1\nleads\n"),
     ),
+    case(
+        "hang-up",
+        // The end of the session that has the serial line takes it from those who have it open, not from the console.
+        "(exec 3<>/dev/ttyS0; setsid -c true <&3; sleep 1; echo lost 2>/dev/null >&3 || echo hung up; \
+          echo again >/dev/ttyS0)",
+        Said::Exactly("hung up\nagain\n"),
+    ),
+    case(
+        "protected-links",
+        "cd /proc/sys/fs; cat protected_*; echo 3 >protected_fifos; echo 0 >protected_symlinks; cat protected_*",
+        Said::All(&["1\n1\n2\n1\n", "1\n1\n2\n0\n"]),
+    ),
     Case { status: 7, ..case("status", "exit 7", Said::Exactly("")) },
     case(
         "quoting",
@@ -127,41 +131,6 @@ const CASES: &[Case] = &[
         Said::Exactly("a\nb\n"),
     ),
     case("poweroff", "poweroff", Said::Exactly("")),
-    Case {
-        memory: "512M",
-        seconds: 120,
-        ..case(
-            "memory-exhausted",
-            // Four programs that want 200 MB each, none of which ends by itself.
-            "for i in 1 2 3 4; do timeout 20 tail -c 200000000 /dev/zero & done; \
-             wait %1; a=$?; wait %2; b=$?; wait %3; c=$?; wait %4; d=$?; \
-             case \" $a $b $c $d \" in *' 137 '*) echo the shell lives;; *) echo $a $b $c $d;; esac",
-            Said::All(&["the shell lives\n"]),
-        )
-    },
-    Case {
-        memory: "512M",
-        seconds: 600,
-        ..case("fork-10000", keeps_memory!("(exit 0)", 100, 10_000), Said::Exactly("kept\n"))
-    },
-    Case {
-        memory: "512M",
-        seconds: 600,
-        ..case(
-            "map-1000",
-            keeps_memory!("dd if=/dev/zero of=/dev/null bs=100M count=0 2>/dev/null", 10, 1000),
-            Said::Exactly("kept\n"),
-        )
-    },
-    Case {
-        memory: "512M",
-        seconds: 600,
-        ..case(
-            "fill-50",
-            keeps_memory!("dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null", 2, 50),
-            Said::Exactly("kept\n"),
-        )
-    },
     debian("bash", "a=(x y z); echo ${#a[@]} ${a[1]^^} $BASH_VERSION", Said::All(&["3 Y 5.2"])),
     debian("ls", "ls -ld /usr /bin /init", Said::All(&["drwxr-xr-x", "/bin -> usr/bin", "-rwxr-xr-x"])),
     debian(
@@ -185,21 +154,22 @@ const fn debian(name: &'static str, command: &'static str, said: Said) -> Case {
 
 /// Runs the cases, one line each, and sums up.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    if let Some(unknown) = options.names.iter().find(|name| CASES.iter().all(|case| case.name != *name)) {
+    if let Some(unknown) = options.names.iter().find(|name| all().all(|case| case.name != *name)) {
         bail!("no case is called {unknown}");
     }
     let is_wanted =
         |case: &&Case| options.names.is_empty() || options.names.iter().any(|name| name == case.name);
-    let cases: Vec<&Case> = CASES.iter().filter(is_wanted).collect();
+    let cases: Vec<&Case> = all().filter(is_wanted).collect();
     if options.list {
         cases.iter().for_each(|case| println!("{:<22} {}", case.name, case.command));
         return Ok(ExitCode::SUCCESS);
     }
 
     let kernel = kernel::build()?;
+    let hostile = build_hostile()?;
     let (mut passed, mut failed) = (0, 0);
     for case in cases {
-        let (outcome, output) = boot(case, &kernel)?;
+        let (outcome, output) = boot(case, &kernel, &hostile)?;
         match judge(case, &outcome, &output) {
             Ok(()) => {
                 passed += 1;
@@ -217,8 +187,16 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Builds the program that takes everything; says where it is.
+fn build_hostile() -> Result<PathBuf> {
+    let words = ["build", "--quiet", "--release", "-p", "hostile", "--target", GUEST_TARGET];
+    let status = project::guest_cargo().args(words).status().context("cargo cannot be started")?;
+    ensure!(status.success(), "the program hostile does not build");
+    Ok(project::root().join("test/target").join(GUEST_TARGET).join("release/hostile"))
+}
+
 /// Boots for a case; returns how that ended and what came out.
-fn boot(case: &Case, kernel: &std::path::Path) -> Result<(Outcome, String)> {
+fn boot(case: &Case, kernel: &Path, hostile: &Path) -> Result<(Outcome, String)> {
     let mut tree = Tree::new(&Contents { root: case.root, ..Contents::default() })?;
     tree.add_session(&Session {
         terminal: None,
@@ -228,6 +206,7 @@ fn boot(case: &Case, kernel: &std::path::Path) -> Result<(Outcome, String)> {
         input: None,
     });
     tree.file("usr/bin/null-pointer", null_pointer_program(), 0o755);
+    tree.file_of_host("usr/bin/hostile", hostile, 0o755);
     fs::create_dir_all(project::target("run")).context("target/run cannot be made")?;
     let initramfs = tempfile::NamedTempFile::new_in(project::target("run"))
         .context("no file can be made in target/run")?;
@@ -300,12 +279,12 @@ mod tests {
         process::Command,
     };
 
-    use super::{CASES, null_pointer_program};
+    use super::{all, null_pointer_program};
 
     #[test]
     fn names_are_unique() {
-        let names: BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
-        assert_eq!(names.len(), CASES.len());
+        let names: BTreeSet<_> = all().map(|case| case.name).collect();
+        assert_eq!(names.len(), all().count());
     }
 
     /// On a host that is Linux on x86-64, as the guest's programs expect it.

@@ -11,9 +11,9 @@
 //!   vmar::Counter        OstdCounter         one atomic per CPU
 //! ```
 //!
-//! Two things are this crate's own. [`reserve`]: user memory runs out before the kernel's does, because OSTD panics when
-//! it cannot allocate a page-table node. [`reclaim`]: what is unmapped comes back only after every CPU has switched
-//! contexts; the amount that waits for that is bounded.
+//! Three things are this crate's own. [`allocator`]: a free frame is within reach of every CPU. [`reserve`]: user memory
+//! runs out before the kernel's does, because OSTD panics when it cannot allocate a page-table node. [`reclaim`]: what is
+//! unmapped comes back only after every CPU has switched contexts; the amount that waits for that is bounded.
 
 #![no_std]
 #![deny(unsafe_code)]
@@ -30,7 +30,6 @@ pub mod reclaim;
 pub mod reserve;
 mod space;
 mod spare;
-pub mod spread;
 
 #[cfg(ktest)]
 mod test;

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use ostd::{
     io::IoMem,
-    mm::{Frame, FrameAllocOptions, HasSize, PAGE_SIZE},
+    mm::{FrameAllocOptions, HasSize, PAGE_SIZE},
 };
 use vmar::{
     error::OutOfMemory,
@@ -15,7 +15,6 @@ use vmar::{
 
 use crate::{
     OstdBlank, OstdCounter, OstdFrame, OstdLock, OstdSpace, allocator::alloc_for_program, frame, reserve,
-    spread,
 };
 
 /// The one OSTD machine.
@@ -65,18 +64,10 @@ impl Machine for Ostd {
 
     fn alloc(&self) -> Result<OstdBlank, OutOfMemory> {
         reserve::ensure_user_frame()?;
-        alloc(FrameAllocOptions::new().zeroed(false)).map(OstdBlank::new)
+        alloc_for_program(FrameAllocOptions::new().zeroed(false)).map(OstdBlank::new)
     }
 
     fn zero_frame(&self) -> OstdFrame {
         frame::zero_frame()
     }
-}
-
-/// Allocates a frame, if need be one that another CPU keeps.
-fn alloc(options: &FrameAllocOptions) -> Result<Frame<()>, OutOfMemory> {
-    alloc_for_program(options).or_else(|_| {
-        spread::spread();
-        alloc_for_program(options)
-    })
 }

@@ -16,17 +16,12 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use osdk_frame_allocator::load_total_free_size;
-use ostd::mm::PAGE_SIZE;
 use vmar::error::OutOfMemory;
 
-use crate::{reclaim, spare, spread};
+use crate::{allocator, reclaim, spare};
 
 /// The reserve in frames; half of it is the floor for promises.
 static RESERVE: AtomicUsize = AtomicUsize::new(2048);
-
-/// Memory is low when programs can get no more than so many times the reserve.
-const LOW: usize = 8;
 
 /// Frames promised to transactions that are under way.
 static PROMISED: AtomicUsize = AtomicUsize::new(0);
@@ -43,7 +38,7 @@ pub fn reserve() -> usize {
 
 /// Returns how many frames are free, those waiting to be given back not included.
 pub fn free_frames() -> usize {
-    load_total_free_size() / PAGE_SIZE
+    allocator::free_frames()
 }
 
 /// Returns how many frames programs can still get.
@@ -53,11 +48,7 @@ pub fn available_frames() -> usize {
 
 /// Refuses a frame to a program when only the reserve is left.
 pub fn ensure_user_frame() -> Result<(), OutOfMemory> {
-    let available = available_frames();
-    if available < LOW * reserve() {
-        spread::spread_at_times();
-    }
-    if available != 0 {
+    if available_frames() != 0 {
         return Ok(());
     }
     spare::drop_all();
@@ -85,9 +76,6 @@ pub fn promise_kernel_frames(count: usize) -> Result<Promise, OutOfMemory> {
     let promise = Promise(count);
     PROMISED.fetch_add(count, Relaxed);
     let is_kept = || free_frames() >= PROMISED.load(Relaxed) + reserve() / 2;
-    if available_frames() < LOW * reserve() {
-        spread::spread_at_times();
-    }
     if is_kept() {
         return Ok(promise);
     }

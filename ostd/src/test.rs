@@ -2,6 +2,8 @@
 
 //! The backend on the real machine: each test runs in QEMU, with one CPU and with two.
 
+mod allocator;
+
 use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::SeqCst};
 
 use ostd::{
@@ -20,7 +22,7 @@ use vmar::{
     machine::{AddressSpace, Blank, Counter, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
 };
 
-use crate::{Ostd, OstdLock, OstdSpace, allocator, reclaim, reserve};
+use crate::{Ostd, OstdLock, OstdSpace, reclaim, reserve};
 
 const ADDR: usize = 0x4000_0000;
 const READ_WRITE: PageProps = PageProps::new(PageFlags::READ.union(PageFlags::WRITE));
@@ -223,7 +225,6 @@ fn programs_stop_at_the_reserve() {
 #[ktest]
 fn the_kernel_has_frames_when_programs_have_taken_all() {
     const WANTED: usize = 64;
-    allocator::fill_stash();
     let default = reserve::reserve();
     reserve::set_reserve(0);
     let mut taken = alloc::vec::Vec::new();

@@ -22,7 +22,7 @@ use crate::{
         types::{DeviceId, NewNode},
     },
     prelude::*,
-    tty::{CurrentTty, TtyDevice, pty::Ptmx, serial},
+    tty::{Console, CurrentTty, TtyDevice, pty::Ptmx, serial},
 };
 
 const TTY: DeviceId = DeviceId::new(5, 0);
@@ -55,11 +55,11 @@ pub fn init() {
             warn!("{} cannot be mounted: {:?}", path, error);
         }
     }
-    let serial = Arc::new(TtyDevice(serial::init(TTY_S0)));
+    let serial = serial::init(TTY_S0);
     add("tty", TTY, 0o666, Arc::new(CurrentTty));
-    add("console", CONSOLE, 0o600, serial.clone());
+    add("console", CONSOLE, 0o600, Arc::new(Console(serial.clone())));
     add("ptmx", PTMX, 0o666, Arc::new(Ptmx));
-    add("ttyS0", TTY_S0, 0o660, serial);
+    add("ttyS0", TTY_S0, 0o660, Arc::new(TtyDevice(serial)));
     for device in MemoryDevice::ALL {
         add(device.name(), device.number(), device.mode(), Arc::new(device));
     }

@@ -16,13 +16,17 @@
 
 use core::any::Any;
 
+use spin::Once;
+
 pub use super::open_flags::{AccessMode, OpenFlags};
 use super::{
+    Fd,
     inode::Inode,
     io::{Sink, Source},
     page_cache::FileVmo,
     path::Path,
     poll::{Blocking, PollEvents, PollTable},
+    sigio::FileOwner,
     types::*,
 };
 use crate::{mm::mapped_file::MappedFile, prelude::*};
@@ -110,6 +114,15 @@ pub trait FileOps: Any + Send + Sync {
         Err(ENOTTY)
     }
 
+    /// Has signals sent to `owner` when the file becomes ready, which name it `fd`; or has none sent.
+    ///
+    /// # Errors
+    ///
+    /// ENOTTY if the file sends none; ENOMEM.
+    fn set_async(&self, _owner: &Arc<FileOwner>, _fd: Option<Fd>) -> Result<()> {
+        Err(ENOTTY)
+    }
+
     /// What mapping the file maps.
     ///
     /// # Errors
@@ -160,17 +173,6 @@ pub enum WriteAt {
     End,
 }
 
-/// Who gets the signals of a file (`F_SETOWN`, `F_SETSIG`).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SignalOwner {
-    /// A process (positive), a process group (negative) or nobody (0).
-    pub pid: i32,
-    /// A thread instead, where `F_SETOWN_EX` says so.
-    pub thread: bool,
-    /// The signal; 0 for SIGIO.
-    pub signal: i32,
-}
-
 /// An open file description.
 pub struct File {
     ops: Arc<dyn FileOps>,
@@ -178,7 +180,7 @@ pub struct File {
     access: AccessMode,
     flags: AtomicU32,
     offset: Mutex<u64>,
-    owner: SpinLock<SignalOwner>,
+    owner: Once<Arc<FileOwner>>,
     mapped: SpinLock<Weak<MappedFile>>,
 }
 
@@ -192,7 +194,7 @@ impl File {
             access: flags.access(),
             flags: AtomicU32::new(kept.bits()),
             offset: Mutex::new(0),
-            owner: SpinLock::new(SignalOwner::default()),
+            owner: Once::new(),
             mapped: SpinLock::new(Weak::new()),
         })
     }
@@ -271,13 +273,25 @@ impl File {
     }
 
     /// Who gets the signals of the file.
-    pub fn owner(&self) -> SignalOwner {
-        *self.owner.lock()
+    pub fn owner(&self) -> &Arc<FileOwner> {
+        self.owner.call_once(Arc::default)
     }
 
-    /// Changes who gets the signals of the file.
-    pub fn set_owner(&self, owner: SignalOwner) {
-        *self.owner.lock() = owner;
+    /// Has signals sent when the file becomes ready (`O_ASYNC`), which name it `fd`; or has none sent.
+    ///
+    /// # Errors
+    ///
+    /// ENOTTY if it sends none; ENOMEM.
+    pub fn set_async(&self, fd: Option<Fd>) -> Result<()> {
+        if self.flags().contains(OpenFlags::ASYNC) == fd.is_some() {
+            return Ok(());
+        }
+        self.ops.set_async(self.owner(), fd)?;
+        match fd {
+            Some(_) => self.flags.fetch_or(OpenFlags::ASYNC.bits(), Ordering::Relaxed),
+            None => self.flags.fetch_and(!OpenFlags::ASYNC.bits(), Ordering::Relaxed),
+        };
+        Ok(())
     }
 
     /// Fails with EBADF unless the file allows all of `wanted` and is not only a location.

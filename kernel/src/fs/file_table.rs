@@ -38,7 +38,7 @@ struct Slot {
     close_on_exec: CloseOnExec,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Slots {
     list: Vec<Option<Slot>>,
     /// No slot below this one is free.
@@ -46,6 +46,13 @@ struct Slots {
 }
 
 impl Slots {
+    fn copy(&self) -> Result<Self> {
+        let mut list = Vec::new();
+        list.try_reserve_exact(self.list.len()).map_err(|_| ENOMEM)?;
+        list.extend(self.list.iter().cloned());
+        Ok(Self { list, lowest_free: self.lowest_free })
+    }
+
     fn get(&self, fd: Fd) -> Result<&Slot> {
         usize::try_from(fd).ok().and_then(|at| self.list.get(at)?.as_ref()).ok_or(EBADF)
     }
@@ -99,8 +106,12 @@ impl FileTable {
     }
 
     /// A copy that refers to the same open files.
-    pub fn fork(&self) -> Self {
-        Self { slots: RwLock::new(self.slots.read().clone()), id: next_id() }
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub fn fork(&self) -> Result<Self> {
+        Ok(Self { slots: RwLock::new(self.slots.read().copy()?), id: next_id() })
     }
 
     /// The identity of the table as an owner of locks.
@@ -276,12 +287,6 @@ impl Default for FileTable {
     }
 }
 
-impl Clone for FileTable {
-    fn clone(&self) -> Self {
-        self.fork()
-    }
-}
-
 impl Drop for FileTable {
     fn drop(&mut self) {
         self.close_range(0, usize::MAX);
@@ -338,7 +343,7 @@ mod tests {
         table.insert(any_file(), CloseOnExec::No, 0, LIMIT).unwrap();
         assert_eq!(table.replace(0, 4, CloseOnExec::No, LIMIT), Ok(4));
         assert_eq!(table.replace(0, LIMIT as Fd, CloseOnExec::No, LIMIT), Err(EBADF));
-        let copy = table.fork();
+        let copy = table.fork().unwrap();
         table.close_on_exec();
         assert_eq!(table.list(), [1, 4]);
         copy.close_range_on_exec(1, usize::MAX);

@@ -84,20 +84,33 @@ impl State {
 
     /// Takes `start..=end` out of what `owner` has.
     fn carve(&mut self, owner: LockOwner, start: u64, end: u64) {
-        let mut kept = Vec::with_capacity(self.records.len() + 1);
-        for held in self.records.drain(..) {
+        let mut behind = None;
+        self.records.retain_mut(|held| {
             if held.owner != owner || !held.overlaps(start, end) {
-                kept.push(held);
-                continue;
+                return true;
             }
-            if held.start < start {
-                kept.push(RecordLock { end: start - 1, ..held });
+            let whole = *held;
+            let (is_before, is_behind) = (held.start < start, held.end > end);
+            if is_before {
+                held.end = start - 1;
             }
-            if held.end > end {
-                kept.push(RecordLock { start: end + 1, ..held });
+            if is_behind {
+                // Of an owner's locks, which do not overlap, at most one goes beyond both ends.
+                let rest = RecordLock { start: end + 1, ..whole };
+                if is_before {
+                    behind = Some(rest);
+                } else {
+                    *held = rest;
+                }
             }
-        }
-        self.records = kept;
+            is_before || is_behind
+        });
+        self.records.extend(behind);
+    }
+
+    /// Makes room for what one change adds: a lock, and the rest of one that it lies within.
+    fn make_room(&mut self) -> Result<()> {
+        self.records.try_reserve(2).map_err(|_| ENOLCK)
     }
 
     /// Puts `new` in place of what its owner had there, joined with its own neighbours of the same kind.
@@ -196,6 +209,7 @@ impl FileLocks {
         let attempt = || {
             let mut state = self.state.lock();
             let Some(blocker) = state.blocker(&wanted) else {
+                state.make_room()?;
                 state.set(wanted);
                 self.any.store(true, Ordering::Release);
                 if let LockOwner::Process(owner) = wanted.owner {
@@ -223,16 +237,24 @@ impl FileLocks {
     }
 
     /// Gives up what `owner` has of the bytes `start..=end`.
-    pub fn unlock(&self, owner: LockOwner, start: u64, end: u64) {
+    ///
+    /// # Errors
+    ///
+    /// ENOLCK if a lock is cut in two and there is no memory for that. Not for all bytes there are.
+    pub fn unlock(&self, owner: LockOwner, start: u64, end: u64) -> Result<()> {
         if !self.any.load(Ordering::Acquire) {
-            return;
+            return Ok(());
         }
         let mut state = self.state.lock();
+        if (start, end) != (0, u64::MAX) {
+            state.make_room()?;
+        }
         state.carve(owner, start, end);
         forget_waits_for(owner, self.address());
         self.any.store(!state.is_empty(), Ordering::Release);
         drop(state);
         self.queue.wake_all();
+        Ok(())
     }
 
     /// Takes or changes a whole-file lock (`flock`).
@@ -284,7 +306,7 @@ impl FileLocks {
 /// Gives up the POSIX locks that the process with descriptor table `table` has on a file it closes.
 pub fn release_owner(inode: &Arc<dyn Inode>, table: u64) {
     if let Some(ext) = inode.ext() {
-        ext.locks.unlock(LockOwner::Process(table), 0, u64::MAX);
+        let _ = ext.locks.unlock(LockOwner::Process(table), 0, u64::MAX);
     }
 }
 
@@ -292,7 +314,7 @@ pub fn release_owner(inode: &Arc<dyn Inode>, table: u64) {
 pub fn release_file(file: &File) {
     if let Some(ext) = file.inode().ext() {
         let owner = LockOwner::of_file(file);
-        ext.locks.unlock(owner, 0, u64::MAX);
+        let _ = ext.locks.unlock(owner, 0, u64::MAX);
         ext.locks.unflock(owner);
     }
 }
@@ -311,7 +333,7 @@ mod tests {
     fn unlocking_the_middle_splits() {
         let locks = FileLocks::default();
         assert_eq!(locks.lock(lock(1, LockKind::Write, 0, 99), Blocking::No), Ok(()));
-        locks.unlock(LockOwner::Process(1), 40, 59);
+        locks.unlock(LockOwner::Process(1), 40, 59).unwrap();
         assert_eq!(locks.test(&lock(2, LockKind::Read, 40, 59)), None);
         assert_eq!(locks.test(&lock(2, LockKind::Read, 0, 40)), Some(lock(1, LockKind::Write, 0, 39)));
         assert_eq!(locks.test(&lock(2, LockKind::Read, 59, 70)), Some(lock(1, LockKind::Write, 60, 99)));

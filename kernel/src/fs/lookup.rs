@@ -10,7 +10,13 @@
 
 use bitflags::bitflags;
 
-use super::{inode::LinkTarget, path::Path, permission::Access, types::*};
+use super::{
+    inode::{Inode, LinkTarget},
+    path::Path,
+    permission::Access,
+    protected,
+    types::*,
+};
 use crate::{prelude::*, process::Credentials};
 
 /// The most symbolic links one lookup follows.
@@ -126,6 +132,7 @@ impl Lookup {
             links: *links,
             root: self.effective_root(),
         };
+        walk.check_follow(link.inode())?;
         walk.follow(link)?;
         if walk.pos == walk.rest.len() {
             *links = walk.links;
@@ -173,6 +180,17 @@ pub enum Followed {
     Place(Path),
     /// A directory, and the name to look up in it.
     Parent(Path, Last),
+}
+
+/// What to do with a component that is a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// It is what is looked for.
+    Stay,
+    /// Follow it to what is looked for.
+    Follow,
+    /// Follow it on the way.
+    Pass,
 }
 
 struct Walk<'a> {
@@ -250,7 +268,7 @@ impl<'a> Walk<'a> {
     fn reach_parent(&mut self) -> Result<Last> {
         while let Some(name) = self.next() {
             let Some(slash) = self.tail() else {
-                self.step(name, LastLink::Follow)?;
+                self.step(name, Link::Pass)?;
                 continue;
             };
             if self.at.inode().kind() != FileType::Directory {
@@ -271,12 +289,13 @@ impl<'a> Walk<'a> {
         let mut slash = TrailingSlash::No;
         while let Some(name) = self.next() {
             let link = match self.tail() {
-                Some(TrailingSlash::No) => last,
+                Some(TrailingSlash::No) if last == LastLink::Stay => Link::Stay,
+                Some(TrailingSlash::No) => Link::Follow,
                 Some(TrailingSlash::Yes) => {
                     slash = TrailingSlash::Yes;
-                    LastLink::Follow
+                    Link::Follow
                 }
-                None => LastLink::Follow,
+                None => Link::Pass,
             };
             self.step(name, link)?;
         }
@@ -287,7 +306,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes one component further.
-    fn step(&mut self, name: core::ops::Range<usize>, link: LastLink) -> Result<()> {
+    fn step(&mut self, name: core::ops::Range<usize>, link: Link) -> Result<()> {
         self.lookup.check_search(&self.at)?;
         let name = &self.rest[name];
         match name {
@@ -308,12 +327,20 @@ impl<'a> Walk<'a> {
             let found = self.at.child(entry).enter_mounts();
             return self.move_to(found);
         }
-        if link == LastLink::Follow && entry.inode().kind() == FileType::Symlink {
+        if link != Link::Stay && entry.inode().kind() == FileType::Symlink {
+            if link == Link::Follow {
+                self.check_follow(entry.inode())?;
+            }
             let link = self.at.child(entry);
             return self.follow(&link);
         }
         self.at.descend(entry);
         Ok(())
+    }
+
+    /// Fails if the caller must not follow `link`, the last component, in the present directory.
+    fn check_follow(&self, link: &Arc<dyn Inode>) -> Result<()> {
+        protected::check_follow(&self.lookup.cred, self.at.inode().protection(), link.protection().uid)
     }
 
     /// Puts what `link`, an entry of the present directory, says in front of what is left.

@@ -58,7 +58,9 @@ pub mod permission;
 pub mod pipe;
 pub mod poll;
 pub mod procfs;
+pub mod protected;
 pub mod ramfs;
+pub mod sigio;
 pub mod synthetic;
 pub mod sysfs;
 #[cfg(ktest)]

@@ -14,6 +14,7 @@ use super::{
     lookup::{Last, LastLink, Lookup, TrailingSlash},
     path::Path,
     permission::Access,
+    protected,
     types::*,
 };
 use crate::{prelude::*, process::credentials::CapSet};
@@ -117,6 +118,7 @@ pub fn link(lookup: &Lookup, target: &Path, path: &[u8]) -> Result<()> {
         return Err(EXDEV);
     }
     dir.mount().require_writable()?;
+    protected::check_link(&lookup.cred, target.inode())?;
     check_modify(lookup, &dir)?;
     let meta = target.inode().metadata();
     if meta.kind == FileType::Directory {

@@ -13,7 +13,7 @@ use super::{
     namei,
     path::Path,
     permission::Access,
-    pipe,
+    pipe, protected,
     types::*,
 };
 use crate::prelude::*;
@@ -105,6 +105,9 @@ fn find_or_create(lookup: &Lookup, path: &[u8], how: OpenHow) -> Result<(Path, C
         }
         let (place, created) = create_in(lookup, &dir, &name, how)?;
         if place.inode().kind() != FileType::Symlink || created == Created::Yes {
+            if created == Created::No && place.inode().kind() != FileType::Directory {
+                protected::check_create(&lookup.cred, dir.inode().protection(), place.inode().protection())?;
+            }
             return Ok((place, created));
         }
         if how.flags.contains(OpenFlags::NOFOLLOW) {

@@ -49,9 +49,8 @@ bitflags! {
         const PATH = abi::O_PATH;
         /// A file without a name (without [`Self::DIRECTORY`]).
         const TMPFILE_ALONE = abi::O_TMPFILE & !abi::O_DIRECTORY;
-        /// What `F_SETFL` can change.
-        const CHANGEABLE =
-            abi::O_APPEND | abi::O_NONBLOCK | abi::FASYNC | abi::O_DIRECT | abi::O_NOATIME;
+        /// What `F_SETFL` can change of any file. [`Self::ASYNC`] is for those that can send signals.
+        const CHANGEABLE = abi::O_APPEND | abi::O_NONBLOCK | abi::O_DIRECT | abi::O_NOATIME;
         /// What only counts while opening.
         const TRANSIENT = abi::O_CREAT | abi::O_EXCL | abi::O_NOCTTY | abi::O_TRUNC | abi::O_CLOEXEC;
     }

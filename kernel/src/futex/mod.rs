@@ -10,20 +10,28 @@
 //!   the lock then. So a waker either sees the waiter or has changed what the waiter compares: no waking is lost.
 //! - The lock of a bucket sleeps, since reading the word can fault. Two buckets are locked in the order of their places.
 //! - A waiter that gives up takes itself out under the lock. If it has been woken meanwhile, it was woken.
+//! - Who waits for a lock has a [`Claim`] on it ([`pi`]), and is not for waking.
 
+mod chain;
 mod key;
 mod ops;
 mod pi;
+mod requeue_pi;
 mod robust;
+mod vector;
 mod word;
 
 use ostd::sync::{MutexGuard, Waker};
 
+use self::pi::Claim;
 pub use self::{
+    chain::urgency_changed,
     key::{Key, Scope},
     ops::{CompareRequeue, WakeOp, requeue, wake_op},
     pi::{Attempt, lock_pi, unlock_pi},
-    robust::{ROBUST_LIST_HEAD_LEN, thread_exits},
+    requeue_pi::{requeue_to_pi, wait_requeue_pi},
+    robust::{Leaving, ROBUST_LIST_HEAD_LEN, thread_leaves},
+    vector::wait_any,
 };
 use crate::{mm::AddressSpace, prelude::*, time::Deadline, wait::Sleeper};
 
@@ -43,11 +51,16 @@ struct Waiter {
     bitset: u32,
     woken: AtomicBool,
     waker: Arc<Waker>,
-    /// Set for a waiter on a lock (`FUTEX_LOCK_PI`).
-    claim: Option<pi::Claim>,
+    /// Set for who waits for a lock, or to be moved to one.
+    claim: Option<Claim>,
 }
 
 impl Waiter {
+    fn new(key: Key, bitset: u32, sleeper: &Sleeper, claim: Option<Claim>) -> Arc<Self> {
+        let woken = AtomicBool::new(false);
+        Arc::new(Self { key: SpinLock::new(key), bitset, woken, waker: sleeper.waker(), claim })
+    }
+
     fn key(&self) -> Key {
         self.key.lock().clone()
     }
@@ -65,29 +78,47 @@ impl Waiter {
 
 impl Bucket {
     fn push(&mut self, waiter: Arc<Waiter>) -> Result<()> {
-        self.waiters.try_reserve(1).map_err(|_| ENOMEM)?;
+        self.reserve(1)?;
         self.waiters.push_back(waiter);
         Ok(())
     }
 
-    /// Takes out the first waiters for `key` that `wanted` accepts, at most `max`.
-    fn take(&mut self, key: &Key, max: usize, wanted: impl Fn(&Waiter) -> bool) -> Vec<Arc<Waiter>> {
-        let mut taken = Vec::new();
-        self.waiters.retain(|waiter| {
-            let takes = taken.len() < max && *waiter.key.lock() == *key && wanted(waiter);
-            if takes {
-                taken.push(waiter.clone());
-            }
-            !takes
-        });
-        taken
+    fn reserve(&mut self, count: usize) -> Result<()> {
+        self.waiters.try_reserve(count).map_err(|_| ENOMEM)
     }
 
-    /// Wakes the first `max` waiters for `key`.
-    fn wake(&mut self, key: &Key, max: usize, bitset: u32) -> usize {
-        let woken = self.take(key, max, |waiter| waiter.claim.is_none() && waiter.bitset & bitset != 0);
+    /// Takes `waiter` out. Answers whether it was there.
+    fn remove(&mut self, waiter: &Arc<Waiter>) -> bool {
+        let place = self.waiters.iter().position(|other| Arc::ptr_eq(other, waiter));
+        place.and_then(|place| self.waiters.remove(place)).is_some()
+    }
+
+    /// Takes out the first waiters for `key` with a bit of `bitset`, at most `max`. Stops with `EINVAL` at one that waits for a
+    /// lock: whoever wakes it does not know what it is doing.
+    fn take(&mut self, key: &Key, max: usize, bitset: u32) -> (Vec<Arc<Waiter>>, Result<()>) {
+        let mut taken = Vec::new();
+        let mut place = 0;
+        while taken.len() < max
+            && let Some(waiter) = self.waiters.get(place)
+        {
+            let is_meant = *waiter.key.lock() == *key;
+            if is_meant && waiter.claim.is_some() {
+                return (taken, Err(EINVAL));
+            }
+            if is_meant && waiter.bitset & bitset != 0 {
+                taken.extend(self.waiters.remove(place));
+            } else {
+                place += 1;
+            }
+        }
+        (taken, Ok(()))
+    }
+
+    /// Wakes the first `max` waiters for `key`; answers how many.
+    fn wake(&mut self, key: &Key, max: usize, bitset: u32) -> Result<usize> {
+        let (woken, stopped) = self.take(key, max, bitset);
         woken.iter().for_each(|waiter| waiter.wake());
-        woken.len()
+        stopped.map(|()| woken.len())
     }
 }
 
@@ -118,13 +149,7 @@ pub struct Wait {
 pub fn wait(vm: &AddressSpace, wait: &Wait) -> Result<()> {
     let key = Key::of(vm, wait.addr, wait.scope)?;
     let sleeper = Sleeper::new();
-    let waiter = Arc::new(Waiter {
-        key: SpinLock::new(key.clone()),
-        bitset: wait.bitset,
-        woken: AtomicBool::new(false),
-        waker: sleeper.waker(),
-        claim: None,
-    });
+    let waiter = Waiter::new(key.clone(), wait.bitset, &sleeper, None);
     {
         let mut bucket = bucket(&key);
         if word::load(vm, wait.addr)? != wait.expected {
@@ -147,8 +172,7 @@ fn finish(waiter: &Arc<Waiter>, result: Result<()>) -> Result<()> {
             return Ok(());
         }
         // It may have been moved to another bucket since.
-        if let Some(place) = bucket.waiters.iter().position(|other| Arc::ptr_eq(other, waiter)) {
-            bucket.waiters.remove(place);
+        if bucket.remove(waiter) {
             return result;
         }
     }
@@ -158,10 +182,10 @@ fn finish(waiter: &Arc<Waiter>, result: Result<()>) -> Result<()> {
 ///
 /// # Errors
 ///
-/// `EFAULT`; `EINVAL` if the address is not aligned.
+/// `EFAULT`; `EINVAL` if the address is not aligned, or somebody waits for a lock there.
 pub fn wake(vm: &AddressSpace, addr: Vaddr, scope: Scope, max: usize, bitset: u32) -> Result<usize> {
     let key = Key::of(vm, addr, scope)?;
-    Ok(bucket(&key).wake(&key, max, bitset))
+    bucket(&key).wake(&key, max, bitset)
 }
 
 /// Wakes one waiter on the futex at `addr` in `vm`: a thread there has ended.

@@ -12,14 +12,14 @@ use super::{BUCKETS, Bucket, Key, Scope, TABLE, word};
 use crate::{mm::AddressSpace, prelude::*};
 
 /// The buckets of two keys, both locked.
-struct Pair {
-    first: MutexGuard<'static, Bucket>,
+pub(super) struct Pair {
+    pub(super) first: MutexGuard<'static, Bucket>,
     /// None if both keys have the same bucket.
     second: Option<MutexGuard<'static, Bucket>>,
 }
 
 impl Pair {
-    fn lock(first: &Key, second: &Key) -> Self {
+    pub(super) fn lock(first: &Key, second: &Key) -> Self {
         let (first, second) = (first.hash() % BUCKETS, second.hash() % BUCKETS);
         match first.cmp(&second) {
             core::cmp::Ordering::Equal => Self { first: TABLE[first].lock(), second: None },
@@ -34,7 +34,7 @@ impl Pair {
         }
     }
 
-    fn second(&mut self) -> &mut Bucket {
+    pub(super) fn second(&mut self) -> &mut Bucket {
         self.second.as_mut().unwrap_or(&mut self.first)
     }
 }
@@ -53,7 +53,7 @@ pub enum CompareRequeue {
 ///
 /// # Errors
 ///
-/// `EAGAIN` if the first word is not as expected; `EFAULT`; `EINVAL`; `ENOMEM`.
+/// `EAGAIN` if the first word is not as expected; `EINVAL` if somebody waits for a lock there; `EFAULT`; `ENOMEM`.
 pub fn requeue(
     vm: &AddressSpace,
     (from, to): (Vaddr, Vaddr),
@@ -70,15 +70,15 @@ pub fn requeue(
         return Err(EAGAIN);
     }
     let waiting = pair.first.waiters.len();
-    pair.second().waiters.try_reserve(waiting).map_err(|_| ENOMEM)?;
-    let woken = pair.first.wake(&from_key, wakes, u32::MAX);
-    let moved = pair.first.take(&from_key, moves, |waiter| waiter.claim.is_none());
+    pair.second().reserve(waiting)?;
+    let woken = pair.first.wake(&from_key, wakes, u32::MAX)?;
+    let (moved, stopped) = pair.first.take(&from_key, moves, u32::MAX);
     let count = moved.len();
     for waiter in moved {
         *waiter.key.lock() = to_key.clone();
         pair.second().waiters.push_back(waiter);
     }
-    Ok(woken + count)
+    stopped.map(|()| woken + count)
 }
 
 /// A change of a word, and a condition on what it was (`FUTEX_WAKE_OP`).
@@ -152,9 +152,9 @@ pub fn wake_op(
     let second_key = Key::of(vm, second, scope)?;
     let mut pair = Pair::lock(&first_key, &second_key);
     let old = word::update(vm, second, |word| Some(op.apply(word)))?;
-    let mut woken = pair.first.wake(&first_key, max.0, u32::MAX);
+    let mut woken = pair.first.wake(&first_key, max.0, u32::MAX)?;
     if op.holds(old) {
-        woken += pair.second().wake(&second_key, max.1, u32::MAX);
+        woken += pair.second().wake(&second_key, max.1, u32::MAX)?;
     }
     Ok(woken)
 }

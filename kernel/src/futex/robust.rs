@@ -43,14 +43,23 @@ impl From<usize> for Entry {
     }
 }
 
+/// Why a thread gives its futexes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// It ends.
+    Exit,
+    /// It becomes another program.
+    Exec,
+}
+
 /// Releases what `thread`, which is about to leave `vm`, still holds.
-pub fn thread_exits(thread: &Thread, vm: &AddressSpace) {
+pub fn thread_leaves(thread: &Arc<Thread>, vm: &AddressSpace, leaving: Leaving) {
     let head = thread.robust_list.swap(0, Ordering::Relaxed);
     if head != 0 {
         // Whatever cannot be read or changed is the program's own fault.
         let _ = release_list(thread.tid(), vm, head);
     }
-    pi::release_claims_on(thread.tid());
+    pi::release_claims_on(thread, leaving);
 }
 
 fn release_list(tid: Tid, vm: &AddressSpace, head_addr: Vaddr) -> Result<()> {
@@ -82,7 +91,8 @@ fn release(tid: Tid, vm: &AddressSpace, addr: Vaddr, is_pi: bool, is_pending: bo
     // It may have died between the unlocking and the waking.
     let was_unlocked = is_pending && old == 0;
     if !is_pi && (was_unlocked || (owned(old) && old & FUTEX_WAITERS != 0)) {
-        wake(vm, addr, Scope::Shared, 1, u32::MAX)?;
+        // Who waits there may wait for something else.
+        let _ = wake(vm, addr, Scope::Shared, 1, u32::MAX);
     }
     Ok(())
 }

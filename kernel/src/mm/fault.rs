@@ -93,7 +93,11 @@ fn serve(ctx: &Ctx, fault: PageFault) -> Option<SigInfo> {
 fn handle_kernel_fault(exception: &CpuException) -> Result<(), ()> {
     let CpuException::PageFault(raw) = exception else { return Err(()) };
     let task = Task::current().ok_or(())?;
-    let vm = local::of(&task).ok_or(())?.vm();
+    let local = local::of(&task).ok_or(())?;
+    if local.in_atomic() {
+        return Err(());
+    }
+    let vm = local.vm();
     let fault = raw.into();
     loop {
         match vm.serve_fault(fault) {

@@ -6,6 +6,7 @@
 //! (where the heap and the stack begin, what was on the stack at the start). System calls parse their arguments, call
 //! one operation of the framework and turn its error into an errno ([`mod@errno`]).
 
+mod barriers;
 pub mod errno;
 pub mod fault;
 pub mod layout;
@@ -14,9 +15,12 @@ pub mod oom;
 mod space;
 
 use ostd::{boot::boot_info, mm::Paddr};
-use vmar_ostd::reserve;
+use vmar_ostd::{reclaim, reserve};
 
-pub use self::space::{AddressSpace, ProgramLayout};
+pub use self::{
+    barriers::Barriers,
+    space::{AddressSpace, ProgramLayout},
+};
 use crate::prelude::*;
 
 /// Memory for programs and for the kernel, in bytes.
@@ -33,8 +37,17 @@ pub fn init() {
     });
     let total: Paddr = usable.map(|region| region.len()).sum();
     TOTAL.store(total, Ordering::Relaxed);
-    vmar_ostd::allocator::fill_stash();
     fault::init();
+}
+
+/// Fails if nobody could ever have so many more bytes of memory: what Linux calls an obvious overcommit, the only one that it
+/// refuses by default (`/proc/sys/vm/overcommit_memory` 0; `proc_sys_vm(5)`).
+///
+/// # Errors
+///
+/// ENOMEM.
+pub fn check_commit(bytes: usize) -> Result<()> {
+    if bytes > total_memory() { Err(ENOMEM) } else { Ok(()) }
 }
 
 /// All memory, in bytes.
@@ -42,9 +55,26 @@ pub fn total_memory() -> usize {
     TOTAL.load(Ordering::Relaxed)
 }
 
-/// Free memory, in bytes.
+/// Free memory, in bytes. What was given up and waits for a grace period is waited for: a program that has seen another end
+/// finds its memory free.
+///
+/// # Panics
+///
+/// Panics if called where sleeping is not allowed.
 pub fn free_memory() -> usize {
+    reclaim::synchronize();
     reserve::free_frames() * PAGE_SIZE
+}
+
+/// Whether the kernel has begun to use up what programs have left it.
+pub fn is_kernel_short() -> bool {
+    reserve::free_frames() < reserve::reserve() / 4 * 3
+}
+
+/// Waits until what was given up is free; returns whether that relieves the kernel.
+pub fn relieve_kernel() -> bool {
+    reclaim::synchronize();
+    !is_kernel_short()
 }
 
 /// Memory that programs can still get, in bytes.

@@ -4,6 +4,9 @@
 //!
 //! As in Linux, the victim is the one with the most memory, and `/proc/PID/oom_score_adj` shifts the balance: a thousand
 //! points count as all the memory there is. The first process is never ended.
+//!
+//! Among those that are alike, within a hundredth of all memory, it is the youngest: when what has filled memory belongs to
+//! nobody (files, the kernel's own notes of many small processes), a shell goes after what it has started.
 
 use crate::{
     mm,
@@ -36,14 +39,16 @@ pub fn make_room() {
     sleeper.sleep();
 }
 
-/// How much is to be gained by ending a process, in pages.
-fn badness(process: &Process) -> i64 {
+/// How much is to be gained by ending a process, in hundredths of all memory, and when it started. `None` if it is not to be
+/// ended.
+fn badness(process: &Process) -> Option<(i64, Duration)> {
     let adjustment = process.oom_score_adj.load(Ordering::Relaxed);
     if process.pid() == table::INIT || adjustment == NEVER {
-        return 0;
+        return None;
     }
-    let Some(vm) = process.vm() else { return 0 };
+    let vm = process.vm()?;
     let pages = vm.vmar().rss().total_pages() as i64;
     let all = (mm::total_memory() / PAGE_SIZE) as i64;
-    (pages + all * i64::from(adjustment) / 1000).max(1)
+    let hundredths = (pages + all * i64::from(adjustment) / 1000) * 100 / all.max(1);
+    Some((hundredths.max(0), process.start_time))
 }

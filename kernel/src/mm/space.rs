@@ -13,7 +13,11 @@ use vmar::{
 };
 use vmar_ostd::Ostd;
 
-use crate::{mm::fault, prelude::*, process::rlimit::Rlimits};
+use crate::{
+    mm::{barriers::RegisteredBarriers, fault},
+    prelude::*,
+    process::rlimit::Rlimits,
+};
 
 /// The address space of a process.
 pub struct AddressSpace {
@@ -21,6 +25,7 @@ pub struct AddressSpace {
     heap: Mutex<Heap>,
     layout: SpinLock<ProgramLayout>,
     peak_pages: AtomicUsize,
+    barriers: RegisteredBarriers,
 }
 
 /// The heap: what `brk(2)` moves the end of.
@@ -80,6 +85,7 @@ impl AddressSpace {
             heap: Mutex::new(Heap::default()),
             layout: SpinLock::new(ProgramLayout::default()),
             peak_pages: AtomicUsize::new(0),
+            barriers: RegisteredBarriers::new(),
         }
     }
 
@@ -97,6 +103,7 @@ impl AddressSpace {
             heap: Mutex::new(*heap),
             layout: SpinLock::new(layout),
             peak_pages: AtomicUsize::new(0),
+            barriers: self.barriers.clone_for_child(),
         }))
     }
 
@@ -108,6 +115,11 @@ impl AddressSpace {
     /// The page tables.
     pub fn vm_space(&self) -> &Arc<VmSpace> {
         self.vmar.space().vm_space()
+    }
+
+    /// The barriers that its programs may ask for.
+    pub fn barriers(&self) -> &RegisteredBarriers {
+        &self.barriers
     }
 
     /// Makes it the current CPU's.
@@ -164,6 +176,7 @@ impl AddressSpace {
         let moved = match new.cmp(&old) {
             core::cmp::Ordering::Less => self.vmar.unmap(new..old),
             core::cmp::Ordering::Equal => Ok(()),
+            core::cmp::Ordering::Greater if super::check_commit(new - old).is_err() => return heap.end,
             core::cmp::Ordering::Greater => {
                 let map = self.vmar.new_map(new - old).read().write().placement(Placement::Exactly(old));
                 map.build().map(|start| self.populate_if_locked(start..new))

@@ -6,10 +6,10 @@
 //! it runs. A clone that fails leaves nothing behind but an unused number.
 
 use linux_raw_sys::general::{
-    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_CLEAR_SIGHAND, CLONE_FILES, CLONE_FS, CLONE_NEWCGROUP,
-    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, CLONE_PARENT,
-    CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_SETTLS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
-    RLIMIT_NPROC, SIGCHLD,
+    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_CLEAR_SIGHAND, CLONE_DETACHED, CLONE_FILES, CLONE_FS,
+    CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS,
+    CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_SETTLS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK,
+    CLONE_VM, RLIMIT_NPROC, SIGCHLD,
 };
 use ostd::{arch::cpu::context::UserContext, mm::MAX_USERSPACE_VADDR, user::UserContextApi};
 use vmar_ostd::reserve;
@@ -78,7 +78,8 @@ impl CloneArgs {
         if needs(CLONE_SIGHAND, CLONE_VM)
             || needs(CLONE_THREAD, CLONE_SIGHAND)
             || (clear_handlers && self.has(CLONE_SIGHAND))
-            || (self.has(CLONE_THREAD) && self.has(CLONE_PIDFD))
+            // Until Linux 6.9 no descriptor stands for a thread.
+            || (self.has(CLONE_PIDFD) && (self.has(CLONE_THREAD) || self.has(CLONE_DETACHED)))
             || self.has(NAMESPACES)
             || self.exit_signal > 64
             || (self.has(CLONE_SETTLS) && self.tls >= MAX_USERSPACE_VADDR)
@@ -102,7 +103,7 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
     reserve::ensure_user_frame()?;
     let _promise = reserve::promise_kernel_frames(FRAMES_PER_THREAD)?;
     let vm = if args.has(CLONE_VM) { ctx.vm.clone() } else { ctx.vm.fork()? };
-    let parts = thread_parts(ctx, args);
+    let parts = thread_parts(ctx, args)?;
     let pid = ReservedPid::new()?;
     let tid = pid.number();
     let process =
@@ -119,6 +120,7 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
     if args.has(CLONE_SETTLS) {
         local.set_fs_base(args.tls);
     }
+    thread.is_disturbed.store(local.rseq().is_registered(), Ordering::Relaxed);
     let mut registers = registers.clone();
     registers.set_rax(0);
     if args.stack != 0 {
@@ -134,6 +136,7 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
             if has_pending(ctx.thread) {
                 return Err(ERESTARTNOINTR);
             }
+            table.make_room()?;
             if !args.has(CLONE_THREAD) {
                 let parent = parent_for(table, ctx, args)?;
                 table.add_process(process.clone(), parent, ctx.process.pid());
@@ -195,20 +198,20 @@ fn new_process(ctx: &Ctx, args: &CloneArgs, pid: Pid, vm: Arc<AddressSpace>) -> 
     Arc::new(child)
 }
 
-fn thread_parts(ctx: &Ctx, args: &CloneArgs) -> ThreadParts {
+fn thread_parts(ctx: &Ctx, args: &CloneArgs) -> Result<ThreadParts> {
     let files = ctx.files();
     let fs = ctx.fs();
     // A child in the same memory needs a stack of its own for signals, unless its parent waits for it.
     let keeps_stack = !args.has(CLONE_VM) || args.has(CLONE_VFORK);
-    ThreadParts {
+    Ok(ThreadParts {
         name: ctx.thread.name(),
         credentials: ctx.credentials(),
-        files: if args.has(CLONE_FILES) { files } else { Arc::new((*files).clone()) },
+        files: if args.has(CLONE_FILES) { files } else { Arc::new(files.fork()?) },
         fs: if args.has(CLONE_FS) { fs } else { Arc::new((*fs).clone()) },
         signals: ctx.thread.signals.clone_for_child(keeps_stack),
         sched: ctx.thread.sched.clone_for_child(),
         timer_slack: ctx.thread.timer_slack.clone_for_child(),
-    }
+    })
 }
 
 /// `EAGAIN` if the user has as many threads as `RLIMIT_NPROC` allows, or the machine as many as it has numbers.

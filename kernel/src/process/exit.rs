@@ -5,6 +5,7 @@
 use linux_raw_sys::general::SIGKILL;
 
 use crate::{
+    futex::Leaving,
     mm,
     prelude::*,
     process::{ExitStatus, ThreadLocal, table},
@@ -34,7 +35,7 @@ pub fn exit_group(process: &Arc<Process>, status: ExitStatus) {
 pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
     let process = thread.process();
     let vm = local.vm();
-    crate::futex::thread_exits(thread, &vm);
+    crate::futex::thread_leaves(thread, &vm, Leaving::Exit);
     super::exit_hooks::clear_child_tid(thread, &vm);
     drop(vm);
 

@@ -18,7 +18,11 @@ use ostd::{
     task::{CurrentTask, Task},
 };
 
-use crate::{mm::AddressSpace, prelude::*};
+use crate::{
+    mm::AddressSpace,
+    prelude::*,
+    process::rseq::{Outcome, Rseq},
+};
 
 /// A thread's private state; the local data of its task.
 pub struct ThreadLocal {
@@ -29,6 +33,9 @@ pub struct ThreadLocal {
     in_cpu: Cell<bool>,
     vm: RefCell<Arc<AddressSpace>>,
     last_trap: Cell<LastTrap>,
+    rseq: Rseq,
+    /// Whether a page fault of the kernel on user memory must fail at once.
+    in_atomic: Cell<bool>,
 }
 
 /// The exception that a thread caused last; a signal's context tells of it.
@@ -52,12 +59,16 @@ impl ThreadLocal {
             in_cpu: Cell::new(false),
             vm: RefCell::new(vm),
             last_trap: Cell::new(LastTrap::default()),
+            rseq: Rseq::default(),
+            in_atomic: Cell::new(false),
         }
     }
 
     /// The state of a thread that the calling thread clones, to run in `vm`.
     pub fn clone_for(&self, vm: Arc<AddressSpace>) -> Self {
         self.settle();
+        // A thread in the same memory has an area of its own, or none.
+        let is_copy = !Arc::ptr_eq(&self.vm.borrow(), &vm);
         Self {
             fpu: RefCell::new(self.fpu.borrow().clone()),
             fs_base: self.fs_base.clone(),
@@ -65,6 +76,8 @@ impl ThreadLocal {
             in_cpu: Cell::new(false),
             vm: RefCell::new(vm),
             last_trap: Cell::new(LastTrap::default()),
+            rseq: if is_copy { self.rseq.clone() } else { Rseq::default() },
+            in_atomic: Cell::new(false),
         }
     }
 
@@ -94,6 +107,16 @@ impl ThreadLocal {
     /// Notes an exception of the thread.
     pub fn set_last_trap(&self, trap: LastTrap) {
         self.last_trap.set(trap);
+    }
+
+    /// What the thread has registered with `rseq(2)`.
+    pub fn rseq(&self) -> &Rseq {
+        &self.rseq
+    }
+
+    /// Whether a page fault of the kernel on the thread's memory must fail at once, since it cannot sleep.
+    pub fn in_atomic(&self) -> bool {
+        self.in_atomic.get()
     }
 
     /// The FS base.
@@ -126,6 +149,7 @@ impl ThreadLocal {
         *self.fpu.borrow_mut() = FpuContext::new();
         self.fs_base.set(FsBase::new(0));
         self.gs_base.set(GsBase::new(0));
+        self.rseq.forget();
     }
 
     /// Brings the fields up to date; the CPU's copy no longer counts.
@@ -155,6 +179,27 @@ impl ThreadLocal {
         self.fs_base.get().load();
         self.gs_base.get().load(guard);
     }
+
+    /// Settles what [`Rseq`] demands just before user mode; see there.
+    pub fn settle_rseq_late(&self, thread: &Thread, guard: &DisabledLocalIrqGuard) {
+        self.in_atomic.set(true);
+        let outcome = self.rseq.settle_late(thread, &self.vm.borrow(), guard);
+        self.in_atomic.set(false);
+        if outcome == Outcome::Astray
+            && let Ok(kernel) = AddressSpace::kernel()
+        {
+            kernel.activate();
+        }
+    }
+
+    /// Gives the CPU the thread's address space again after [`Outcome::Astray`]. Answers whether that had to be done.
+    pub fn return_from_astray(&self) -> bool {
+        let was_astray = self.rseq.was_astray();
+        if was_astray {
+            self.vm.borrow().activate();
+        }
+        was_astray
+    }
 }
 
 /// The local state of a task that runs a thread.
@@ -173,6 +218,11 @@ fn before_switch(guard: &DisabledLocalIrqGuard) {
         && let Some(local) = of(&task)
     {
         local.save(guard);
+        if local.rseq.is_registered()
+            && let Some(thread) = Thread::of(&task)
+        {
+            thread.is_disturbed.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! └── registers ◄── signals are delivered, the thread stops or ends here
 //! ```
 
+use linux_raw_sys::general::SIGSEGV;
 use ostd::{
     arch::cpu::context::UserContext,
     irq::DisabledLocalIrqGuard,
@@ -17,8 +18,10 @@ use ostd::{
 
 use crate::{
     prelude::*,
-    process::{TaskData, ThreadLocal, exit, local},
-    sched, signal, syscall,
+    process::{TaskData, ThreadLocal, exit, local, rseq},
+    sched,
+    signal::{self, Interrupted, SigInfo},
+    syscall,
 };
 
 /// Makes the task that runs `thread` in user mode with the given registers. It does not run yet.
@@ -47,12 +50,30 @@ impl UserModeHooks for Hooks<'_> {
 
     fn pre_user_run(&self, guard: &DisabledLocalIrqGuard) {
         self.local.load(guard);
+        if self.thread.is_disturbed.load(Ordering::Relaxed) {
+            self.local.settle_rseq_late(self.thread, guard);
+        }
     }
 }
 
 /// Whether the thread has something to do before it returns to user mode.
 fn needs_attention(thread: &Thread) -> bool {
-    thread.must_exit.load(Ordering::Relaxed) || signal::has_pending(thread) || !sched::is_at_home(thread)
+    signal::has_pending(thread) || !sched::is_at_home(thread) || thread.is_disturbed.load(Ordering::Relaxed)
+}
+
+/// Does what must be done before the thread returns to user mode.
+fn attend(ctx: &Ctx, registers: &mut UserContext, mut interrupted: Option<Interrupted>) {
+    loop {
+        signal::deliver(ctx, registers, interrupted.take());
+        sched::migrate_current(ctx.thread);
+        let is_disturbed = ctx.thread.is_disturbed.load(Ordering::Relaxed);
+        if !is_disturbed || ctx.thread.must_exit.load(Ordering::Relaxed) {
+            return;
+        }
+        if rseq::settle(ctx, registers).is_err() {
+            signal::force(ctx.thread, SigInfo::kernel(SIGSEGV as u8));
+        }
+    }
 }
 
 fn run(registers: UserContext) {
@@ -74,19 +95,23 @@ fn run(registers: UserContext) {
         let interrupted = match reason {
             ReturnReason::UserSyscall => syscall::handle(&ctx, user.context_mut()),
             ReturnReason::UserException => {
-                if let Some(exception) = user.context_mut().take_exception() {
+                if let Some(exception) = user.context_mut().take_exception()
+                    && !local.return_from_astray()
+                {
                     crate::mm::fault::handle_exception(&ctx, &exception, user.context());
                 }
                 None
             }
-            ReturnReason::KernelEvent => None,
+            ReturnReason::KernelEvent => {
+                local.return_from_astray();
+                None
+            }
         };
         drop(vm);
         if interrupted.is_some() || needs_attention(thread) {
             let vm = local.vm();
             let ctx = Ctx { thread, process: thread.process(), local, vm: &vm };
-            signal::deliver(&ctx, user.context_mut(), interrupted);
-            sched::migrate_current(thread);
+            attend(&ctx, user.context_mut(), interrupted);
         }
     }
     exit::thread_exited(thread, local);

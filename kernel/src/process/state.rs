@@ -6,7 +6,7 @@ use crate::{
     fs::Path,
     mm::AddressSpace,
     prelude::*,
-    process::{ExitStatus, ThreadName, credentials::Uid, exec::ProgramFile, rlimit::Rlimits},
+    process::{ExitStatus, ThreadName, credentials::Uid, exec::ProgramFile, io::IoUsage, rlimit::Rlimits},
     signal::ProcessSignals,
     wait::WaitQueue,
 };
@@ -27,8 +27,6 @@ pub struct Process {
     pub child_events: WaitQueue,
     /// Woken when the process has ended, for its pidfds.
     pub ended: Arc<WaitQueue>,
-    /// Whether it may ask its other threads' CPUs for a memory barrier (`membarrier(2)`).
-    pub uses_membarrier: AtomicBool,
     /// Its interval timers and POSIX timers.
     pub timers: crate::time::ProcessTimers,
     /// Woken when the process leaves the address space it borrowed (`vfork`), or ends.
@@ -106,6 +104,8 @@ pub struct Usage {
     pub involuntary_switches: u64,
     /// The largest resident set, in KiB.
     pub max_rss_kib: u64,
+    /// What was read and written.
+    pub io: IoUsage,
 }
 
 impl core::ops::AddAssign for Usage {
@@ -117,6 +117,7 @@ impl core::ops::AddAssign for Usage {
         self.voluntary_switches += other.voluntary_switches;
         self.involuntary_switches += other.involuntary_switches;
         self.max_rss_kib = self.max_rss_kib.max(other.max_rss_kib);
+        self.io += other.io;
     }
 }
 
@@ -133,7 +134,6 @@ impl Process {
             report: SpinLock::new(Report::default()),
             child_events: WaitQueue::new(),
             ended: Arc::new(WaitQueue::new()),
-            uses_membarrier: AtomicBool::new(false),
             timers: crate::time::ProcessTimers::new(),
             vfork_done: WaitQueue::new(),
             in_vfork: AtomicBool::new(false),
@@ -212,6 +212,7 @@ impl Process {
         if self.report.lock().exiting.is_some() || self.is_in_exec.load(Ordering::Acquire) {
             return Err(EAGAIN);
         }
+        threads.try_reserve(1).map_err(|_| ENOMEM)?;
         threads.push(thread);
         Ok(())
     }

@@ -150,6 +150,16 @@ impl Table {
         Err(EAGAIN)
     }
 
+    /// Makes room for a process and a thread more.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn make_room(&mut self) -> Result<()> {
+        self.nodes.try_reserve(1).map_err(|_| ENOMEM)?;
+        self.threads.try_reserve(1).map_err(|_| ENOMEM)
+    }
+
     /// Adds `process` as a child of `parent`, in the group and session of `creator`. The first process is, as on Linux, in
     /// group 0 and session 0, which nobody leads and nobody who has left them can come back to.
     pub fn add_process(&mut self, process: Arc<Process>, parent: Pid, creator: Pid) {
@@ -229,10 +239,10 @@ impl Table {
         self.nodes.values().filter(|node| filter(node)).map(|node| node.process.clone()).collect()
     }
 
-    /// The process that `weight` finds the heaviest, of those it finds heavier than nothing. Allocates no memory.
-    pub fn heaviest(&self, weight: impl Fn(&Process) -> i64) -> Option<Arc<Process>> {
-        let weighed = self.nodes.values().map(|node| (weight(&node.process), &node.process));
-        let (_, process) = weighed.filter(|(weight, _)| *weight > 0).max_by_key(|(weight, _)| *weight)?;
+    /// The process that `weight` finds the heaviest, of those it finds to have any weight. Allocates no memory.
+    pub fn heaviest<W: Ord + Copy>(&self, weight: impl Fn(&Process) -> Option<W>) -> Option<Arc<Process>> {
+        let weighed = self.nodes.values().filter_map(|node| Some((weight(&node.process)?, &node.process)));
+        let (_, process) = weighed.max_by_key(|(weight, _)| *weight)?;
         Some(process.clone())
     }
 

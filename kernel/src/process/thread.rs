@@ -10,7 +10,7 @@ use ostd::{
 use crate::{
     fs::{FileTable, FsContext},
     prelude::*,
-    process::{Credentials, Usage},
+    process::{Credentials, Usage, io::IoCounters},
     sched::SchedEntity,
     signal::ThreadSignals,
 };
@@ -45,12 +45,18 @@ pub struct Thread {
     pub set_child_tid: AtomicUsize,
     /// The head of the robust futex list; 0 if none (`set_robust_list(2)`).
     pub robust_list: AtomicUsize,
+    /// Set once the thread, which is about to end, has left its futexes behind: nobody may wait for it any more.
+    pub has_left_futexes: AtomicBool,
     /// Set once the thread must go; it goes when it next would return to user mode.
     pub must_exit: AtomicBool,
+    /// Set by what ends a restartable sequence; the thread settles it before it next goes to user mode ([`super::rseq`]).
+    pub is_disturbed: AtomicBool,
     /// `ioprio_set(2)`: the class in the upper bits, from bit 13 on. Nothing is ever queued by it.
     pub io_priority: AtomicU32,
     /// How late its sleeps may end.
     pub timer_slack: TimerSlack,
+    /// What it has read and written.
+    pub io: IoCounters,
     /// The signal that a `vfork` child, or a thread's parent, is told at the end of this thread's parent.
     pub parent_death_signal: AtomicU32,
 }
@@ -124,9 +130,12 @@ impl Thread {
             clear_child_tid: AtomicUsize::new(0),
             set_child_tid: AtomicUsize::new(0),
             robust_list: AtomicUsize::new(0),
+            has_left_futexes: AtomicBool::new(false),
             must_exit: AtomicBool::new(false),
+            is_disturbed: AtomicBool::new(false),
             io_priority: AtomicU32::new(IO_PRIORITY_NORMAL),
             timer_slack: parts.timer_slack,
+            io: IoCounters::default(),
             parent_death_signal: AtomicU32::new(0),
         }
     }
@@ -205,7 +214,7 @@ impl Thread {
 
     /// What it has used.
     pub fn usage(&self) -> Usage {
-        self.sched.usage()
+        Usage { io: self.io.usage(), ..self.sched.usage() }
     }
 
     /// Lets [`Thread::interrupt`] end the sleep that is about to begin, until the guard goes.

@@ -19,6 +19,11 @@ const WEIGHTS: [u32; 40] = [
     23, 18, 15,
 ];
 
+/// How urgent a task of nice level 0 is. A lower level is more urgent, and any real-time priority is more urgent than that.
+const NICE_0_URGENCY: i32 = 20;
+/// How urgent a task of the lowest nice level is.
+const MAX_FAIR_URGENCY: u32 = 40;
+
 /// The weight of nice level 0.
 pub const NICE_0_WEIGHT: u64 = 1024;
 
@@ -44,6 +49,8 @@ pub struct SchedEntity {
     pub policy: AtomicU32,
     /// The real-time priority that goes with it.
     pub priority: AtomicU32,
+    /// How urgent those are who wait for a lock of the task; 0 if nobody does.
+    boost: AtomicU32,
 }
 
 impl SchedEntity {
@@ -81,7 +88,47 @@ impl SchedEntity {
             minor_faults: AtomicU64::new(0),
             policy: AtomicU32::new(0),
             priority: AtomicU32::new(0),
+            boost: AtomicU32::new(0),
         }
+    }
+
+    /// The real-time priority that it has set; 0 if none.
+    pub fn real_time_priority(&self) -> u32 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    /// How urgent it is, by what it has set or by who waits for it.
+    pub fn urgency(&self) -> u32 {
+        let own = match self.real_time_priority() {
+            0 => self.fair_urgency(),
+            priority => MAX_FAIR_URGENCY + priority,
+        };
+        own.max(self.boost.load(Ordering::Relaxed))
+    }
+
+    fn fair_urgency(&self) -> u32 {
+        (NICE_0_URGENCY - self.nice()) as u32
+    }
+
+    /// Notes how urgent those are who wait for a lock of the task; 0 if nobody does. Answers whether that is a change.
+    pub fn set_boost(&self, urgency: u32) -> bool {
+        self.boost.swap(urgency, Ordering::Relaxed) != urgency
+    }
+
+    /// Its priority as `/proc` tells it: 20 more than the nice level, or below 0 for a real-time priority, of its own or lent
+    /// by who waits for it.
+    pub fn shown_priority(&self) -> i32 {
+        let boost = self.boost.load(Ordering::Relaxed).saturating_sub(MAX_FAIR_URGENCY);
+        match self.real_time_priority().max(boost) {
+            0 => NICE_0_URGENCY + self.nice(),
+            priority => -1 - priority as i32,
+        }
+    }
+
+    /// What its time is divided by. Whoever waits for the task lends it its nice level, or the lowest for a real-time priority.
+    fn weight(&self) -> u64 {
+        let urgency = self.fair_urgency().max(self.boost.load(Ordering::Relaxed)).clamp(1, MAX_FAIR_URGENCY);
+        u64::from(WEIGHTS[(MAX_FAIR_URGENCY - urgency) as usize])
     }
 
     /// Its nice level, -20 to 19.
@@ -137,7 +184,7 @@ impl SchedEntity {
             major_faults: 0,
             voluntary_switches: self.voluntary_switches.load(Ordering::Relaxed),
             involuntary_switches: self.involuntary_switches.load(Ordering::Relaxed),
-            max_rss_kib: 0,
+            ..Usage::default()
         }
     }
 
@@ -160,8 +207,7 @@ impl SchedEntity {
     /// Adds time that the task has run.
     pub(super) fn charge(&self, nanos: u64) {
         self.run_nanos.fetch_add(nanos, Ordering::Relaxed);
-        let weight = u64::from(WEIGHTS[(self.nice() + 20).clamp(0, 39) as usize]);
-        self.vruntime.fetch_add(nanos.saturating_mul(NICE_0_WEIGHT) / weight, Ordering::Relaxed);
+        self.vruntime.fetch_add(nanos.saturating_mul(NICE_0_WEIGHT) / self.weight(), Ordering::Relaxed);
     }
 
     /// Counts a tick that has interrupted the task.
@@ -201,6 +247,20 @@ mod tests {
         assert_eq!(normal.vruntime(), 1_000_000);
         assert!(nice.vruntime() > 3 * normal.vruntime());
         assert_eq!(nice.run_nanos(), normal.run_nanos());
+    }
+
+    #[ktest]
+    fn a_boost_lends_weight_until_it_is_undone() {
+        let entity = SchedEntity::new();
+        entity.set_nice(19);
+        let urgent = SchedEntity::new();
+        assert!(entity.set_boost(urgent.urgency()) && !entity.set_boost(urgent.urgency()));
+        assert_eq!((entity.weight(), entity.shown_priority()), (NICE_0_WEIGHT, 39));
+        urgent.priority.store(10, Ordering::Relaxed);
+        entity.set_boost(urgent.urgency());
+        assert_eq!((entity.weight(), entity.shown_priority()), (u64::from(WEIGHTS[0]), -11));
+        entity.set_boost(0);
+        assert_eq!((entity.weight(), entity.shown_priority()), (15, 39));
     }
 
     #[ktest]

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     error::Restart,
     prelude::*,
-    process::{ExitStatus, exit},
+    process::{ExitStatus, exit, rseq},
 };
 
 /// The length of the `syscall` instruction.
@@ -112,6 +112,10 @@ fn run_handler(
     let saved = signals.take_saved();
     if action.has(SA_RESETHAND) {
         ctx.process.signals.update_action(info.signal, |action| action.set_default());
+    }
+    // The handler must not find the thread in a restartable sequence, and the frame must not lead back into it.
+    if rseq::settle(ctx, registers).is_err() {
+        force_segv(ctx, info.signal);
     }
     let mask = saved.unwrap_or(blocked);
     if let Err(error) = frame::push(ctx, registers, action, handler, info, mask) {

@@ -94,7 +94,7 @@ pub(super) fn sys_sendfile(ctx: &Ctx, out_fd: Fd, in_fd: Fd, pos: Vaddr, count: 
         cursor.pos += moved as u64;
         Ok(moved)
     });
-    let moved = written(result)?;
+    let moved = ctx.thread.io.count_copy(written(result))?;
     cursor.store(ctx, &input)?;
     Ok(moved)
 }
@@ -142,7 +142,8 @@ pub(super) fn sys_copy_file_range(
         from.pos += moved as u64;
         to.pos += moved as u64;
         Ok(moved)
-    })?;
+    });
+    let moved = ctx.thread.io.count_copy(moved)?;
     from.store(ctx, &input)?;
     to.store(ctx, &output)?;
     Ok(moved)

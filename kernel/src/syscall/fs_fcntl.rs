@@ -10,18 +10,22 @@ use linux_raw_sys::{
         F_SETPIPE_SZ, F_SETSIG, F_UNLCK, F_WRLCK, FD_CLOEXEC, LOCK_EX, LOCK_MAND, LOCK_NB, LOCK_SH, LOCK_UN,
         SEEK_CUR, SEEK_END, SEEK_SET,
     },
-    ioctl::{FIGETBSZ, FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE},
+    ioctl::{
+        FIGETBSZ, FIOASYNC, FIOCLEX, FIOGETOWN, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE, FIOSETOWN, SIOCGPGRP,
+        SIOCSPGRP,
+    },
 };
 
 use super::fs_util::fd_limit;
 use crate::{
     fs::{
         CloseOnExec, Fd, File, OpenFlags,
-        file::{AccessMode, SignalOwner},
+        file::AccessMode,
         locks::{FileLocks, LockKind, LockOwner, RecordLock},
         memfd::{self, SealFlags},
         pipe::{MAX_CAPACITY, PipeEnd},
         poll::Blocking,
+        sigio::Target,
         types::FileType,
     },
     prelude::*,
@@ -75,7 +79,7 @@ pub(super) fn sys_fcntl(ctx: &Ctx, fd: Fd, command: u32, arg: usize) -> Result<u
         _ => file.require(AccessMode::NONE)?,
     }
     match command {
-        F_SETFL => set_flags(ctx, &file, arg as u32),
+        F_SETFL => set_flags(ctx, &file, fd, arg as u32),
         F_GETLK => get_lock(ctx, &file, arg, LockFamily::Posix),
         F_OFD_GETLK => get_lock(ctx, &file, arg, LockFamily::OpenFile),
         F_SETLK => set_lock(ctx, &file, arg, LockFamily::Posix, Blocking::No),
@@ -109,58 +113,70 @@ fn duplicate(ctx: &Ctx, file: Arc<File>, min: usize, close_on_exec: CloseOnExec)
     Ok(ctx.files().insert(file, close_on_exec, min, limit)? as usize)
 }
 
-fn set_flags(ctx: &Ctx, file: &File, flags: u32) -> Result<usize> {
+fn set_flags(ctx: &Ctx, file: &File, fd: Fd, flags: u32) -> Result<usize> {
     let flags = OpenFlags::from_bits_truncate(flags);
     let adds = flags - file.flags();
     if adds.contains(OpenFlags::NOATIME) && !ctx.credentials().owns(&file.inode().metadata()) {
         return Err(EPERM);
+    }
+    match file.set_async(flags.contains(OpenFlags::ASYNC).then_some(fd)) {
+        // Asking a file for signals that it does not send is no error here.
+        Ok(()) | Err(ENOTTY) => {}
+        Err(error) => return Err(error),
     }
     file.set_flags(flags);
     Ok(0)
 }
 
 fn owner(ctx: &Ctx, file: &File, command: u32, arg: usize) -> Result<usize> {
-    let old = file.owner();
+    let owner = file.owner();
     match command {
-        F_GETOWN => {
-            // The C library tells a group from an error by itself; the number comes back negative.
-            return Ok(old.pid as isize as usize);
-        }
-        F_GETSIG => return Ok(old.signal as usize),
+        F_GETOWN => return Ok(get_owner(file) as isize as usize),
+        F_GETSIG => return Ok(usize::from(owner.signal())),
         F_GETOWN_EX => {
-            let kind = match old {
-                SignalOwner { thread: true, .. } => F_OWNER_TID,
-                SignalOwner { pid, .. } if pid < 0 => F_OWNER_PGRP,
-                _ => F_OWNER_PID,
+            let target = owner.target();
+            let kind = match &target {
+                // Linux has it so for want of anything better.
+                Target::Nobody | Target::Thread(_) => F_OWNER_TID,
+                Target::Process(_) => F_OWNER_PID,
+                Target::Group(_) => F_OWNER_PGRP,
             };
-            ctx.vm.write_val(arg, &[kind as i32, old.pid.wrapping_abs()])?;
+            ctx.vm.write_val(arg, &[kind, target.number()])?;
         }
-        F_SETOWN => {
-            let pid = arg as i32;
-            if pid == i32::MIN {
-                return Err(EINVAL);
-            }
-            file.set_owner(SignalOwner { pid, thread: false, ..old });
-        }
+        F_SETOWN => set_owner(file, arg as i32)?,
         F_SETOWN_EX => {
-            let [kind, pid]: [i32; 2] = ctx.vm.read_val(arg)?;
-            if pid < 0 {
-                return Err(ESRCH);
-            }
-            let (pid, thread) = match kind as u32 {
-                F_OWNER_TID => (pid, true),
-                F_OWNER_PID => (pid, false),
-                F_OWNER_PGRP => (-pid, false),
+            let [kind, number]: [u32; 2] = ctx.vm.read_val(arg)?;
+            owner.set_target(match kind {
+                F_OWNER_TID => Target::thread(number)?,
+                F_OWNER_PID => Target::process(number)?,
+                F_OWNER_PGRP => Target::group(number)?,
                 _ => return Err(EINVAL),
-            };
-            file.set_owner(SignalOwner { pid, thread, ..old });
+            });
         }
         _ => {
-            let signal = i32::try_from(arg).ok().filter(|signal| *signal <= 64).ok_or(EINVAL)?;
-            file.set_owner(SignalOwner { signal, ..old });
+            let signal = u8::try_from(arg).ok().filter(|signal| *signal <= 64).ok_or(EINVAL)?;
+            owner.set_signal(signal);
         }
     }
     Ok(0)
+}
+
+/// The number of who gets the signals, as `F_GETOWN` tells it. The C library tells a group from an error by itself.
+fn get_owner(file: &File) -> i32 {
+    match file.owner().target() {
+        target @ Target::Group(_) => -(target.number() as i32),
+        target => target.number() as i32,
+    }
+}
+
+/// `F_SETOWN`: a process, or, negative, a group.
+fn set_owner(file: &File, number: i32) -> Result<()> {
+    let target = match number {
+        0.. => Target::process(number as Pid)?,
+        _ => Target::group(number.checked_neg().ok_or(EINVAL)? as Pid)?,
+    };
+    file.owner().set_target(target);
+    Ok(())
 }
 
 fn pipe_end(file: &File) -> Result<&PipeEnd> {
@@ -169,7 +185,10 @@ fn pipe_end(file: &File) -> Result<&PipeEnd> {
 
 fn set_pipe_size(ctx: &Ctx, file: &File, bytes: usize) -> Result<usize> {
     let pipe = pipe_end(file)?.pipe();
-    let bytes = u32::try_from(bytes).map_err(|_| EINVAL)? as usize;
+    // The largest that Linux can tell in one number.
+    if bytes > 1 << 31 {
+        return Err(EINVAL);
+    }
     let more = bytes > pipe.capacity() && bytes > MAX_CAPACITY;
     if more && !ctx.credentials().has(CapSet::SYS_RESOURCE) {
         return Err(EPERM);
@@ -272,7 +291,7 @@ fn set_lock(ctx: &Ctx, file: &File, addr: Vaddr, family: LockFamily, blocking: B
     match lock_kind(&raw)? {
         None => {
             let wanted = record(ctx, file, &raw, LockKind::Read, family)?;
-            locks(file)?.unlock(wanted.owner, wanted.start, wanted.end);
+            locks(file)?.unlock(wanted.owner, wanted.start, wanted.end)?;
         }
         Some(kind) => {
             let needed = if kind == LockKind::Read { AccessMode::READ } else { AccessMode::WRITE };
@@ -321,8 +340,13 @@ pub(super) fn sys_ioctl(ctx: &Ctx, fd: Fd, command: u32, arg: usize) -> Result<u
         }
         FIOASYNC => {
             let on = ctx.vm.read_val::<i32>(arg)? != 0;
-            let flags = file.flags();
-            file.set_flags(if on { flags | OpenFlags::ASYNC } else { flags - OpenFlags::ASYNC });
+            file.set_async(on.then_some(fd))?;
+        }
+        SIOCSPGRP | FIOSETOWN if file.inode().kind() == FileType::Socket => {
+            set_owner(&file, ctx.vm.read_val(arg)?)?;
+        }
+        SIOCGPGRP | FIOGETOWN if file.inode().kind() == FileType::Socket => {
+            ctx.vm.write_val(arg, &get_owner(&file))?;
         }
         FIONREAD if pipe_end(&file).is_ok() => {
             let len = pipe_end(&file)?.pipe().len();

@@ -112,7 +112,7 @@ pub(super) fn sys_close_range(ctx: &Ctx, first: u32, last: u32, flags: u32) -> R
     }
     let mut files = ctx.files();
     if flags & CLOSE_RANGE_UNSHARE != 0 {
-        files = Arc::new(files.fork());
+        files = Arc::new(files.fork()?);
         ctx.thread.set_files(Some(files.clone()));
     }
     let (first, last) = (first as usize, last as usize);

@@ -29,19 +29,23 @@ fn writable(ctx: &Ctx, fd: Fd) -> Result<Arc<File>> {
 }
 
 pub(super) fn sys_read(ctx: &Ctx, fd: Fd, buf: Vaddr, len: usize) -> Result<usize> {
-    readable(ctx, fd)?.read(&mut sink(ctx, buf, len)?)
+    let (file, mut dst) = (readable(ctx, fd)?, sink(ctx, buf, len)?);
+    ctx.thread.io.count_read(file.read(&mut dst))
 }
 
 pub(super) fn sys_write(ctx: &Ctx, fd: Fd, buf: Vaddr, len: usize) -> Result<usize> {
-    written(writable(ctx, fd)?.write(&mut source(ctx, buf, len)?))
+    let (file, mut src) = (writable(ctx, fd)?, source(ctx, buf, len)?);
+    ctx.thread.io.count_write(written(file.write(&mut src)))
 }
 
 pub(super) fn sys_readv(ctx: &Ctx, fd: Fd, iov: Vaddr, count: usize) -> Result<usize> {
-    readable(ctx, fd)?.read(&mut sinks(ctx, iov, count)?)
+    let (file, mut dst) = (readable(ctx, fd)?, sinks(ctx, iov, count)?);
+    ctx.thread.io.count_read(file.read(&mut dst))
 }
 
 pub(super) fn sys_writev(ctx: &Ctx, fd: Fd, iov: Vaddr, count: usize) -> Result<usize> {
-    written(writable(ctx, fd)?.write(&mut sources(ctx, iov, count)?))
+    let (file, mut src) = (writable(ctx, fd)?, sources(ctx, iov, count)?);
+    ctx.thread.io.count_write(written(file.write(&mut src)))
 }
 
 /// The file for a positioned call. An offset that is negative is refused before the descriptor is looked at.
@@ -58,25 +62,29 @@ fn positioned(ctx: &Ctx, fd: Fd, pos: i64) -> Result<(Arc<File>, u64)> {
 pub(super) fn sys_pread64(ctx: &Ctx, fd: Fd, buf: Vaddr, len: usize, pos: i64) -> Result<usize> {
     let (file, pos) = positioned(ctx, fd, pos)?;
     file.require(AccessMode::READ)?;
-    file.pread(pos, &mut sink(ctx, buf, len)?)
+    let mut dst = sink(ctx, buf, len)?;
+    ctx.thread.io.count_read(file.pread(pos, &mut dst))
 }
 
 pub(super) fn sys_pwrite64(ctx: &Ctx, fd: Fd, buf: Vaddr, len: usize, pos: i64) -> Result<usize> {
     let (file, pos) = positioned(ctx, fd, pos)?;
     file.require(AccessMode::WRITE)?;
-    file.pwrite(pos, &mut source(ctx, buf, len)?)
+    let mut src = source(ctx, buf, len)?;
+    ctx.thread.io.count_write(file.pwrite(pos, &mut src))
 }
 
 pub(super) fn sys_preadv(ctx: &Ctx, fd: Fd, iov: Vaddr, count: usize, pos: i64) -> Result<usize> {
     let (file, pos) = positioned(ctx, fd, pos)?;
     file.require(AccessMode::READ)?;
-    file.pread(pos, &mut sinks(ctx, iov, count)?)
+    let mut dst = sinks(ctx, iov, count)?;
+    ctx.thread.io.count_read(file.pread(pos, &mut dst))
 }
 
 pub(super) fn sys_pwritev(ctx: &Ctx, fd: Fd, iov: Vaddr, count: usize, pos: i64) -> Result<usize> {
     let (file, pos) = positioned(ctx, fd, pos)?;
     file.require(AccessMode::WRITE)?;
-    file.pwrite(pos, &mut sources(ctx, iov, count)?)
+    let mut src = sources(ctx, iov, count)?;
+    ctx.thread.io.count_write(file.pwrite(pos, &mut src))
 }
 
 /// Fails with EAGAIN for `RWF_NOWAIT` on a file that is not ready.
@@ -104,7 +112,7 @@ pub(super) fn sys_preadv2(
         let file = readable(ctx, fd)?;
         let mut dst: Sink<'_> = sinks(ctx, iov, count)?;
         check_nowait(&file, flags, PollEvents::READABLE)?;
-        return file.read(&mut dst);
+        return ctx.thread.io.count_read(file.read(&mut dst));
     }
     sys_preadv(ctx, fd, iov, count, pos)
 }
@@ -129,12 +137,10 @@ pub(super) fn sys_pwritev2(
         if pos == -1 {
             file.seek((start + count as u64) as i64, Whence::Set)?;
         }
-        return Ok(count);
+        return ctx.thread.io.count_write(Ok(count));
     }
-    if pos == -1 {
-        return written(file.write(&mut src));
-    }
-    file.pwrite(offset(pos)?, &mut src)
+    let result = if pos == -1 { written(file.write(&mut src)) } else { file.pwrite(offset(pos)?, &mut src) };
+    ctx.thread.io.count_write(result)
 }
 
 pub(super) fn sys_lseek(ctx: &Ctx, fd: Fd, by: i64, whence: u32) -> Result<usize> {

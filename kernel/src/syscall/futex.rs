@@ -3,7 +3,6 @@
 //! `futex(2)` and its relatives.
 
 use linux_raw_sys::general::*;
-use ostd::{cpu::CpuSet, smp::inter_processor_call};
 
 use crate::{
     futex::{self, Attempt, CompareRequeue, Scope, Wait, WakeOp},
@@ -57,6 +56,17 @@ pub fn sys_futex(
             };
             futex::requeue(vm, pair, scope, (count(value), count(timeout as u32)), expected)
         }
+        FUTEX_CMP_REQUEUE_PI => {
+            if (value as i32) < 0 || (timeout as i32) < 0 || addr == addr2 || value != 1 {
+                return Err(EINVAL);
+            }
+            futex::requeue_to_pi(vm, pair, scope, count(timeout as u32), value3)
+        }
+        FUTEX_WAIT_REQUEUE_PI => {
+            let deadline = absolute(ctx, timeout, real)?;
+            let wait = Wait { addr, scope, expected: value, bitset: FUTEX_BITSET_MATCH_ANY, deadline };
+            futex::wait_requeue_pi(vm, ctx.thread, &wait, addr2).map(|()| 0)
+        }
         FUTEX_WAKE_OP => {
             let max = (count(value).max(1), count(timeout as u32).max(1));
             futex::wake_op(vm, pair, scope, max, WakeOp::decode(value3)?)
@@ -98,40 +108,44 @@ fn wait(ctx: &Ctx, what: Wait) -> Result<usize> {
     }
 }
 
-/// `rseq(2)`: not there, as in a kernel built without it. C libraries go on without.
-pub fn sys_rseq(_ctx: &Ctx) -> Result<usize> {
-    Err(ENOSYS)
+/// `struct futex_waitv`.
+#[repr(C)]
+#[derive(Pod, Clone, Copy)]
+struct WaitV {
+    value: u64,
+    addr: u64,
+    flags: u32,
+    reserved: u32,
 }
 
-/// What `membarrier(2)` can do here.
-const BARRIERS: u32 = membarrier_cmd::MEMBARRIER_CMD_GLOBAL as u32
-    | membarrier_cmd::MEMBARRIER_CMD_GLOBAL_EXPEDITED as u32
-    | membarrier_cmd::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED as u32
-    | membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32
-    | membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32;
-
-/// `membarrier(2)`.
-pub fn sys_membarrier(ctx: &Ctx, command: i32, flags: u32, _cpu: i32) -> Result<usize> {
-    const QUERY: u32 = membarrier_cmd::MEMBARRIER_CMD_QUERY as u32;
-    const REGISTER: u32 = membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32;
-    const REGISTER_GLOBAL: u32 = membarrier_cmd::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED as u32;
-    const PRIVATE: u32 = membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32;
-
-    let registered = &ctx.process.uses_membarrier;
-    match command as u32 {
-        _ if flags != 0 => Err(EINVAL),
-        QUERY => Ok(BARRIERS as usize),
-        REGISTER => {
-            registered.store(true, Ordering::Relaxed);
-            Ok(0)
-        }
-        REGISTER_GLOBAL => Ok(0),
-        PRIVATE if !registered.load(Ordering::Relaxed) => Err(EPERM),
-        command if command.is_power_of_two() && command & BARRIERS != 0 => {
-            // Taking the interrupt is the barrier.
-            inter_processor_call(&CpuSet::new_full(), || core::sync::atomic::fence(Ordering::SeqCst)).wait();
-            Ok(0)
-        }
-        _ => Err(EINVAL),
+/// `futex_waitv(2)`.
+pub fn sys_futex_waitv(
+    ctx: &Ctx,
+    addr: Vaddr,
+    count: u32,
+    flags: u32,
+    timeout: Vaddr,
+    clock: u32,
+) -> Result<usize> {
+    if flags != 0 || count == 0 || count > FUTEX_WAITV_MAX || addr == 0 {
+        return Err(EINVAL);
     }
+    let deadline = match clock {
+        _ if timeout == 0 => Deadline::Never,
+        CLOCK_REALTIME | CLOCK_MONOTONIC => absolute(ctx, timeout, clock == CLOCK_REALTIME)?,
+        _ => return Err(EINVAL),
+    };
+    let mut words = Vec::new();
+    words.try_reserve_exact(count as usize).map_err(|_| ENOMEM)?;
+    for place in 0..count as usize {
+        let at = addr.checked_add(place * size_of::<WaitV>()).ok_or(EFAULT)?;
+        let word: WaitV = ctx.vm.read_val(at)?;
+        // There are futexes of 32 bits only.
+        if word.flags & !FUTEX_PRIVATE_FLAG != FUTEX_32 || word.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let scope = if word.flags & FUTEX_PRIVATE_FLAG != 0 { Scope::Private } else { Scope::Shared };
+        words.push((word.addr as Vaddr, scope, word.value as u32));
+    }
+    futex::wait_any(ctx.vm, &words, deadline)
 }

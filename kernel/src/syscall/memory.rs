@@ -15,7 +15,7 @@ use vmar::{
     object::{Vmo, VmoKind},
     perms::VmPerms,
     placement::Placement,
-    vmar::remap::RemapTarget,
+    vmar::{query::MappingInfo, remap::RemapTarget},
 };
 use vmar_ostd::Ostd;
 
@@ -107,8 +107,8 @@ pub fn sys_mmap(
     };
     let is_counted = flags & MAP_NORESERVE == 0
         && if is_shared { contents.is_none() } else { perms.contains(VmPerms::WRITE) };
-    if is_counted && size > mm::total_memory() {
-        return Err(ENOMEM);
+    if is_counted {
+        mm::check_commit(size)?;
     }
     let mut map = ctx.vm.vmar().new_map(size).perms(perms).placement(placement).flags(traits);
     if flags & MAP_POPULATE != 0 && flags & MAP_NONBLOCK == 0 {
@@ -253,8 +253,33 @@ pub fn sys_mprotect(ctx: &Ctx, addr: Vaddr, len: usize, prot: u32) -> Result<usi
         }
         start = first.range().start;
     }
-    ctx.vm.vmar().protect(start..end, perms_from(ctx, prot))?;
+    let perms = perms_from(ctx, prot);
+    if perms.contains(VmPerms::WRITE) {
+        // What could be written before is counted already.
+        check_commit(ctx, start..end, |mapping| !mapping.perms().contains(VmPerms::WRITE))?;
+    }
+    ctx.vm.vmar().protect(start..end, perms)?;
     Ok(0)
+}
+
+/// `ENOMEM` if a mapping that would be counted, of those that `changes` names, is larger in `range` than memory.
+fn check_commit(
+    ctx: &Ctx,
+    range: core::ops::Range<Vaddr>,
+    changes: impl Fn(&MappingInfo<'_, Ostd>) -> bool,
+) -> Result<()> {
+    // Only a large range can have one.
+    if mm::check_commit(range.len()).is_ok() || range.end > TASK_SIZE {
+        return Ok(());
+    }
+    for mapping in ctx.vm.vmar().query(range.clone()).iter() {
+        let is_counted = !mapping.is_shared() && !mapping.flags().contains(MappingFlags::NO_RESERVE);
+        if is_counted && changes(&mapping) {
+            let own = mapping.range();
+            mm::check_commit(own.end.min(range.end) - own.start.max(range.start))?;
+        }
+    }
+    Ok(())
 }
 
 /// `mremap(2)`.
@@ -291,6 +316,17 @@ pub fn sys_mremap(
         (false, false) => RemapTarget::InPlace,
     };
     refresh_lock_limit(ctx);
+    if new_size > old_size && mm::check_commit(new_size - old_size).is_err() && old.end <= TASK_SIZE {
+        let is_counted =
+            ctx.vm.vmar().query(old.start..old.start + PAGE_SIZE).first().is_some_and(|mapping| {
+                mapping.perms().contains(VmPerms::WRITE)
+                    && !mapping.is_shared()
+                    && !mapping.flags().contains(MappingFlags::NO_RESERVE)
+            });
+        if is_counted {
+            return Err(ENOMEM);
+        }
+    }
     ctx.vm.vmar().remap(old, new_size, target).map_err(|error| match error {
         Error::NotMapped | Error::NotSupported => EFAULT,
         Error::LimitExceeded(Limit::Locked) => EAGAIN,

@@ -28,6 +28,8 @@ mod memory_use;
 mod poll;
 mod prctl;
 mod process;
+mod rseq;
+mod scarcity;
 mod sched;
 mod sched_more;
 mod signal;

@@ -100,14 +100,27 @@ pub fn sys_ppoll(
     mask: Vaddr,
     size: usize,
 ) -> Result<usize> {
+    with_limit_and_mask(ctx, timeout, [mask, size], |deadline| poll(ctx, fds, count as usize, deadline))
+}
+
+/// Waits by `attempt` for the time at `timeout`, and writes back what is left of it; with the signal mask of that address and
+/// size, if there is one.
+fn with_limit_and_mask(
+    ctx: &Ctx,
+    timeout: Vaddr,
+    [mask, size]: [usize; 2],
+    attempt: impl FnOnce(Deadline) -> Result<usize>,
+) -> Result<usize> {
     let deadline = match timeout {
         0 => Deadline::Never,
         addr => deadline_after(TimeSpec::read(ctx, addr)?),
     };
     let mask = signal::read_mask(ctx, mask, size)?;
-    let result =
-        signal::with_mask(ctx, mask, || poll(ctx, fds, count as usize, deadline).map_err(without_sa_restart));
-    write_left(ctx, timeout, deadline, result)
+    let result = signal::with_mask(ctx, mask, || attempt(deadline).map_err(without_sa_restart));
+    if let Some(left) = left_of(deadline) {
+        let _ = ctx.vm.write_val(timeout, &left);
+    }
+    result
 }
 
 fn poll(ctx: &Ctx, fds: Vaddr, count: usize, deadline: Deadline) -> Result<usize> {
@@ -156,15 +169,6 @@ fn left_of(deadline: Deadline) -> Option<TimeSpec> {
     }
 }
 
-fn write_left(ctx: &Ctx, addr: Vaddr, deadline: Deadline, result: Result<usize>) -> Result<usize> {
-    if addr != 0
-        && let Some(left) = left_of(deadline)
-    {
-        let _ = ctx.vm.write_val(addr, &left);
-    }
-    result
-}
-
 /// The number of bits in a word of `fd_set`.
 const WORD_BITS: usize = 64;
 
@@ -189,9 +193,7 @@ pub fn sys_select(
         addr => deadline_after(read_timeval(ctx, addr)?.into()),
     };
     let result = select(ctx, count, [read, write, except], deadline).map_err(without_sa_restart);
-    if timeout != 0
-        && let Some(left) = left_of(deadline)
-    {
+    if let Some(left) = left_of(deadline) {
         let left = TimeVal { seconds: left.seconds, micros: left.nanos / 1000 };
         let _ = ctx.vm.write_val(timeout, &left);
     }
@@ -208,21 +210,11 @@ pub fn sys_pselect6(
     timeout: Vaddr,
     mask: Vaddr,
 ) -> Result<usize> {
-    let deadline = match timeout {
-        0 => Deadline::Never,
-        addr => deadline_after(TimeSpec::read(ctx, addr)?),
-    };
     let mask = match mask {
-        0 => None,
-        addr => {
-            let [addr, size]: [usize; 2] = ctx.vm.read_val(addr)?;
-            signal::read_mask(ctx, addr, size)?
-        }
+        0 => [0; 2],
+        addr => ctx.vm.read_val(addr)?,
     };
-    let result = signal::with_mask(ctx, mask, || {
-        select(ctx, count, [read, write, except], deadline).map_err(without_sa_restart)
-    });
-    write_left(ctx, timeout, deadline, result)
+    with_limit_and_mask(ctx, timeout, mask, |deadline| select(ctx, count, [read, write, except], deadline))
 }
 
 fn select(ctx: &Ctx, count: i32, sets: [Vaddr; 3], deadline: Deadline) -> Result<usize> {

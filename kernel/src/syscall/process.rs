@@ -45,8 +45,8 @@ pub fn sys_vfork(ctx: &Ctx, registers: &mut UserContext, _: [usize; 6]) -> Resul
 /// `clone(2)`.
 pub fn sys_clone(ctx: &Ctx, registers: &mut UserContext, arguments: [usize; 6]) -> Result<Option<usize>> {
     let [flags, stack, parent_tid, child_tid, tls, _] = arguments;
-    // `CLONE_DETACHED` has no meaning any more; the upper half belongs to clone3.
-    let flags = flags as u32 & !(CLONE_DETACHED);
+    // The upper half belongs to clone3.
+    let flags = flags as u32;
     let both = CLONE_PIDFD | CLONE_PARENT_SETTID;
     if flags & both == both {
         return Err(EINVAL);
@@ -124,7 +124,7 @@ pub fn sys_unshare(ctx: &Ctx, flags: u32) -> Result<usize> {
         return Err(EINVAL);
     }
     if flags & CLONE_FILES != 0 {
-        let own = Arc::new((*ctx.files()).clone());
+        let own = Arc::new(ctx.files().fork()?);
         drop(ctx.thread.set_files(Some(own)));
     }
     if flags & CLONE_FS != 0 {

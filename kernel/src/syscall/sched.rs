@@ -12,6 +12,7 @@ use ostd::{
 };
 
 use crate::{
+    futex,
     prelude::*,
     process::{credentials::CapSet, table},
     sched,
@@ -96,6 +97,7 @@ pub fn sys_setpriority(ctx: &Ctx, which: u32, who: i32, nice: i32) -> Result<usi
             result = Err(EACCES);
         } else {
             thread.sched.set_nice(nice);
+            futex::urgency_changed(&thread);
         }
     }
     result
@@ -156,6 +158,7 @@ pub(super) fn set_policy(ctx: &Ctx, pid: i32, policy: Option<u32>, priority: i32
     }
     thread.sched.policy.store(policy, Ordering::Relaxed);
     thread.sched.priority.store(priority as u32, Ordering::Relaxed);
+    futex::urgency_changed(&thread);
     Ok(0)
 }
 

@@ -14,7 +14,7 @@ use crate::{
     mm, power,
     prelude::*,
     process::{credentials::CapSet, table},
-    random, sched,
+    random, sched, tty,
     uts::{self, UtsName},
 };
 
@@ -41,6 +41,13 @@ fn set_name(ctx: &Ctx, addr: Vaddr, len: i32, set: fn(&[u8])) -> Result<usize> {
     let name = name.get_mut(..len).ok_or(EINVAL)?;
     ctx.vm.read_bytes(addr, name)?;
     set(name);
+    Ok(0)
+}
+
+/// `vhangup(2)`.
+pub fn sys_vhangup(ctx: &Ctx) -> Result<usize> {
+    ctx.credentials().require(CapSet::SYS_TTY_CONFIG)?;
+    tty::hang_up_own();
     Ok(0)
 }
 

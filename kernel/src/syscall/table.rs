@@ -46,6 +46,7 @@ pub(super) fn call(
 ) -> Result<Option<usize>> {
     // As in Linux, only the lower half of the register counts.
     let number = number as u32 as usize;
+    scarcity::check(number)?;
     let result = table! { ctx, registers, number, arguments;
         // Processes and threads.
         __NR_fork => process::sys_fork, regs;
@@ -126,6 +127,7 @@ pub(super) fn call(
         __NR_getrandom => system::sys_getrandom, 3;
         __NR_reboot => system::sys_reboot, 3;
         __NR_personality => system::sys_personality, 1;
+        __NR_vhangup => system::sys_vhangup, 0;
         __NR_syslog => system::sys_syslog, 3;
 
         // Memory.
@@ -185,8 +187,9 @@ pub(super) fn call(
         __NR_timerfd_settime => timer::sys_timerfd_settime, 4;
         __NR_timerfd_gettime => timer::sys_timerfd_gettime, 2;
         __NR_futex => futex::sys_futex, 6;
-        __NR_rseq => futex::sys_rseq, 0;
-        __NR_membarrier => futex::sys_membarrier, 3;
+        __NR_futex_waitv => futex::sys_futex_waitv, 5;
+        __NR_rseq => rseq::sys_rseq, 4;
+        __NR_membarrier => rseq::sys_membarrier, 3;
 
         // Files.
         __NR_open => fs_open::sys_open, 3;

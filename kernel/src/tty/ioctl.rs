@@ -7,15 +7,16 @@ use linux_raw_sys::{
     ioctl::{
         FIONREAD, TCFLSH, TCGETS, TCGETS2, TCSBRK, TCSBRKP, TCSETS, TCSETS2, TCSETSF, TCSETSF2, TCSETSW,
         TCSETSW2, TCXONC, TIOCEXCL, TIOCGETD, TIOCGEXCL, TIOCGPGRP, TIOCGSID, TIOCGWINSZ, TIOCNOTTY,
-        TIOCNXCL, TIOCOUTQ, TIOCSCTTY, TIOCSETD, TIOCSPGRP, TIOCSTI, TIOCSWINSZ,
+        TIOCNXCL, TIOCOUTQ, TIOCSCTTY, TIOCSETD, TIOCSPGRP, TIOCSTI, TIOCSWINSZ, TIOCVHANGUP,
     },
 };
 
 use super::{
     Tty, WindowSize,
+    packet::Change,
     termios::{DEFAULT_SPEED, Termios, Termios2},
 };
-use crate::{mm::AddressSpace, prelude::*};
+use crate::{fs::current::credentials, mm::AddressSpace, prelude::*, process::credentials::CapSet};
 
 pub(super) fn caller() -> Result<Arc<AddressSpace>> {
     Thread::current().and_then(|thread| thread.process().vm()).ok_or(EFAULT)
@@ -49,6 +50,10 @@ impl Tty {
             TIOCGSID if self.is_controlling() => caller()?.write_val(arg, &self.control().session)?,
             TIOCSCTTY => self.make_controlling(arg == 1)?,
             TIOCNOTTY => self.give_up()?,
+            TIOCVHANGUP => {
+                credentials().require(CapSet::SYS_ADMIN)?;
+                self.hang_up();
+            }
             FIONREAD => caller()?.write_val(arg, &(self.discipline.lock().available() as i32))?,
             // What is written is shown at once.
             TIOCOUTQ => caller()?.write_val(arg, &0i32)?,
@@ -66,8 +71,13 @@ impl Tty {
             TIOCGEXCL => {
                 caller()?.write_val(arg, &i32::from(self.is_exclusive.load(Ordering::Relaxed)))?;
             }
-            // As Linux 6.2 and later without `dev.tty.legacy_tiocsti`.
-            TIOCSTI => return Err(EIO),
+            TIOCSTI => {
+                if !self.is_controlling() {
+                    credentials().require(CapSet::SYS_ADMIN)?;
+                }
+                let byte: u8 = caller()?.read_val(arg)?;
+                self.receive(&[byte]);
+            }
             _ => return Err(ENOTTY),
         }
         Ok(0)
@@ -78,10 +88,13 @@ impl Tty {
         let mut discipline = self.discipline.lock();
         if flushes {
             discipline.flush_input();
+            self.output.changed(Change::InputFlushed);
         }
         // Only one line discipline is there; the field is kept as it is.
-        let line = discipline.termios.line;
-        discipline.set_termios(Termios { line, ..termios });
+        let old = discipline.termios;
+        let new = Termios { line: old.line, ..termios };
+        discipline.set_termios(new);
+        self.output.changed(Change::Settings { old, new });
         drop(discipline);
         self.input_taken.wake_all();
         self.readable.wake_all();
@@ -91,13 +104,20 @@ impl Tty {
 
     fn flush(&self, queue: u32) -> Result<()> {
         self.check_change()?;
-        match queue {
-            TCIFLUSH | TCIOFLUSH => {
-                self.discipline.lock().flush_input();
-                self.input_taken.wake_all();
-            }
-            TCOFLUSH => {}
+        let (input, output) = match queue {
+            TCIFLUSH => (true, false),
+            TCOFLUSH => (false, true),
+            TCIOFLUSH => (true, true),
             _ => return Err(EINVAL),
+        };
+        if input {
+            self.discipline.lock().flush_input();
+            self.output.changed(Change::InputFlushed);
+            self.input_taken.wake_all();
+        }
+        if output {
+            // What is written is shown at once: nothing is left to throw away.
+            self.output.changed(Change::OutputFlushed);
         }
         Ok(())
     }
@@ -105,9 +125,12 @@ impl Tty {
     fn control_flow(&self, action: u32) -> Result<()> {
         self.check_change()?;
         match action {
-            TCOOFF => self.discipline.lock().set_stopped(true),
-            TCOON => {
-                self.discipline.lock().set_stopped(false);
+            TCOOFF | TCOON => {
+                let mut discipline = self.discipline.lock();
+                let was_stopped = discipline.is_stopped();
+                discipline.set_stopped(action == TCOOFF);
+                self.tell_flow(was_stopped, action == TCOOFF);
+                drop(discipline);
                 self.writable.wake_all();
             }
             TCIOFF | TCION => {

@@ -3,12 +3,18 @@
 //! Job control: which session a terminal belongs to, and which of its process groups is in front.
 //!
 //! A terminal belongs to one session at most and a session has one terminal at most, its controlling terminal
-//! (`credentials(7)`, `tty_ioctl(4)`). Invariant: [`TERMINALS`] has an entry for a session exactly if the terminal's
+//! (`credentials(7)`, `tty_ioctl(4)`). Invariant: [`LINES`] has a terminal for a session exactly if the terminal's
 //! `Control` names that session.
+//!
+//! | what happens | the leader gets | the foreground group gets |
+//! | --- | --- | --- |
+//! | the terminal hangs up | `SIGHUP`, `SIGCONT` | the same, once the leader has ended |
+//! | the leader gives it up | | `SIGHUP`, `SIGCONT` |
+//! | the leader ends | | `SIGHUP`; a terminal that is a line hangs up |
 
 use linux_raw_sys::general::{SIGCONT, SIGHUP, SIGTTIN, SIGTTOU, TOSTOP};
 
-use super::Tty;
+use super::{Tty, TtyKind};
 use crate::{
     fs::types::DeviceId,
     prelude::*,
@@ -16,7 +22,15 @@ use crate::{
     signal::{self, SigInfo},
 };
 
-static TERMINALS: SpinLock<BTreeMap<Pid, Arc<Tty>>> = SpinLock::new(BTreeMap::new());
+/// How a session is connected.
+enum Line {
+    /// To its controlling terminal.
+    Terminal(Arc<Tty>),
+    /// Not any more: it was hung up while this group was in front.
+    HungUp { foreground: Pid },
+}
+
+static LINES: SpinLock<BTreeMap<Pid, Line>> = SpinLock::new(BTreeMap::new());
 
 /// Whom a terminal belongs to; 0 for nobody.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,21 +41,59 @@ pub(super) struct Control {
 
 /// The controlling terminal of the calling process.
 pub(super) fn controlling_terminal() -> Option<Arc<Tty>> {
-    let session = Thread::current()?.process().session();
-    TERMINALS.lock().get(&session).cloned()
+    terminal_of(Thread::current()?.process().session())
+}
+
+fn terminal_of(session: Pid) -> Option<Arc<Tty>> {
+    match LINES.lock().get(&session)? {
+        Line::Terminal(tty) => Some(tty.clone()),
+        Line::HungUp { .. } => None,
+    }
 }
 
 /// The controlling terminal of `session`, by its device number, and the process group in front of it.
 pub fn of_session(session: Pid) -> Option<(DeviceId, Pid)> {
-    let tty = TERMINALS.lock().get(&session).cloned()?;
+    let tty = terminal_of(session)?;
     Some((tty.number(), tty.control().foreground))
 }
 
 /// To be called when the leader of `session` has ended: the session loses its terminal, and the foreground group hears of it.
 pub fn session_ended(session: Pid) {
-    let terminal = TERMINALS.lock().get(&session).cloned();
-    if let Some(tty) = terminal {
-        tty.disassociate();
+    let (line, foreground) = {
+        let mut lines = LINES.lock();
+        let line = lines.remove(&session);
+        let foreground = match &line {
+            Some(Line::Terminal(tty)) => core::mem::take(&mut *tty.control.lock()).foreground,
+            Some(Line::HungUp { foreground }) => *foreground,
+            None => 0,
+        };
+        (line, foreground)
+    };
+    match line {
+        None => {}
+        Some(Line::HungUp { .. }) => hang_up_group(foreground),
+        Some(Line::Terminal(tty)) => {
+            if tty.kind == TtyKind::Line {
+                tty.hang_up();
+            }
+            if foreground != 0 {
+                signal::send_to_group(foreground, SigInfo::kernel(SIGHUP as u8));
+            }
+        }
+    }
+}
+
+/// `vhangup(2)`: hangs up the caller's controlling terminal, if it has one.
+pub fn hang_up_own() {
+    if let Some(tty) = controlling_terminal() {
+        tty.hang_up();
+    }
+}
+
+fn hang_up_group(group: Pid) {
+    if group != 0 {
+        signal::send_to_group(group, SigInfo::kernel(SIGHUP as u8));
+        signal::send_to_group(group, SigInfo::kernel(SIGCONT as u8));
     }
 }
 
@@ -78,13 +130,13 @@ impl Tty {
         if session != leader.pid() {
             return Err(EPERM);
         }
-        let mut terminals = TERMINALS.lock();
+        let mut lines = LINES.lock();
         let mut control = self.control.lock();
-        if terminals.contains_key(&session) || control.session != 0 {
+        if matches!(lines.get(&session), Some(Line::Terminal(_))) || control.session != 0 {
             return Err(EPERM);
         }
         *control = Control { session, foreground: group };
-        terminals.insert(session, self.clone());
+        lines.insert(session, Line::Terminal(self.clone()));
         Ok(())
     }
 
@@ -119,26 +171,35 @@ impl Tty {
             return Err(ENOTTY);
         }
         if Thread::current().is_some_and(|thread| thread.process().session() == thread.process().pid()) {
-            self.disassociate();
+            hang_up_group(self.release_session().foreground);
         }
         Ok(())
     }
 
-    /// Takes it away from its session; the foreground group gets `SIGHUP` and `SIGCONT`.
-    fn disassociate(&self) {
-        let foreground = self.control().foreground;
-        self.release_session();
-        if foreground != 0 {
-            signal::send_to_group(foreground, SigInfo::kernel(SIGHUP as u8));
-            signal::send_to_group(foreground, SigInfo::kernel(SIGCONT as u8));
-        }
+    /// Takes it away from its session. Answers whom it belonged to.
+    fn release_session(&self) -> Control {
+        let mut lines = LINES.lock();
+        let mut control = self.control.lock();
+        lines.remove(&control.session);
+        core::mem::take(&mut *control)
     }
 
-    pub(super) fn release_session(&self) {
-        let mut terminals = TERMINALS.lock();
-        let mut control = self.control.lock();
-        terminals.remove(&control.session);
-        *control = Control::default();
+    /// Takes it away from its session because it was hung up: the leader gets `SIGHUP` and `SIGCONT`.
+    pub(super) fn leave_session(&self) {
+        let session = {
+            let mut lines = LINES.lock();
+            let mut control = self.control.lock();
+            let Control { session, foreground } = core::mem::take(&mut *control);
+            if session == 0 {
+                return;
+            }
+            lines.insert(session, Line::HungUp { foreground });
+            session
+        };
+        if let Some(leader) = table::process(session) {
+            signal::send_to_process(&leader, SigInfo::kernel(SIGHUP as u8));
+            signal::send_to_process(&leader, SigInfo::kernel(SIGCONT as u8));
+        }
     }
 
     /// `TIOCGPGRP`.

@@ -16,21 +16,29 @@ mod discipline;
 mod file;
 mod ioctl;
 mod job;
+mod packet;
 pub mod pty;
 pub mod serial;
 mod termios;
 
+use linux_raw_sys::general::NOFLSH;
+
 use self::{
     discipline::{Discipline, Event},
     job::Control,
+    packet::Change,
 };
 pub use self::{
-    file::{CurrentTty, TtyDevice, TtyFile},
-    job::{of_session, session_ended},
+    file::{Console, CurrentTty, TtyDevice, TtyFile},
+    job::{hang_up_own, of_session, session_ended},
     termios::WindowSize,
 };
 use crate::{
-    fs::{poll::PollEvents, types::DeviceId},
+    fs::{
+        poll::PollEvents,
+        sigio::{AsyncList, Readiness},
+        types::DeviceId,
+    },
     prelude::*,
     wait::WaitQueue,
 };
@@ -43,6 +51,9 @@ pub trait Output: Send + Sync {
     /// Shows bytes; those beyond the room are lost.
     fn show(&self, bytes: &[u8]);
 
+    /// Told what has happened to the terminal.
+    fn changed(&self, _change: Change) {}
+
     /// Told of each open of the terminal.
     fn opened(&self) {}
 
@@ -50,34 +61,52 @@ pub trait Output: Send + Sync {
     fn closed(&self) {}
 }
 
+/// What a terminal is, where that makes a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TtyKind {
+    /// A line to somebody outside. The end of the session that it controls hangs it up.
+    Line,
+    /// The one end of a pair: hung up by the other, and then as it was at the start.
+    Pseudo,
+}
+
 /// A terminal.
 pub struct Tty {
     number: DeviceId,
+    kind: TtyKind,
     output: Arc<dyn Output>,
     discipline: Mutex<Discipline>,
     control: SpinLock<Control>,
     window: SpinLock<WindowSize>,
     is_exclusive: AtomicBool,
-    is_hung_up: AtomicBool,
+    /// How often it was hung up; who opened it before the last time has lost it.
+    hang_ups: AtomicU64,
+    /// Whether it cannot be opened any more.
+    is_gone: AtomicBool,
     readable: Arc<WaitQueue>,
     writable: Arc<WaitQueue>,
     input_taken: Arc<WaitQueue>,
+    /// Files that want signals.
+    async_list: AsyncList,
 }
 
 impl Tty {
     /// A terminal with Linux's settings at the start, which belongs to no session.
-    pub fn new(number: DeviceId, output: Arc<dyn Output>) -> Arc<Self> {
+    pub fn new(number: DeviceId, kind: TtyKind, output: Arc<dyn Output>) -> Arc<Self> {
         Arc::new(Self {
             number,
+            kind,
             output,
             discipline: Mutex::new(Discipline::new()),
             control: SpinLock::new(Control::default()),
             window: SpinLock::new(WindowSize::default()),
             is_exclusive: AtomicBool::new(false),
-            is_hung_up: AtomicBool::new(false),
+            hang_ups: AtomicU64::new(0),
+            is_gone: AtomicBool::new(false),
             readable: Arc::new(WaitQueue::new()),
             writable: Arc::new(WaitQueue::new()),
             input_taken: Arc::new(WaitQueue::new()),
+            async_list: AsyncList::default(),
         })
     }
 
@@ -109,11 +138,19 @@ impl Tty {
         {
             let mut discipline = self.discipline.lock();
             for byte in bytes {
+                let was_stopped = discipline.is_stopped();
                 match discipline.receive(*byte, &mut echo) {
-                    Some(Event::Signal(signal)) => signals.push(signal),
+                    Some(Event::Signal(signal)) => {
+                        signals.push(signal);
+                        if !discipline.termios.has_local(NOFLSH) {
+                            self.output.changed(Change::InputFlushed);
+                            self.output.changed(Change::OutputFlushed);
+                        }
+                    }
                     Some(Event::Start) => is_restarted = true,
                     Some(Event::Stop) | None => {}
                 }
+                self.tell_flow(was_stopped, discipline.is_stopped());
             }
             self.output.show(&echo);
         }
@@ -124,40 +161,58 @@ impl Tty {
             self.writable.wake_all();
         }
         self.readable.wake_all();
+        if self.can_read() {
+            self.async_list.tell(Readiness::In);
+        }
     }
 
-    /// Ends all reading (with the end of the file) and writing (with EIO) through those who have it open now.
+    fn tell_flow(&self, was_stopped: bool, is_stopped: bool) {
+        match (was_stopped, is_stopped) {
+            (false, true) => self.output.changed(Change::Stopped),
+            (true, false) => self.output.changed(Change::Started),
+            _ => {}
+        }
+    }
+
+    /// Ends all reading (with the end of the file) and writing (with EIO) through the files that are open now; those opened
+    /// from now on find a terminal without input. Its session loses it, and the session's leader gets `SIGHUP` and `SIGCONT`.
     pub fn hang_up(&self) {
-        self.is_hung_up.store(true, Ordering::SeqCst);
-        self.release_session();
+        self.hang_ups.fetch_add(1, Ordering::SeqCst);
+        self.async_list.clear();
+        match self.kind {
+            TtyKind::Line => self.discipline.lock().flush_input(),
+            TtyKind::Pseudo => *self.discipline.lock() = Discipline::new(),
+        }
         self.readable.wake_all();
         self.writable.wake_all();
         self.input_taken.wake_all();
+        self.leave_session();
     }
 
-    fn is_hung_up(&self) -> bool {
-        self.is_hung_up.load(Ordering::SeqCst)
+    /// Hangs it up for good.
+    pub fn remove(&self) {
+        self.is_gone.store(true, Ordering::SeqCst);
+        self.hang_up();
     }
 
     /// What can be done without waiting.
     fn readiness(&self) -> PollEvents {
-        let discipline = self.discipline.lock();
         let mut events = PollEvents::empty();
-        if self.is_hung_up() {
-            return PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::HUP | PollEvents::ERR;
-        }
-        let can_read = if discipline.termios.is_canonical() {
-            discipline.has_line()
-        } else {
-            discipline.available() > 0
-        };
-        if can_read {
+        if self.can_read() {
             events |= PollEvents::READABLE;
         }
-        if !discipline.is_stopped() && self.output.room() >= file::WIDEST {
+        if !self.discipline.lock().is_stopped() && self.output.room() >= file::WIDEST {
             events |= PollEvents::WRITABLE;
         }
         events
+    }
+
+    fn can_read(&self) -> bool {
+        let discipline = self.discipline.lock();
+        match discipline.termios.is_canonical() {
+            true => discipline.has_line(),
+            false => discipline.available() > 0,
+        }
     }
 
     /// The size of its window.

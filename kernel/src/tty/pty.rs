@@ -13,14 +13,21 @@
 //! Lock order: the terminal's `discipline`, then `state`.
 
 use linux_raw_sys::{
-    general::{SIGCONT, SIGHUP},
-    ioctl::{FIONREAD, TIOCGPGRP, TIOCGPTLCK, TIOCGPTN, TIOCGPTPEER, TIOCGSID, TIOCSIG, TIOCSPTLCK},
+    general::TIOCPKT_DATA,
+    ioctl::{
+        FIONREAD, TIOCGPGRP, TIOCGPKT, TIOCGPTLCK, TIOCGPTN, TIOCGPTPEER, TIOCGSID, TIOCPKT, TIOCSIG,
+        TIOCSPTLCK, TIOCVHANGUP,
+    },
 };
 
-use super::{Output, Tty, TtyFile, ioctl::caller};
+use super::{
+    Output, Tty, TtyFile, TtyKind,
+    ioctl::caller,
+    packet::{Change, PacketMode},
+};
 use crate::{
     fs::{
-        CloseOnExec, FileOps, Inode, OpenFlags,
+        CloseOnExec, Fd, FileOps, Inode, OpenFlags,
         current::credentials,
         device::{self, Device, DeviceClass},
         file::File,
@@ -28,11 +35,11 @@ use crate::{
         lookup::LastLink,
         open::{kernel_lookup, open_found},
         poll::{PollEvents, PollTable, wait_ready},
+        sigio::{AsyncList, FileOwner, Readiness, Target},
         types::{DeviceId, Timestamp},
     },
     prelude::*,
-    process::table,
-    signal::{self, SIGNAL_COUNT, SigInfo},
+    signal::SIGNAL_COUNT,
     wait::WaitQueue,
 };
 
@@ -73,6 +80,8 @@ pub(crate) struct NodeAttr {
 struct MasterEnd {
     state: SpinLock<State>,
     readable: Arc<WaitQueue>,
+    /// Masters that want signals.
+    async_list: AsyncList,
 }
 
 #[derive(Default)]
@@ -82,6 +91,28 @@ struct State {
     slaves: usize,
     /// Whether the last of them has been closed.
     was_closed: bool,
+    packet_mode: PacketMode,
+}
+
+/// What one read of the master gets.
+struct Packet {
+    /// The first byte, in packet mode.
+    header: Option<u8>,
+    data: Vec<u8>,
+}
+
+impl State {
+    fn take(&mut self, max: usize) -> Result<Packet> {
+        if let Some(status) = self.packet_mode.take_status() {
+            return Ok(Packet { header: Some(status), data: Vec::new() });
+        }
+        if self.to_master.is_empty() {
+            return Err(if self.was_closed { EIO } else { EAGAIN });
+        }
+        let header = self.packet_mode.is_on().then_some(TIOCPKT_DATA as u8);
+        let count = self.to_master.len().min(max - usize::from(header.is_some()));
+        Ok(Packet { header, data: self.to_master.drain(..count).collect() })
+    }
 }
 
 impl Output for MasterEnd {
@@ -95,6 +126,16 @@ impl Output for MasterEnd {
         state.to_master.extend(&bytes[..bytes.len().min(room)]);
         drop(state);
         self.readable.wake_all();
+        if !bytes.is_empty() {
+            self.async_list.tell(Readiness::In);
+        }
+    }
+
+    fn changed(&self, change: Change) {
+        let is_news = self.state.lock().packet_mode.note(change);
+        if is_news {
+            self.readable.wake_all();
+        }
     }
 
     fn opened(&self) {
@@ -139,12 +180,13 @@ impl Device for Ptmx {
         let end = Arc::new(MasterEnd {
             state: SpinLock::new(State::default()),
             readable: Arc::new(WaitQueue::new()),
+            async_list: AsyncList::default(),
         });
         let born = crate::fs::current::now();
         let node = NodeAttr { mode: MODE, uid: credentials().fsuid, gid: TTY_GROUP, born };
         let pty = Arc::new(Pty {
             index,
-            tty: Tty::new(DeviceId::new(MAJOR, index), end.clone()),
+            tty: Tty::new(DeviceId::new(MAJOR, index), TtyKind::Pseudo, end.clone()),
             end,
             is_locked: AtomicBool::new(true),
             node: SpinLock::new(node),
@@ -176,12 +218,7 @@ impl Drop for Master {
         let pty = &self.0;
         let removed = PAIRS.lock().remove(&pty.index);
         device::unregister(DeviceClass::Char, pty.device());
-        let leader = table::process(pty.tty.control().session);
-        pty.tty.hang_up();
-        if let Some(leader) = leader {
-            signal::send_to_process(&leader, SigInfo::kernel(SIGHUP as u8));
-            signal::send_to_process(&leader, SigInfo::kernel(SIGCONT as u8));
-        }
+        pty.tty.remove();
         drop(removed);
     }
 }
@@ -192,19 +229,23 @@ impl FileOps for Master {
             return Ok(0);
         }
         let end = &self.0.end;
-        let bytes: Vec<u8> = wait_ready(&end.readable, file.blocking(), || {
-            let mut state = end.state.lock();
-            match state.to_master.len().min(dst.avail()) {
-                0 if state.was_closed => Err(EIO),
-                0 => Err(EAGAIN),
-                count => Ok(state.to_master.drain(..count).collect()),
-            }
-        })?;
+        let packet = wait_ready(&end.readable, file.blocking(), || end.state.lock().take(dst.avail()))?;
         self.0.tty.writable().wake_all();
-        let copied = dst.write_bytes(&bytes);
-        let count = *copied.as_ref().unwrap_or(&0);
+        let header = match packet.header {
+            Some(byte) => dst.write_bytes(&[byte]),
+            None => Ok(0),
+        };
+        let copied = match header {
+            Ok(_) if packet.data.is_empty() => header,
+            Ok(header) => dst.write_bytes(&packet.data).map(|count| header + count),
+            Err(error) => Err(error),
+        };
+        let taken = copied.as_ref().map_or(0, |count| count - usize::from(packet.header.is_some()));
         let mut state = end.state.lock();
-        bytes[count..].iter().rev().for_each(|byte| state.to_master.push_front(*byte));
+        packet.data[taken..].iter().rev().for_each(|byte| state.to_master.push_front(*byte));
+        if let (Err(_), Some(status)) = (&copied, packet.header) {
+            state.packet_mode.untake_status(status);
+        }
         copied
     }
 
@@ -235,6 +276,14 @@ impl FileOps for Master {
         Ok(total)
     }
 
+    fn set_async(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) -> Result<()> {
+        self.0.end.async_list.set(owner, fd)?;
+        if let (Some(_), Some(thread)) = (fd, Thread::current()) {
+            owner.set_target_if_none(Target::Process(Arc::downgrade(thread.process())));
+        }
+        Ok(())
+    }
+
     fn poll(&self, _file: &File, table: &mut PollTable) -> PollEvents {
         let Pty { tty, end, .. } = &*self.0;
         table.observe(&end.readable);
@@ -244,6 +293,9 @@ impl FileOps for Master {
         let state = end.state.lock();
         if !state.to_master.is_empty() {
             events |= PollEvents::READABLE;
+        }
+        if state.packet_mode.has_status() {
+            events |= PollEvents::READABLE | PollEvents::PRI;
         }
         if state.was_closed {
             events |= PollEvents::HUP;
@@ -265,6 +317,14 @@ impl FileOps for Master {
             TIOCGPTLCK => {
                 caller()?.write_val(arg, &i32::from(pty.is_locked.load(Ordering::Relaxed)))?;
             }
+            TIOCPKT => {
+                let mode: i32 = caller()?.read_val(arg)?;
+                pty.end.state.lock().packet_mode.set(mode != 0);
+            }
+            TIOCGPKT => {
+                let is_on = pty.end.state.lock().packet_mode.is_on();
+                caller()?.write_val(arg, &i32::from(is_on))?;
+            }
             TIOCGPTPEER => return self.open_peer(arg as u32),
             FIONREAD => {
                 let count = pty.end.state.lock().to_master.len();
@@ -283,6 +343,8 @@ impl FileOps for Master {
                 }
                 pty.tty.signal_foreground(signal);
             }
+            // It is for the terminal, and this end is closed instead.
+            TIOCVHANGUP => return Err(ENOTTY),
             _ => return pty.tty.ioctl(command, arg),
         }
         Ok(0)

@@ -14,7 +14,7 @@ use ostd::{
     task::TaskOptions,
 };
 
-use super::{Output, Tty, WindowSize};
+use super::{Output, Tty, TtyKind, WindowSize};
 use crate::{fs::types::DeviceId, prelude::*, process::TaskData, sched::SchedEntity, wait::WaitQueue};
 
 /// The interrupt of the first serial port (ISA).
@@ -48,7 +48,7 @@ impl Output for SerialOutput {
 
 /// Makes the terminal and starts to listen.
 pub fn init(number: DeviceId) -> Arc<Tty> {
-    let tty = Tty::new(number, Arc::new(SerialOutput));
+    let tty = Tty::new(number, TtyKind::Line, Arc::new(SerialOutput));
     tty.set_window(WindowSize { rows: 24, columns: 80, ..WindowSize::default() });
     RING.lock().reserve(RING_SIZE);
     let listener = tty.clone();

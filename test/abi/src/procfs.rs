@@ -3,12 +3,13 @@
 //! What `/proc/self` tells of memory, parsed strictly: a line of another form fails the case.
 
 mod cases;
+mod io;
 
 use std::ops::Range;
 
 use crate::harness::Case;
 
-pub const GROUPS: &[&[Case]] = &[cases::CASES];
+pub const GROUPS: &[&[Case]] = &[cases::CASES, io::CASES];
 
 /// One line of `/proc/self/maps`.
 #[derive(Clone, PartialEq, Eq, Debug)]

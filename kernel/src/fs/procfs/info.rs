@@ -114,10 +114,19 @@ pub(super) fn set_comm(task: &Task, bytes: &[u8]) -> Result<()> {
 
 /// `io`: the counts of storage, of which there is none.
 pub(super) fn io(task: &Task, text: &mut Text) -> Result<()> {
-    task.process()?;
-    for name in ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"] {
-        put!(text, "{name}: 0\n");
-    }
+    let process = task.process()?;
+    let io = if task.is_thread() {
+        task.thread()?.usage().io
+    } else {
+        // As on Linux, with that of the children that were waited for.
+        let mut io = process.usage().io;
+        io += process.times.lock().children.io;
+        io
+    };
+    put!(text, "rchar: {}\nwchar: {}\n", io.read_bytes, io.written_bytes);
+    put!(text, "syscr: {}\nsyscw: {}\n", io.reads, io.writes);
+    // No file system here has a disk.
+    put!(text, "read_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n");
     Ok(())
 }
 

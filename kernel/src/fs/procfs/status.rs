@@ -255,8 +255,8 @@ pub(super) fn stat(task: &Task, text: &mut Text) -> Result<()> {
     put!(text, " {} {}", ticks(usage.user_nanos), ticks(usage.system_nanos));
     put!(text, " {} {}", ticks(children.user_nanos), ticks(children.system_nanos));
     let nice = thread.as_ref().map_or(0, |thread| thread.sched.nice());
-    let real_time = thread.as_ref().map_or(0, |thread| thread.sched.priority.load(Ordering::Relaxed));
-    let priority = if real_time > 0 { -1 - real_time as i32 } else { 20 + nice };
+    let real_time = thread.as_ref().map_or(0, |thread| thread.sched.real_time_priority());
+    let priority = thread.as_ref().map_or(20, |thread| thread.sched.shown_priority());
     let start = process.start_time.as_nanos() as u64;
     put!(text, " {priority} {nice} {} 0 {}", process.thread_count(), ticks(start));
 

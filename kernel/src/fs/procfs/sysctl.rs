@@ -7,7 +7,7 @@ use spin::Once;
 use super::{
     super::{
         file_table::NR_OPEN,
-        pipe,
+        pipe, protected,
         synthetic::{Row, Text, put},
     },
     parse_setting,
@@ -16,7 +16,10 @@ use crate::{
     device::ENTROPY_BITS,
     mm::layout::MIN_ADDR,
     prelude::*,
-    process::{credentials::CapSet, table::PID_MAX},
+    process::{
+        credentials::CapSet,
+        table::{self, PID_MAX},
+    },
     random, uts,
 };
 
@@ -24,17 +27,33 @@ use crate::{
 const LAST_CAPABILITY: u32 = CapSet::ALL.bits().trailing_ones() - 1;
 /// The most supplementary groups.
 const MAX_GROUPS: u32 = linux_raw_sys::general::NGROUPS_MAX;
-/// How many threads there can be: each has a number.
-const MAX_THREADS: u32 = PID_MAX;
 
 /// `/proc/sys`.
 pub(super) const ROWS: &[Row] =
     &[Row::folder("fs", FS), Row::folder("kernel", KERNEL), Row::folder("vm", VM)];
 
+/// A setting of [`protected`], which is the superuser's alone.
+macro_rules! protected {
+    ($name:literal, $setting:ident) => {
+        Row {
+            mode: 0o600,
+            ..Row::setting(
+                $name,
+                |text| put!(text, "{}\n", protected::$setting.get()),
+                |bytes| protected::$setting.set(parse_setting(bytes)?),
+            )
+        }
+    };
+}
+
 const FS: &[Row] = &[
     Row::text("file-max", |text| put!(text, "{}\n", i64::MAX)),
     Row::text("nr_open", |text| put!(text, "{NR_OPEN}\n")),
     Row::text("pipe-max-size", |text| put!(text, "{}\n", pipe::MAX_CAPACITY)),
+    protected!("protected_fifos", FIFOS),
+    protected!("protected_hardlinks", HARD_LINKS),
+    protected!("protected_regular", REGULAR_FILES),
+    protected!("protected_symlinks", SYMLINKS),
 ];
 
 const KERNEL: &[Row] = &[
@@ -59,7 +78,7 @@ const KERNEL: &[Row] = &[
     Row::folder("random", RANDOM),
     Row::text("randomize_va_space", |text| text.push(b"2\n")),
     Row::text("tainted", |text| text.push(b"0\n")),
-    Row::text("threads-max", |text| put!(text, "{MAX_THREADS}\n")),
+    Row::text("threads-max", |text| put!(text, "{}\n", table::max_threads())),
     Row::text("version", |text| put!(text, "{}\n", uts::VERSION)),
 ];
 
@@ -77,7 +96,7 @@ const VM: &[Row] = &[
     Row { mode: 0o200, ..Row::setting("drop_caches", |_| {}, drop_caches) },
     Row::text("max_map_count", |text| put!(text, "{}\n", vmar::limits::Limits::DEFAULT_MAPPINGS)),
     Row::text("mmap_min_addr", |text| put!(text, "{MIN_ADDR}\n")),
-    Row::text("overcommit_memory", |text| text.push(b"1\n")),
+    Row::text("overcommit_memory", |text| text.push(b"0\n")),
     Row::text("overcommit_ratio", |text| text.push(b"50\n")),
     Row::text("swappiness", |text| text.push(b"60\n")),
 ];

@@ -98,7 +98,7 @@ impl Socket {
         own.peer_credentials = credentials;
         queue.push_back(accepted);
         drop((own, theirs));
-        listener.readable.wake_all();
+        listener.tell_input();
         self.wake_all();
         Ok(())
     }

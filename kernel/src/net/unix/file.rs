@@ -4,12 +4,15 @@
 
 use linux_raw_sys::ioctl::{FIONREAD, TIOCOUTQ};
 
-use super::{Role, SHUT_BOTH, SHUT_READ, Socket, message::Control, receive::ReceiveFlags, send::SendFlags};
+use super::{
+    Role, SHUT_BOTH, SHUT_READ, Socket, garbage, message::Control, receive::ReceiveFlags, send::SendFlags,
+};
 use crate::{
     fs::{
-        File, FileOps,
+        Fd, File, FileOps,
         io::{Sink, Source},
         poll::{PollEvents, PollTable},
+        sigio::FileOwner,
     },
     prelude::*,
 };
@@ -63,6 +66,10 @@ impl FileOps for Socket {
         events
     }
 
+    fn set_async(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) -> Result<()> {
+        self.async_list.set(owner, fd)
+    }
+
     fn ioctl(&self, _file: &File, command: u32, arg: usize) -> Result<usize> {
         // `SIOCINQ` and `SIOCOUTQ` are these.
         let value = match command {
@@ -77,5 +84,6 @@ impl FileOps for Socket {
 
     fn release(&self, _file: &File) {
         self.close();
+        garbage::collect();
     }
 }

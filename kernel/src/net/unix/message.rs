@@ -2,7 +2,7 @@
 
 //! Messages on their way, and what goes with them: descriptors and credentials.
 
-use super::Address;
+use super::{Address, garbage};
 use crate::{
     fs::File,
     prelude::*,
@@ -104,6 +104,7 @@ impl FlyingFiles {
         }
         *sum += count;
         drop(in_flight);
+        garbage::depart(&files);
         Ok(Self { files, sender: own.uid, count })
     }
 
@@ -128,6 +129,7 @@ impl FlyingFiles {
         if count == 0 {
             return;
         }
+        garbage::arrive(&self.files);
         let mut in_flight = IN_FLIGHT.lock();
         if let Some(sum) = in_flight.get_mut(&self.sender) {
             *sum -= count;
@@ -229,6 +231,11 @@ impl Inbox {
     /// How many bytes there are.
     pub fn bytes(&self) -> usize {
         self.messages.iter().map(|message| message.rest().len()).sum()
+    }
+
+    /// The files that go with its messages.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<File>> {
+        self.messages.iter().flat_map(|message| message.files.files())
     }
 
     /// Adds a message.

@@ -14,11 +14,12 @@
 //! - Locks: `state` of two sockets lower address first, then `inbox`. User memory is read before a message is queued and
 //!   written with the own `inbox` locked.
 //! - What was sent with descriptors keeps files open, perhaps sockets; they are dropped by [`message::bury`], which does not
-//!   recurse.
+//!   recurse. Sockets that only each other's messages hold are found by [`garbage`].
 
 mod address;
 mod connect;
 mod file;
+mod garbage;
 mod message;
 mod options;
 mod receive;
@@ -32,7 +33,13 @@ pub use self::{
 };
 use self::{message::Inbox, options::Options};
 use crate::{
-    fs::{File, OpenFlags, anon::AnonInode, inode::Inode, types::FileType},
+    fs::{
+        File, OpenFlags,
+        anon::AnonInode,
+        inode::Inode,
+        sigio::{AsyncList, Readiness},
+        types::FileType,
+    },
     prelude::*,
     wait::WaitQueue,
 };
@@ -73,6 +80,10 @@ pub struct Socket {
     writable: Arc<WaitQueue>,
     /// Woken when this socket has made room, for whoever sends or connects to it.
     drained: Arc<WaitQueue>,
+    /// Those who want signals.
+    async_list: AsyncList,
+    /// Whether something could not be sent for want of room, so that a signal says when there is some.
+    lacks_room: AtomicBool,
 }
 
 /// Nothing more is received.
@@ -112,6 +123,8 @@ impl Socket {
             readable: Arc::new(WaitQueue::new()),
             writable: Arc::new(WaitQueue::new()),
             drained: Arc::new(WaitQueue::new()),
+            async_list: AsyncList::default(),
+            lacks_room: AtomicBool::new(false),
         })
     }
 
@@ -184,6 +197,22 @@ impl Socket {
         self.wake_all();
     }
 
+    /// The same because the peer has done so or is gone.
+    fn shut_down_by_peer(&self, directions: u32) {
+        self.shut_down(directions);
+        if directions == SHUT_BOTH {
+            self.async_list.tell(Readiness::HangUp);
+        } else if directions & SHUT_READ != 0 {
+            self.async_list.tell(Readiness::In);
+        }
+    }
+
+    /// Tells that there is something to receive or accept.
+    fn tell_input(&self) {
+        self.readable.wake_all();
+        self.async_list.tell(Readiness::In);
+    }
+
     fn wake_all(&self) {
         self.readable.wake_all();
         self.writable.wake_all();
@@ -214,7 +243,7 @@ impl Socket {
         let peer = if self.kind.is_connected() { self.peer() } else { None };
         self.shut_down(own);
         if let Some(peer) = peer {
-            peer.shut_down(theirs);
+            peer.shut_down_by_peer(theirs);
         }
         Ok(())
     }
@@ -230,7 +259,7 @@ impl Socket {
                 for waiting in queue {
                     if let Some(client) = waiting.peer() {
                         client.set_error(ECONNRESET);
-                        client.shut_down(SHUT_BOTH);
+                        client.shut_down_by_peer(SHUT_BOTH);
                     }
                 }
             }
@@ -239,7 +268,7 @@ impl Socket {
                     if !unread.is_empty() {
                         peer.set_error(ECONNRESET);
                     }
-                    peer.shut_down(SHUT_BOTH);
+                    peer.shut_down_by_peer(SHUT_BOTH);
                 }
             }
         }

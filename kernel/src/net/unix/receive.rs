@@ -8,10 +8,10 @@ use linux_raw_sys::net::{MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_OOB, MSG_PEEK, MSG_
 use super::{
     Role, SHUT_READ, Socket, SocketKind,
     address::Address,
-    message::{Inbox, UCred},
+    message::{Inbox, Message, UCred},
 };
 use crate::{
-    fs::{File, io::Sink, poll::Blocking},
+    fs::{File, io::Sink, poll::Blocking, sigio::Readiness},
     prelude::*,
 };
 
@@ -88,6 +88,9 @@ impl Socket {
         self.drained.wake_all();
         if let Some(peer) = self.peer() {
             peer.writable.wake_all();
+            if peer.lacks_room.swap(false, Ordering::Relaxed) {
+                peer.async_list.tell(Readiness::Out);
+            }
         }
     }
 
@@ -136,23 +139,11 @@ impl Socket {
         let mut done = 0;
         while dst.avail() > 0 && step == Step::More {
             let Some(message) = inbox.front_mut() else { break };
-            if received.count > 0 && self.differs(received, message.credentials) {
+            let Some(copied) = self.copy_piece(message, dst, received)? else {
                 step = Step::Boundary;
                 break;
-            }
-            let rest = message.rest();
-            let wanted = rest.len().min(dst.avail());
-            let copied = match dst.write_bytes(&rest[..wanted]) {
-                Ok(copied) => copied,
-                Err(_) if received.count > 0 => break,
-                Err(error) => return Err(error),
             };
-            if received.count == 0 {
-                received.from = message.from.clone();
-                received.credentials = Some(message.credentials);
-            }
             message.start += copied;
-            received.count += copied;
             done += copied;
             if !message.files.is_empty() {
                 received.files = message.files.take();
@@ -160,8 +151,8 @@ impl Socket {
             }
             if message.rest().is_empty() {
                 drop(inbox.pop());
-            }
-            if copied < wanted {
+            } else if dst.avail() > 0 {
+                // Not all could be written.
                 step = Step::Boundary;
             }
         }
@@ -174,28 +165,41 @@ impl Socket {
     /// The same, and leaves everything where it is.
     fn peek_stream(&self, inbox: &Inbox, dst: &mut Sink<'_>, received: &mut Received) -> Result<Step> {
         for index in 0..inbox.len() {
-            let Some(message) = inbox.get(index) else { break };
-            if received.count > 0 && self.differs(received, message.credentials) || dst.avail() == 0 {
+            let Some(message) = inbox.get(index).filter(|_| dst.avail() > 0) else { break };
+            if self.copy_piece(message, dst, received)?.is_none() {
                 break;
             }
-            let rest = message.rest();
-            let wanted = rest.len().min(dst.avail());
-            let copied = match dst.write_bytes(&rest[..wanted]) {
-                Ok(copied) => copied,
-                Err(_) if received.count > 0 => break,
-                Err(error) => return Err(error),
-            };
-            if received.count == 0 {
-                received.from = message.from.clone();
-                received.credentials = Some(message.credentials);
-            }
-            received.count += copied;
             if !message.files.is_empty() {
                 received.files = message.files.files().to_vec();
                 break;
             }
         }
         Ok(Step::Boundary)
+    }
+
+    /// Copies as much of a message as there is room for, and answers how much that was; nothing, if what was received before
+    /// is to be returned without it.
+    fn copy_piece(
+        &self,
+        message: &Message,
+        dst: &mut Sink<'_>,
+        received: &mut Received,
+    ) -> Result<Option<usize>> {
+        if received.count > 0 && self.differs(received, message.credentials) {
+            return Ok(None);
+        }
+        let rest = message.rest();
+        let copied = match dst.write_bytes(&rest[..rest.len().min(dst.avail())]) {
+            Ok(copied) => copied,
+            Err(_) if received.count > 0 => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if received.count == 0 {
+            received.from = message.from.clone();
+            received.credentials = Some(message.credentials);
+        }
+        received.count += copied;
+        Ok(Some(copied))
     }
 
     /// Whether bytes of this sender must not be added to what was received.

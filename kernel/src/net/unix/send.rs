@@ -57,6 +57,8 @@ impl Socket {
         if flags.contains(SendFlags::OOB) {
             return Err(EOPNOTSUPP);
         }
+        // What waits in sockets is the kernel's memory and no program's.
+        crate::fs::current::require_memory()?;
         let blocking = if flags.contains(SendFlags::DONTWAIT) { Blocking::No } else { blocking };
         let credentials = match control.credentials {
             Some(credentials) => {
@@ -140,7 +142,11 @@ impl Socket {
                 let peer = self.open_peer()?;
                 let charge = peer.inbox.lock().charge();
                 let room = self.options.send_buffer().saturating_sub(charge);
-                if room == 0 { Err(EAGAIN) } else { Ok((peer, room)) }
+                if room == 0 {
+                    self.lacks_room.store(true, Ordering::Relaxed);
+                    return Err(EAGAIN);
+                }
+                Ok((peer, room))
             });
             let step = room.and_then(|(peer, room)| Ok((peer, src.read_all(room.min(PIECE))?)));
             match step {
@@ -161,7 +167,7 @@ impl Socket {
 
     fn deliver(&self, message: Message) {
         self.inbox.lock().push(message);
-        self.readable.wake_all();
+        self.tell_input();
     }
 
     fn send_message(
@@ -211,13 +217,14 @@ impl Socket {
                 false => inbox.len() > MAX_QUEUE,
             };
             if is_full {
+                self.lacks_room.store(true, Ordering::Relaxed);
                 return Err(EAGAIN);
             }
             if let Some(message) = message.take() {
                 inbox.push(message);
             }
             drop(inbox);
-            peer.readable.wake_all();
+            peer.tell_input();
             Ok(())
         })?;
         Ok(len)

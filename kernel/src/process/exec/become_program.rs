@@ -12,6 +12,7 @@ use crate::{
         mount::MountFlags,
         types::{S_ISGID, S_ISUID},
     },
+    futex::Leaving,
     prelude::*,
     process::{Credentials, ThreadName, credentials::CapSet, exit, exit_hooks, table},
     wait::wait_killable,
@@ -54,7 +55,7 @@ pub(super) fn commit(ctx: &Ctx, program: NewProgram) -> UserContext {
     let NewProgram { vm, exe, name, credentials, .. } = program;
     let (thread, process) = (ctx.thread, ctx.process);
 
-    crate::futex::thread_exits(thread, ctx.vm);
+    crate::futex::thread_leaves(thread, ctx.vm, Leaving::Exec);
     exit_hooks::clear_child_tid(thread, ctx.vm);
 
     // The order matters: a vfork parent goes on only when nothing of it is in use any more.
@@ -70,14 +71,18 @@ pub(super) fn commit(ctx: &Ctx, program: NewProgram) -> UserContext {
     let files = thread.files();
     // One for the thread, one for this function: more, and somebody else sees the table.
     let files = match Arc::strong_count(&files) {
-        0..=2 => files,
+        0..=2 => Some(files),
         _ => {
-            let own = Arc::new((*files).clone());
-            drop(thread.set_files(Some(own.clone())));
+            let own = files.fork().ok().map(Arc::new);
+            drop(thread.set_files(own.clone()));
             own
         }
     };
-    files.close_on_exec();
+    match files {
+        Some(files) => files.close_on_exec(),
+        // The old program is gone, and the new one cannot be: as Linux does, the process is ended.
+        None => exit::kill(process),
+    }
 
     process.signals.reset_for_exec();
     process.timers.reset_for_exec();

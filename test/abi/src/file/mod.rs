@@ -19,6 +19,7 @@ mod names;
 mod open;
 mod permission;
 mod pipe;
+mod protected;
 mod rw;
 mod size;
 mod stress;
@@ -32,6 +33,7 @@ pub const GROUPS: &[&[Case]] = &[
     size::CASES,
     attr::CASES,
     permission::CASES,
+    protected::CASES,
     names::CASES,
     dirs::CASES,
     fds::CASES,

@@ -18,6 +18,7 @@ pub const CASES: &[Case] = cases!["file/pipe":
     nonblocking_is_eagain,
     capacity_is_64_kib,
     capacity_can_be_set,
+    capacity_has_limits,
     small_writes_are_whole,
     nonblocking_small_write_is_all_or_nothing,
     big_write_goes_on_as_room_comes,
@@ -116,6 +117,23 @@ fn capacity_can_be_set() {
     check_eq!(sys::write(writer, &[1; 4096]), Ok(4096));
     sys::become_unprivileged();
     errno_is!(fcntl(writer, F_SETPIPE_SZ, 1 << 24), EPERM);
+}
+
+fn capacity_has_limits() {
+    const LARGEST: usize = 1 << 20;
+    let (_reader, writer) = ok!(sys::pipe(0));
+    for size in [0, 1, 4096] {
+        check_eq!(fcntl(writer, F_SETPIPE_SZ, size), Ok(4096));
+    }
+    in_child(|| {
+        sys::become_unprivileged();
+        check_eq!(fcntl(writer, F_SETPIPE_SZ, LARGEST), Ok(LARGEST));
+        errno_is!(fcntl(writer, F_SETPIPE_SZ, LARGEST + 1), EPERM);
+        errno_is!(syscall!(SYS_fcntl, writer, F_SETPIPE_SZ, 1_u64 << 31), EPERM);
+    });
+    check_eq!(fcntl(writer, F_GETPIPE_SZ, 0), Ok(LARGEST));
+    errno_is!(syscall!(SYS_fcntl, writer, F_SETPIPE_SZ, (1_u64 << 31) + 1), EINVAL);
+    errno_is!(fcntl(ok!(sys::open("/dev/null", O_WRONLY, 0)), F_SETPIPE_SZ, 4096), EBADF);
 }
 
 fn small_writes_are_whole() {

@@ -11,11 +11,23 @@ use crate::{harness::Case, sys};
 mod barrier;
 mod ops;
 mod pi;
+mod pi_state;
+mod requeue_pi;
 mod robust;
+mod vector;
 mod wait;
 
 /// The groups of this area, in the order they run.
-pub const GROUPS: &[&[Case]] = &[wait::CASES, ops::CASES, pi::CASES, robust::CASES, barrier::CASES];
+pub const GROUPS: &[&[Case]] = &[
+    wait::CASES,
+    ops::CASES,
+    pi::CASES,
+    pi_state::CASES,
+    requeue_pi::CASES,
+    vector::CASES,
+    robust::CASES,
+    barrier::CASES,
+];
 
 /// The address of a word.
 pub fn at(word: &AtomicU32) -> usize {

@@ -28,6 +28,7 @@ mod mmap_errors;
 mod mprotect;
 mod mremap;
 mod munmap;
+mod overcommit;
 mod place;
 mod rlimit;
 mod stack;
@@ -43,6 +44,7 @@ pub const GROUPS: &[&[Case]] = &[
     mmap_errors::CASES,
     map_count::CASES,
     place::CASES,
+    overcommit::CASES,
     file::CASES,
     munmap::CASES,
     mprotect::CASES,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! fork(2), vfork(2), clone(2), clone3(2): what a child shares, and what is refused.
+//! clone(2): what a child shares, what it is told, and what is refused.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use libc::{
-    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_PARENT, CLONE_PARENT_SETTID,
-    CLONE_PIDFD, CLONE_SETTLS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK, CLONE_VM, SIGCHLD, SIGUSR1,
+    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_DETACHED, CLONE_FILES, CLONE_FS, CLONE_PARENT,
+    CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_SETTLS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM, SIGCHLD, SIGUSR1,
 };
 
 use super::*;
@@ -16,10 +16,6 @@ use crate::{
 };
 
 pub const CASES: &[Case] = cases!["process/clone":
-    fork_gives_a_new_process,
-    fork_copies_memory,
-    fork_clears_pending_signals_and_keeps_the_mask,
-    vfork_waits_for_the_end,
     vm_shares_memory,
     files_shares_descriptors,
     without_files_descriptors_are_copied,
@@ -34,14 +30,6 @@ pub const CASES: &[Case] = cases!["process/clone":
     exit_signal_is_sent,
     thread_shares_the_process,
     contradicting_flags_are_einval,
-    many_children_at_once,
-    pids_are_not_reused_at_once,
-];
-
-pub const CLONE3: &[Case] = cases!["process/clone3":
-    clone3_forks,
-    clone3_gives_a_stack,
-    clone3_errors,
 ];
 
 extern "C" fn call<F: FnMut() -> i32>(body: *mut F) -> i32 {
@@ -50,7 +38,7 @@ extern "C" fn call<F: FnMut() -> i32>(body: *mut F) -> i32 {
 }
 
 /// Clones with a stack of its own, for flags that share memory; the child runs `body` and exits with its result.
-fn share<F: FnMut() -> i32>(flags: i32, body: F) -> i32 {
+pub(super) fn share<F: FnMut() -> i32>(flags: i32, body: F) -> i32 {
     share_with(flags, body, 0, std::ptr::null_mut())
 }
 
@@ -84,85 +72,13 @@ fn share_with<F: FnMut() -> i32>(flags: i32, body: F, tls: usize, child: *mut i3
 }
 
 /// The raw call without a stack: the child goes on with a copy of everything.
-fn fork_with(flags: i32, parent: *mut i32, child: *mut i32) -> sys::Result<i32> {
+pub(super) fn fork_with(flags: i32, parent: *mut i32, child: *mut i32) -> sys::Result<i32> {
     syscall!(SYS_clone, flags, 0, parent, child, 0).map(|pid| pid as i32)
 }
 
 #[track_caller]
-fn joined(pid: i32) {
+pub(super) fn joined(pid: i32) {
     check_eq!(sys::wait4(pid, libc::__WALL), Ok((pid, 0)));
-}
-
-fn fork_gives_a_new_process() {
-    let (me, group) = (sys::getpid(), syscall!(SYS_getpgid, 0));
-    let session = syscall!(SYS_getsid, 0);
-    let words = shared_words();
-    let child = Child::spawn(|| {
-        check!(sys::getpid() != me);
-        check_eq!(syscall!(SYS_getppid), Ok(me as usize));
-        check_eq!(gettid(), sys::getpid());
-        check_eq!(syscall!(SYS_getpgid, 0), group);
-        check_eq!(syscall!(SYS_getsid, 0), session);
-        words[0].store(sys::getpid() as usize, SeqCst);
-    });
-    let pid = child.pid;
-    child.join();
-    check_eq!(words[0].load(SeqCst), pid as usize);
-    check_eq!(sys::getpid(), me);
-    // The bare calls do the same.
-    for number in [libc::SYS_fork, libc::SYS_clone] {
-        match ok!(sys::syscall6(
-            number,
-            [if number == libc::SYS_fork { 0 } else { SIGCHLD as usize }, 0, 0, 0, 0, 0]
-        )) {
-            0 => sys::exit_group((ok!(syscall!(SYS_getppid)) != me as usize) as i32),
-            pid => joined(pid as i32),
-        }
-    }
-}
-
-fn fork_copies_memory() {
-    let value = AtomicUsize::new(1);
-    in_child(|| {
-        check_eq!(value.swap(2, SeqCst), 1);
-        in_child(|| check_eq!(value.swap(3, SeqCst), 2));
-        check_eq!(value.load(SeqCst), 2);
-    });
-    check_eq!(value.load(SeqCst), 1);
-}
-
-fn fork_clears_pending_signals_and_keeps_the_mask() {
-    block(SIGUSR1);
-    ok!(sys::kill(sys::getpid(), SIGUSR1));
-    let state = || {
-        let (mut pending, mut mask) = (0_u64, 0_u64);
-        ok!(syscall!(SYS_rt_sigpending, &raw mut pending, 8));
-        ok!(syscall!(SYS_rt_sigprocmask, 0, 0, &raw mut mask, 8));
-        let bit = 1 << (SIGUSR1 - 1);
-        (pending & bit != 0, mask & bit != 0)
-    };
-    check_eq!(state(), (true, true));
-    in_child(|| check_eq!(state(), (false, true)));
-}
-
-fn vfork_waits_for_the_end() {
-    static DONE: AtomicUsize = AtomicUsize::new(0);
-    let pid = share(CLONE_VM | CLONE_VFORK | SIGCHLD, || {
-        sys::sleep_us(30_000);
-        DONE.store(1, SeqCst);
-        7
-    });
-    check_eq!(DONE.load(SeqCst), 1);
-    check_eq!(sys::wait4(pid, 0), Ok((pid, 7 << 8)));
-    // The same when a signal ends the child.
-    let pid = share(CLONE_VM | CLONE_VFORK | SIGCHLD, || {
-        sys::sleep_us(10_000);
-        DONE.store(2, SeqCst);
-        ok!(sys::kill(sys::getpid(), libc::SIGKILL));
-        0
-    });
-    check_eq!(DONE.load(SeqCst), 2);
-    check_eq!(sys::wait4(pid, 0), Ok((pid, libc::SIGKILL)));
 }
 
 fn vm_shares_memory() {
@@ -183,7 +99,7 @@ fn vm_shares_memory() {
     check_eq!(WORD.load(SeqCst), 0);
 }
 
-fn is_open(fd: i32) -> bool {
+pub(super) fn is_open(fd: i32) -> bool {
     syscall!(SYS_fcntl, fd, libc::F_GETFD, 0).is_ok()
 }
 
@@ -396,116 +312,9 @@ fn contradicting_flags_are_einval() {
         CLONE_THREAD | CLONE_SIGHAND,
         CLONE_FS | libc::CLONE_NEWNS,
         CLONE_PIDFD | CLONE_PARENT_SETTID,
+        CLONE_PIDFD | CLONE_DETACHED,
     ] {
         errno_is!(fork_with(flags | SIGCHLD, null, null), EINVAL);
     }
-    errno_is!(sys::wait4(-1, libc::__WALL), ECHILD);
-}
-
-fn many_children_at_once() {
-    let children: Vec<_> = (0..60).map(|number| (number, Child::spawn(|| sys::exit_group(number)))).collect();
-    let pids: std::collections::BTreeSet<_> = children.iter().map(|(_, child)| child.pid).collect();
-    check_eq!(pids.len(), 60);
-    for (number, child) in children {
-        check_eq!(exited(child.wait()), Some(number));
-    }
-    errno_is!(sys::wait4(-1, 0), ECHILD);
-}
-
-fn pids_are_not_reused_at_once() {
-    let pids: Vec<_> = (0..10)
-        .map(|_| {
-            let child = Child::spawn(|| {});
-            let pid = child.pid;
-            child.join();
-            pid
-        })
-        .collect();
-    let different: std::collections::BTreeSet<_> = pids.iter().collect();
-    check_eq!(different.len(), 10, "{pids:?}");
-}
-
-/// `struct clone_args` in the size that Linux has known since 5.7.
-fn clone3(args: &[u64]) -> sys::Result {
-    syscall!(SYS_clone3, args.as_ptr(), args.len() * 8)
-}
-
-const fn args(flags: u64, exit_signal: u64) -> [u64; 11] {
-    [flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, 0]
-}
-
-fn clone3_forks() {
-    let (mut tid, mut pidfd) = (0_i32, -1_i32);
-    let mut wanted = args((CLONE_PARENT_SETTID | CLONE_PIDFD) as u64, SIGCHLD as u64);
-    wanted[1] = &raw mut pidfd as u64;
-    wanted[3] = &raw mut tid as u64;
-    match ok!(clone3(&wanted)) {
-        0 => sys::exit_group(9),
-        pid => {
-            check_eq!(tid, pid as i32);
-            check!(is_open(pidfd));
-            check_eq!(sys::wait4(pid as i32, 0), Ok((pid as i32, 9 << 8)));
-        }
-    }
-    match ok!(clone3(&args(0, SIGCHLD as u64)[..8])) {
-        0 => sys::exit_group(0),
-        pid => joined(pid as i32),
-    }
-}
-
-fn clone3_gives_a_stack() {
-    const SIZE: usize = 16 * 4096;
-    let bottom = anon(16);
-    let mut wanted = args((CLONE_VM | CLONE_VFORK) as u64, SIGCHLD as u64);
-    (wanted[5], wanted[6]) = (bottom as u64, SIZE as u64);
-    // The child pushes its stack pointer's value and ends.
-    let pid: isize;
-    // SAFETY: the child uses nothing but registers and its new stack.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "push rsp",
-            "mov edi, 0",
-            "mov eax, 60",
-            "syscall",
-            "2:",
-            inlateout("rax") libc::SYS_clone3 as isize => pid,
-            in("rdi") wanted.as_ptr(), in("rsi") 88_usize, out("rcx") _, out("r11") _,
-        );
-    }
-    check!(pid > 0, "clone3 gives {pid}");
-    joined(pid as i32);
-    // SAFETY: the top word of the stack.
-    check_eq!(unsafe { ((bottom + SIZE - 8) as *const usize).read_volatile() }, bottom + SIZE);
-}
-
-fn clone3_errors() {
-    let plain = args(0, SIGCHLD as u64);
-    let with = |index: usize, value: u64| {
-        let mut wanted = plain;
-        wanted[index] = value;
-        clone3(&wanted)
-    };
-    errno_is!(syscall!(SYS_clone3, plain.as_ptr(), 63), EINVAL);
-    errno_is!(syscall!(SYS_clone3, free_range(1), 88), EFAULT);
-    errno_is!(clone3(&[0; 1024]), E2BIG);
-    let mut longer = [0; 12];
-    longer[4] = SIGCHLD as u64;
-    longer[11] = 1;
-    errno_is!(clone3(&longer), E2BIG);
-    errno_is!(with(4, 65), EINVAL);
-    errno_is!(with(0, 1 << 40), EINVAL);
-    errno_is!(with(0, CLONE_SIGHAND as u64), EINVAL);
-    // The signal has a field of its own.
-    errno_is!(with(0, SIGCHLD as u64), EINVAL);
-    // Stack and size go together.
-    errno_is!(with(5, 0x1000), EINVAL);
-    errno_is!(with(6, 0x1000), EINVAL);
-    let mut thread = args((CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) as u64, SIGCHLD as u64);
-    errno_is!(clone3(&thread), EINVAL);
-    thread[0] = CLONE_PARENT as u64;
-    errno_is!(clone3(&thread), EINVAL);
     errno_is!(sys::wait4(-1, libc::__WALL), ECHILD);
 }

@@ -54,6 +54,7 @@ pub const HELPERS: &[Helper] = &[
     Helper { name: "process/wait", run: wait_for_one },
     Helper { name: "process/nothing", run: |_| 0 },
     Helper { name: "process/sleep", run: say_and_sleep },
+    Helper { name: "process/rseq", run: rseq::say_registered },
 ];
 
 /// Makes an executable file.

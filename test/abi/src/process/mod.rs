@@ -13,11 +13,14 @@ use crate::{
 };
 
 mod clone;
+mod clone3;
 mod credentials;
 mod exec;
 mod exit;
+mod fork;
 mod group;
 mod pidfd;
+mod rseq;
 mod sched;
 mod script;
 mod stress;
@@ -27,8 +30,9 @@ mod wait;
 
 /// The groups of this area, in the order they run.
 pub const GROUPS: &[&[Case]] = &[
+    fork::CASES,
     clone::CASES,
-    clone::CLONE3,
+    clone3::CASES,
     wait::CASES,
     wait::WAITID,
     exit::CASES,
@@ -40,6 +44,7 @@ pub const GROUPS: &[&[Case]] = &[
     exec::CASES,
     script::CASES,
     pidfd::CASES,
+    rseq::CASES,
     system::CASES,
     stress::CASES,
 ];

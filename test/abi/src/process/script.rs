@@ -60,7 +60,7 @@ fn told_by_helper(line: &str) -> String {
 fn interpreter_gets_the_scripts_name() {
     check_eq!(told_by_helper(&format!("#!{} --helper\n", interpreter())), "abi: PATH: no such helper");
     let chain = script(&format!("#!{} --list\n", interpreter()));
-    check!(run(&chain, &["process/"]).lines().any(|line| line == "process/clone/fork_copies_memory"));
+    check!(run(&chain, &["process/"]).lines().any(|line| line == "process/fork/fork_copies_memory"));
 }
 
 fn one_argument_with_its_spaces() {

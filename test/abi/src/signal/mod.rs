@@ -20,6 +20,7 @@ mod action;
 mod fault;
 mod fd;
 mod frame;
+mod io;
 mod mask;
 mod pidfd;
 mod queue;
@@ -42,6 +43,7 @@ pub const GROUPS: &[&[Case]] = &[
     stop::CASES,
     fault::CASES,
     fd::CASES,
+    io::CASES,
     pidfd::CASES,
 ];
 

@@ -2,12 +2,15 @@
 
 //! Sessions, foreground groups and the signals of terminals.
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
 use libc::{O_NOCTTY, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, WUNTRACED};
 
 use super::{Pair, open_slave, pair, type_in};
 use crate::{
-    child::{Child, Turn},
+    child::{Child, Turn, shared_words},
     harness::Case,
+    process::{await_word, block},
     sys,
 };
 
@@ -23,10 +26,17 @@ pub const CASES: &[Case] = cases!["tty/control":
     background_change_is_stopped_unless_ignored,
     window_change_is_told,
     closed_master_hangs_up_the_leader,
+    closed_master_reaches_the_foreground_with_the_leaders_end,
     leaders_end_frees_the_terminal,
+    leaders_end_leaves_files_of_a_pair_open,
+    leaders_end_reaches_the_foreground,
+    vhangup_takes_the_terminal_away,
+    vhangup_ends_reading,
+    vhangup_needs_privilege,
     foreground_of_another_session_is_eperm,
     master_tells_the_foreground,
     giving_up_the_terminal,
+    giving_up_reaches_the_foreground,
 ];
 
 fn foreground(fd: i32) -> sys::Result<i32> {
@@ -249,6 +259,154 @@ fn leaders_end_frees_the_terminal() {
         ok!(syscall!(SYS_setsid));
         ok!(syscall!(SYS_ioctl, slave, libc::TIOCSCTTY, 0));
         check_eq!(foreground(slave), Ok(sys::getpid()));
+    })
+    .join();
+}
+
+/// In the leader of a session: a member that puts itself in front, waits for `go` and says which of `SIGHUP` and `SIGCONT`
+/// have come for it by then.
+fn foreground_hears(pair: &Pair, ready: &Turn, go: &Turn, heard: &AtomicUsize) -> i32 {
+    Child::spawn(|| {
+        [SIGHUP, SIGCONT, SIGTTOU].into_iter().for_each(block);
+        ok!(sys::setpgid(0, 0));
+        ok!(set_foreground(pair.slave, sys::getpid()));
+        ready.post();
+        go.wait();
+        heard.store(1 + pending(), SeqCst);
+    })
+    .pid
+}
+
+/// 2 if `SIGHUP` is pending, and 4 if `SIGCONT` is.
+fn pending() -> usize {
+    let mut set = 0_u64;
+    ok!(syscall!(SYS_rt_sigpending, &raw mut set, 8));
+    [(SIGHUP, 2), (SIGCONT, 4)]
+        .iter()
+        .filter(|(signal, _)| set & (1 << (signal - 1)) != 0)
+        .map(|pair| pair.1)
+        .sum()
+}
+
+const HEARD_HUP: usize = 1 + 2;
+const HEARD_HUP_CONT: usize = 1 + 2 + 4;
+
+fn closed_master_reaches_the_foreground_with_the_leaders_end() {
+    let (pair, ready, heard) = (pair(), Turn::new(), shared_words());
+    let (early, late, done) = (Turn::new(), Turn::new(), Turn::new());
+    let leader = lead(&pair, || {
+        sys::close(pair.master);
+        block(SIGHUP);
+        block(SIGCONT);
+        foreground_hears(&pair, &ready, &late, &heard[0]);
+        early.wait();
+        check_eq!(pending(), 2 + 4);
+        done.wait();
+    });
+    ready.wait();
+    let member = ok!(foreground(pair.master));
+    sys::close(pair.master);
+    early.post();
+    sys::sleep_us(20_000);
+    let told = std::fs::read_to_string(format!("/proc/{member}/status")).unwrap_or_default();
+    check!(told.contains("ShdPnd:\t0000000000000000"), "{told}");
+    done.post();
+    leader.join();
+    late.post();
+    check_eq!(await_word(&heard[0]), HEARD_HUP_CONT);
+}
+
+fn leaders_end_leaves_files_of_a_pair_open() {
+    let pair = pair();
+    lead(&pair, || {}).join();
+    check_eq!(sys::write(pair.slave, b"x"), Ok(1));
+    type_in(&pair, b"y\n");
+    check_eq!(super::read(pair.slave), b"y\n");
+    check_eq!(super::ready(pair.slave, libc::POLLIN | libc::POLLOUT), libc::POLLOUT);
+}
+
+fn leaders_end_reaches_the_foreground() {
+    let (pair, ready, go, heard) = (pair(), Turn::new(), Turn::new(), shared_words());
+    lead(&pair, || {
+        foreground_hears(&pair, &ready, &go, &heard[0]);
+        ready.wait();
+    })
+    .join();
+    go.post();
+    check_eq!(await_word(&heard[0]), HEARD_HUP);
+}
+
+fn vhangup_takes_the_terminal_away() {
+    let (pair, ready, heard) = (pair(), Turn::new(), shared_words());
+    let (early, late) = (Turn::new(), Turn::new());
+    super::set(pair.slave, |termios| termios.c_lflag &= !libc::ECHO);
+    type_in(&pair, b"unread\n");
+    lead(&pair, || {
+        block(SIGHUP);
+        block(SIGCONT);
+        let own = ok!(sys::open("/dev/tty", libc::O_RDWR, 0));
+        foreground_hears(&pair, &ready, &late, &heard[0]);
+        ready.wait();
+        ok!(syscall!(SYS_vhangup));
+        check_eq!(pending(), 2 + 4);
+        for fd in [own, pair.slave] {
+            check_eq!(sys::read(fd, &mut [0; 4]), Ok(0));
+            errno_is!(sys::write(fd, b"x"), EIO);
+            errno_is!(foreground(fd), EIO);
+            errno_is!(set_foreground(fd, 1), ENOTTY);
+            let all = libc::POLLIN | libc::POLLOUT | libc::POLLHUP | libc::POLLERR;
+            check_eq!(super::ready(fd, libc::POLLIN | libc::POLLOUT), all);
+        }
+        errno_is!(sys::open("/dev/tty", libc::O_RDWR, 0), ENXIO);
+        // The terminal itself is as good as new.
+        let again = ok!(open_slave(pair.number, O_NOCTTY));
+        check!(super::get(again).c_lflag & libc::ECHO != 0);
+        type_in(&pair, b"a\n");
+        check_eq!(super::read(again), b"a\n");
+        early.post();
+    })
+    .join();
+    early.wait();
+    late.post();
+    check_eq!(await_word(&heard[0]), HEARD_HUP_CONT);
+}
+
+fn vhangup_ends_reading() {
+    let (pair, turn) = (pair(), Turn::new());
+    lead(&pair, || {
+        block(SIGHUP);
+        let member = Child::spawn(|| {
+            turn.post();
+            check_eq!(sys::read(pair.slave, &mut [0; 4]), Ok(0));
+        });
+        turn.wait();
+        sys::sleep_us(20_000);
+        ok!(syscall!(SYS_vhangup));
+        member.join();
+    })
+    .join();
+}
+
+fn vhangup_needs_privilege() {
+    let pair = pair();
+    lead(&pair, || {
+        sys::become_unprivileged();
+        errno_is!(syscall!(SYS_vhangup), EPERM);
+        check!(foreground(pair.slave).is_ok());
+    })
+    .join();
+}
+
+fn giving_up_reaches_the_foreground() {
+    let (pair, ready, go, heard) = (pair(), Turn::new(), Turn::new(), shared_words());
+    lead(&pair, || {
+        foreground_hears(&pair, &ready, &go, &heard[0]);
+        ready.wait();
+        ok!(syscall!(SYS_ioctl, pair.slave, libc::TIOCNOTTY, 0));
+        go.post();
+        check_eq!(await_word(&heard[0]), HEARD_HUP_CONT);
+        // The terminal is free, and its files go on.
+        check_eq!(sys::write(pair.slave, b"x"), Ok(1));
     })
     .join();
 }

@@ -4,13 +4,14 @@
 
 mod control;
 mod line;
+mod packet;
 mod pair;
 
 use libc::{O_CLOEXEC, O_NOCTTY, O_RDWR};
 
 use crate::{harness::Case, sys};
 
-pub const GROUPS: &[&[Case]] = &[pair::CASES, line::CASES, control::CASES];
+pub const GROUPS: &[&[Case]] = &[pair::CASES, line::CASES, control::CASES, packet::CASES];
 
 /// A pair: the master, the number of the terminal, and the terminal open.
 pub struct Pair {

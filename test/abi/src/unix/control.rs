@@ -65,25 +65,25 @@ fn piece(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn rights(fds: &[i32]) -> Vec<u8> {
+pub fn rights(fds: &[i32]) -> Vec<u8> {
     let data: Vec<u8> = fds.iter().flat_map(|fd| fd.to_ne_bytes()).collect();
     piece(SOL_SOCKET, SCM_RIGHTS, &data)
 }
 
-fn send(fd: i32, bytes: &[u8], control: &[u8]) -> sys::Result {
+pub fn send(fd: i32, bytes: &[u8], control: &[u8]) -> sys::Result {
     let (mut bytes, mut control) = (bytes.to_vec(), control.to_vec());
     let message = Message::new(&mut bytes, &mut control);
     syscall!(SYS_sendmsg, fd, &raw const message.header, 0)
 }
 
 /// What was received: bytes, control data, flags.
-struct Got {
+pub struct Got {
     count: usize,
     control: Vec<u8>,
     flags: i32,
 }
 
-fn get(fd: i32, room: usize, control_room: usize, flags: i32) -> sys::Result<Got> {
+pub fn get(fd: i32, room: usize, control_room: usize, flags: i32) -> sys::Result<Got> {
     let (mut bytes, mut control) = (vec![0; room], vec![0; control_room]);
     let mut message = Message::new(&mut bytes, &mut control);
     let count = syscall!(SYS_recvmsg, fd, &raw mut message.header, flags)?;
@@ -112,7 +112,7 @@ impl Got {
         self.data(kind).unwrap_or(&[]).chunks_exact(4).map(word).collect()
     }
 
-    fn fds(&self) -> Vec<i32> {
+    pub fn fds(&self) -> Vec<i32> {
         self.words(SCM_RIGHTS)
     }
 }

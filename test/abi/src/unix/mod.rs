@@ -5,6 +5,7 @@
 mod control;
 mod datagram;
 mod errors;
+mod garbage;
 mod options;
 mod stream;
 
@@ -13,7 +14,7 @@ use libc::{AF_UNIX, SOCK_CLOEXEC, sockaddr_un};
 use crate::{harness::Case, sys};
 
 pub const GROUPS: &[&[Case]] =
-    &[stream::CASES, datagram::CASES, control::CASES, options::CASES, errors::CASES];
+    &[stream::CASES, datagram::CASES, control::CASES, garbage::CASES, options::CASES, errors::CASES];
 
 pub fn socket(kind: i32) -> i32 {
     ok!(syscall!(SYS_socket, AF_UNIX, kind | SOCK_CLOEXEC, 0)) as i32

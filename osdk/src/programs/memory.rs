@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Memory runs out and comes back: all of it can be had, the shell survives who takes it, and nothing leaks.
+
+use super::{Case, Said, case};
+
+/// A command line that does something many times and says whether as much memory is free afterwards as before.
+///
+/// The kernel's caches of small objects fill up first, in rounds that are not counted, and then they breathe: what is free
+/// goes up and down by some pages with each program that is started to find it out. So the most of twenty readings is what
+/// counts, and of that not a page may be lost.
+macro_rules! keeps_memory {
+    ($what:literal, $few:literal, $many:literal) => {
+        concat!(
+            "loop() { i=0; while [ $i -lt $1 ]; do ",
+            $what,
+            "; i=$((i+1)); done; }; ",
+            "free() { sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; }; ",
+            "most() { i=0; most=0; while [ $i -lt 20 ]; do f=$(free); [ $f -gt $most ] && most=$f; i=$((i+1)); done; }; ",
+            "loop ",
+            $few,
+            "; most; before=$most; loop ",
+            $many,
+            "; most; [ $most -ge $before ] && echo kept || echo $before kB before, $most kB after"
+        )
+    };
+}
+
+/// A command line that has everything taken in every way, first briefly, and then says what is free again.
+const HOSTILE: &str = "free() { sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; }; \
+     hostile 3 >/dev/null; sleep 1; before=$(free); hostile 15; a=$?; sleep 1; after=$(free); \
+     [ $a = 0 ] && [ $((before - after)) -le 1024 ] && echo the shell lives || echo status $a, $before kB before, $after kB after";
+
+/// A case on a machine with little memory.
+const fn small(name: &'static str, command: &'static str, said: Said) -> Case {
+    Case { memory: "512M", seconds: 600, ..case(name, command, said) }
+}
+
+/// The cases.
+pub(super) const CASES: &[Case] = &[
+    small(
+        "memory-exhausted",
+        // Four programs that want 200 MB each, none of which ends by itself.
+        "for i in 1 2 3 4; do timeout 20 tail -c 200000000 /dev/zero & done; \
+         wait %1; a=$?; wait %2; b=$?; wait %3; c=$?; wait %4; d=$?; \
+         case \" $a $b $c $d \" in *' 137 '*) echo the shell lives;; *) echo $a $b $c $d;; esac",
+        Said::All(&["the shell lives\n"]),
+    ),
+    Case {
+        processors: 2,
+        ..small(
+            "memory-to-the-last",
+            // On one processor after the other, a program that wants more than there is. What it had when it was ended is
+            // what /proc/meminfo had promised, but for 4 MiB; busybox takes KiB for pages.
+            "for cpu in 0 1 0 1; do \
+                 promised=$(sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo); \
+                 time -v taskset -c $cpu tail -c 600000000 /dev/zero 2>/tmp/time; a=$?; \
+                 had=$(sed -n 's/.*Maximum resident.*: //p' /tmp/time); had=$((had / 4)); \
+                 grep -q 'terminated by signal 9' /tmp/time && [ $had -ge $((promised - 4096)) ] \
+                     && echo all || echo $a $had of $promised kB; \
+             done",
+            Said::Exactly("all\nall\nall\nall\n"),
+        )
+    },
+    Case { memory: "256M", ..small("hostile", HOSTILE, Said::All(&["the shell lives\n"])) },
+    Case {
+        memory: "256M",
+        processors: 2,
+        ..small("hostile-smp", HOSTILE, Said::All(&["the shell lives\n"]))
+    },
+    small("fork-10000", keeps_memory!("(exit 0)", 500, 10_000), Said::Exactly("kept\n")),
+    Case {
+        processors: 2,
+        ..small("fork-10000-smp", keeps_memory!("(exit 0)", 3000, 10_000), Said::Exactly("kept\n"))
+    },
+    small(
+        "map-1000",
+        keeps_memory!("dd if=/dev/zero of=/dev/null bs=100M count=0 2>/dev/null", 500, 1000),
+        Said::Exactly("kept\n"),
+    ),
+    small(
+        "fill-100",
+        keeps_memory!("dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null", 10, 100),
+        Said::Exactly("kept\n"),
+    ),
+];

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The system calls that `std` does not have, behind safe functions.
+
+use std::{ffi::CString, ptr::null_mut, sync::atomic::AtomicU64};
+
+/// Forks; the child runs `child` and does not return. `None` if there is no process to be had.
+pub fn fork(child: impl FnOnce()) -> Option<i32> {
+    match fork_raw()? {
+        0 => {
+            child();
+            // SAFETY: ending a process is always sound.
+            unsafe { libc::_exit(0) }
+        }
+        pid => Some(pid),
+    }
+}
+
+/// Forks: 0 in the child.
+pub fn fork_raw() -> Option<i32> {
+    // SAFETY: every process here has one thread, but those of the kind that makes threads, whose threads only sleep.
+    let pid = unsafe { libc::fork() };
+    (pid >= 0).then_some(pid)
+}
+
+/// Waits for a signal, for ever.
+pub fn pause() {
+    loop {
+        // SAFETY: no memory is involved.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Counters that children share.
+pub fn shared_counters(count: usize) -> Option<&'static [AtomicU64]> {
+    let addr = map(count * size_of::<AtomicU64>(), libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED)?;
+    // SAFETY: the mapping is new, large enough, zeroed, and never unmapped.
+    Some(unsafe { std::slice::from_raw_parts(addr as *const AtomicU64, count) })
+}
+
+/// Maps anonymous memory that nothing else refers to.
+pub fn map(size: usize, protection: i32, sharing: i32) -> Option<usize> {
+    // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+    let addr = unsafe { libc::mmap(null_mut(), size, protection, sharing | libc::MAP_ANONYMOUS, -1, 0) };
+    (addr != libc::MAP_FAILED).then_some(addr as usize)
+}
+
+/// Writes a byte to memory that [`map`] gave.
+pub fn touch(addr: usize) {
+    // SAFETY: the caller has mapped it for writing, and nobody else uses it.
+    unsafe { std::ptr::write_volatile(addr as *mut u8, 1) };
+}
+
+/// Has orphans become children of this process.
+pub fn adopt_orphans() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// Makes this process the leader of a group of its own.
+pub fn lead_group() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::setpgid(0, 0) };
+}
+
+/// Ends a group's processes.
+pub fn kill_group(leader: i32) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(-leader, libc::SIGKILL) };
+}
+
+/// Whether a child has ended, in which case it is gone afterwards.
+pub fn has_ended(pid: i32) -> bool {
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(pid, null_mut(), libc::WNOHANG) != 0 }
+}
+
+/// Takes note of the children that have ended; returns whether there are no more.
+pub fn reap_all() -> bool {
+    loop {
+        // SAFETY: no status is asked for.
+        match unsafe { libc::waitpid(-1, null_mut(), libc::WNOHANG) } {
+            0 => return false,
+            -1 => return true,
+            _ => {}
+        }
+    }
+}
+
+/// Raises the limit of open files as far as it goes.
+pub fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a valid structure.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    }
+}
+
+/// Closes every descriptor but the standard ones.
+pub fn close_all() {
+    // SAFETY: descriptors here are numbers that nothing owns.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+}
+
+/// Turns the answer of a call into success or not.
+pub fn is_ok(answer: i32) -> bool {
+    answer >= 0
+}
+
+/// Opens a new file for reading and writing.
+pub fn create(path: &str) -> Option<i32> {
+    let path = CString::new(path).ok()?;
+    // SAFETY: the path ends with a zero.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600) };
+    (fd >= 0).then_some(fd)
+}
+
+/// Writes until the kernel takes no more; returns whether it took anything.
+pub fn fill(fd: i32) -> bool {
+    let is_taken = write_piece(fd);
+    while write_piece(fd) {}
+    is_taken
+}
+
+/// Writes 64 KiB, or what of it the kernel takes; returns whether that is anything.
+pub fn write_piece(fd: i32) -> bool {
+    static BYTES: [u8; 1 << 16] = [7; 1 << 16];
+    // SAFETY: the buffer is as long as it says.
+    unsafe { libc::write(fd, BYTES.as_ptr().cast(), BYTES.len()) > 0 }
+}
