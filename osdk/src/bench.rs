@@ -27,8 +27,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+pub use self::figures::Kernel;
 use self::{
-    figures::{Kernel, Measurements, Operation, Runs},
+    figures::{Measurements, Operation, Runs},
     peer::{Bench, Clock},
 };
 use crate::project;
@@ -130,7 +131,11 @@ fn turns(bench: &Bench, operations: &[Operation], clock: Clock) -> Result<Runs> 
 }
 
 /// Builds the program that measures.
-fn build() -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// When it does not build.
+pub fn build() -> Result<PathBuf> {
     let output = project::guest_cargo().args(["build", "--release", "--quiet", "-p", "bench"]).output();
     let output = output.context("cargo cannot be started")?;
     if !output.status.success() {

@@ -18,14 +18,14 @@ mod trace;
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs,
     io::{Read, Seek},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
 };
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use self::{
     report::{Profile, side_by_side},
@@ -33,8 +33,9 @@ use self::{
     trace::Trace,
 };
 use crate::{
-    child::{self, Ended},
-    guest::{self, Console, Machine, tail},
+    bench::{self, Kernel},
+    child::Ended,
+    guest::{self, Console, Machine, Outcome, tail},
     initramfs::{Contents, Session, Tree},
     kernel, linux, project,
 };
@@ -58,28 +59,12 @@ pub struct Options {
     kernel: Option<PathBuf>,
 }
 
-/// A kernel to profile.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kernel {
-    Tessera,
-    Linux,
-}
-
-impl Kernel {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Tessera => "Tessera",
-            Self::Linux => "Linux",
-        }
-    }
-}
-
 /// Profiles an operation.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let folder = project::target("profile").join(&options.operation);
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    let bench = build_bench()?;
-    let units = units(&bench, &options.operation)?;
+    let program = bench::build()?;
+    let units = units(&program, &options.operation)?;
     let plugin = build_plugin()?;
 
     let mut profiles = Vec::new();
@@ -102,15 +87,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let mut load = OsString::from(&plugin);
         load.push(",out=");
         load.push(file.path());
-        let command = format!("bench --rounds {} {}", options.rounds, options.operation);
-        let output = boot(kernel, &image, &command, &[&bench], &["-plugin".into(), load])?;
-        if !output.lines().any(|line| line.starts_with(&format!("ok {} ", options.operation))) {
-            bail!("{} could not be measured on {}:\n{}", options.operation, kernel.name(), tail(&output, 10));
-        }
+        let measured = measure(kernel, &image, &program, options, &["-plugin".into(), load])?;
 
         let trace = Trace::read(file.path())?;
         let title = format!("{} on {}", options.operation, kernel.name());
-        let profile = Profile::new(&title, &trace, &mut symbols, options.rounds, units)?;
+        let profile = Profile::new(&title, &trace, &mut symbols, options.rounds, units, measured)?;
         let name = kernel.name().to_lowercase();
         fs::write(folder.join(format!("{name}.txt")), profile.table())
             .context("the table cannot be written")?;
@@ -122,22 +103,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the benchmark.
-fn build_bench() -> Result<PathBuf> {
-    let status = project::guest_cargo()
-        .args(["build", "--release", "--quiet", "--target", "x86_64-unknown-linux-musl", "-p", "bench"])
-        .stdin(Stdio::null())
-        .status()
-        .context("cargo cannot be started")?;
-    if !status.success() {
-        bail!("the benchmark does not build");
-    }
-    Ok(project::root().join("test/target/x86_64-unknown-linux-musl/release/bench"))
-}
-
 /// How often the operation is in one sample: the fourth column of the benchmark's list.
-fn units(bench: &Path, operation: &str) -> Result<u64> {
-    let list = Command::new(bench).arg("--list").output().context("the benchmark cannot be started here")?;
+fn units(program: &Path, operation: &str) -> Result<u64> {
+    let list =
+        Command::new(program).arg("--list").output().context("the benchmark cannot be started here")?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let columns = list.lines().map(|line| line.split('\t').collect::<Vec<_>>());
     let Some(columns) = columns.into_iter().find(|columns| columns[0] == operation) else {
@@ -168,31 +137,51 @@ fn symbols_of_linux(image: &Path) -> Result<String> {
         return Ok(symbols);
     }
     eprintln!("tessera: asking Linux for its symbols");
-    let output = boot(Kernel::Linux, image, symbols_of_linux::LIST_SYMBOLS, &[], &[])?;
-    let symbols = symbols_of_linux::complete(&output)?;
-    fs::write(&path, &symbols).context("the symbols of Linux cannot be kept in target/profile")?;
-    Ok(symbols)
-}
-
-/// Boots a kernel to run a command line; returns what it wrote to the console.
-fn boot(
-    kernel: Kernel,
-    image: &Path,
-    command: &str,
-    programs: &[&Path],
-    arguments: &[OsString],
-) -> Result<String> {
-    let contents =
-        Contents { program: programs.iter().map(|&path| path.to_owned()).collect(), ..Contents::default() };
-    let mut tree = Tree::new(&contents)?;
+    let mut tree = Tree::new(&Contents::default())?;
     // Linux panics when its first program ends, and then the machine stops; by then the console has said it all.
     tree.add_session(&Session {
         terminal: None,
         login: false,
         term: None,
-        command: Some(command.to_owned()),
+        command: Some(symbols_of_linux::LIST_SYMBOLS.to_owned()),
         input: None,
     });
+    let (_, output) = boot(Kernel::Linux, image, &tree, "", &[])?;
+    let symbols = symbols_of_linux::complete(&output)?;
+    fs::write(&path, &symbols).context("the symbols of Linux cannot be kept in target/profile")?;
+    Ok(symbols)
+}
+
+/// Boots a kernel as `make bench` does, to run the operation; returns what the benchmark's own clock says.
+fn measure(
+    kernel: Kernel,
+    image: &Path,
+    program: &Path,
+    options: &Options,
+    arguments: &[OsString],
+) -> Result<u64> {
+    let tree = Tree::with_init(program)?;
+    let command = format!(" -- --rounds {} {}", options.rounds, options.operation);
+    let (outcome, output) = boot(kernel, image, &tree, &command, arguments)?;
+    let start = format!("ok {} ", options.operation);
+    let figure = output.lines().find_map(|line| line.strip_prefix(&start)?.split(' ').next()?.parse().ok());
+    let Some(figure) = figure else {
+        let said = tail(&output, 10) + &tail(&outcome.log, 20);
+        bail!("{} could not be measured on {}:\n{said}", options.operation, kernel.name());
+    };
+    Ok(figure)
+}
+
+/// Boots a kernel; returns how that ended, and what was written to the console.
+fn boot(
+    kernel: Kernel,
+    image: &Path,
+    tree: &Tree,
+    command: &str,
+    arguments: &[OsString],
+) -> Result<(Outcome, String)> {
+    const LIMIT_IN_SECONDS: u64 = 300;
+
     fs::create_dir_all(project::target("run")).context("target/run cannot be made")?;
     let initramfs = tempfile::NamedTempFile::new_in(project::target("run"))
         .context("no file can be made in target/run")?;
@@ -200,34 +189,24 @@ fn boot(
 
     let mut file = tempfile::tempfile().context("no temporary file can be made")?;
     let console = Console::File(file.try_clone().context("a file cannot be shared")?);
+    let options = if kernel == Kernel::Linux { linux::COMMAND_LINE } else { "" };
     let machine = Machine {
         smp: 1,
         mem: "1G".to_owned(),
         icount: true,
         log: None,
         timeout: Some(LIMIT_IN_SECONDS),
-        command_line: if kernel == Kernel::Linux { linux::COMMAND_LINE } else { "" }.to_owned(),
+        command_line: format!("{options}{command}"),
     };
     let outcome = guest::boot_with(&machine, image, initramfs.path(), &console, arguments)?;
-    let output = read_all(&mut file)?;
-    match outcome.ended {
-        Ended::Itself(status) if kernel == Kernel::Tessera && outcome.status.is_none() => bail!(
-            "Tessera broke (QEMU: {}); the end of its log:\n{}",
-            child::describe(status),
-            tail(&outcome.log, 20)
-        ),
-        Ended::Itself(_) => Ok(output),
-        Ended::TimedOut => bail!("{} did not end in time; it said:\n{}", kernel.name(), tail(&output, 20)),
-        Ended::Interrupted(_) => bail!("interrupted"),
-    }
-}
-
-const LIMIT_IN_SECONDS: u64 = 300;
-
-fn read_all(file: &mut File) -> Result<String> {
     let mut output = Vec::new();
     file.rewind()
         .and_then(|()| file.read_to_end(&mut output))
         .context("the console's output cannot be read")?;
-    Ok(String::from_utf8_lossy(&output).replace('\r', ""))
+    let output = String::from_utf8_lossy(&output).replace('\r', "");
+    match outcome.ended {
+        Ended::Itself(_) => Ok((outcome, output)),
+        Ended::TimedOut => bail!("{} did not end in time; it said:\n{}", kernel.name(), tail(&output, 20)),
+        Ended::Interrupted(_) => bail!("interrupted"),
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// Something that is measured.
@@ -27,7 +28,7 @@ impl Operation {
 }
 
 /// Who was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Kernel {
     Linux,
@@ -35,6 +36,7 @@ pub enum Kernel {
 }
 
 impl Kernel {
+    /// Its name, for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Linux => "Linux",

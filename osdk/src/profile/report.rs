@@ -44,6 +44,8 @@ pub struct Profile {
     spread: [f64; 3],
     mean: f64,
     samples: usize,
+    /// What the benchmark's own clock says, which leaves out what reading it takes.
+    measured: u64,
     /// Whole stacks of functions, the innermost last, each with which of them are inlined; for one unit.
     stacks: Vec<(Vec<(Function, bool)>, f64)>,
     names: Vec<String>,
@@ -55,7 +57,14 @@ impl Profile {
     /// # Errors
     ///
     /// When there are no samples.
-    pub fn new(title: &str, trace: &Trace, symbols: &mut Symbols, rounds: usize, units: u64) -> Result<Self> {
+    pub fn new(
+        title: &str,
+        trace: &Trace,
+        symbols: &mut Symbols,
+        rounds: usize,
+        units: u64,
+        measured: u64,
+    ) -> Result<Self> {
         let enters_kernel = |window: &&Window| window.runs.iter().any(|run| trace.block(run).is_kernel());
         // Before an operation its clock is tried out.
         let windows: Vec<&Window> = trace.windows.iter().filter(enters_kernel).collect();
@@ -96,6 +105,7 @@ impl Profile {
             spread: spread.map(|total| total as f64 / units as f64),
             mean: stacks.values().sum::<u64>() as f64 * scale,
             samples: windows.len(),
+            measured,
             stacks: stacks.into_iter().map(|(stack, times)| (stack, times as f64 * scale)).collect(),
             names: (0..known).map(|function| symbols.name(function).to_owned()).collect(),
         })
@@ -128,10 +138,12 @@ impl Profile {
     fn heading(&self) -> String {
         let [least, median, most] = self.spread.map(number);
         format!(
-            "{}: {} instructions\n(mean of {} samples; least {least}, median {median}, most {most})\n",
+            "{}: {} instructions\n(mean of {} samples; least {least}, median {median}, most {most}; \
+             the benchmark says {})\n",
             self.title,
             number(self.mean),
             self.samples,
+            number(self.measured as f64),
         )
     }
 
