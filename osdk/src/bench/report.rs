@@ -73,6 +73,7 @@ pub fn write(measured: &Measurements) -> Result<()> {
     write_file("measurements.json", &(json + "\n"))?;
     write_file("versions.md", &versions(&measured.versions))?;
     write_file("instructions.md", &instructions(measured))?;
+    write_file("losses.md", &losses(&pairs(measured, &measured.instructions)))?;
     write_file("wall.md", &wall(measured))?;
     write_file("two.md", &two(measured))?;
     write_file("chart.svg", &chart::draw(&pairs(measured, &measured.instructions))?)
@@ -120,6 +121,26 @@ fn instructions(measured: &Measurements) -> String {
         let _ = writeln!(text, "| `{name}` | {linux} | {tessera} | {all} | {less} | {what} |");
     }
     text + &failures(&pairs)
+}
+
+/// The operations that take more than on Linux, less clearing, the worst one first.
+fn losses(pairs: &[Pair<'_>]) -> String {
+    let ratios = pairs.iter().filter_map(|pair| Some((pair.ratio_less_clearing()?, pair)));
+    let mut slower: Vec<(f64, &Pair<'_>)> = ratios.filter(|(ratio, _)| *ratio > 1.0).collect();
+    slower.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let mut text = format!(
+        "{} of {} operations take more instructions than on Linux, less clearing",
+        slower.len(),
+        pairs.len()
+    );
+    if slower.is_empty() {
+        return text + ".\n";
+    }
+    text += ", the worst one first:\n\n| operation | ratio less clearing |\n| --- | ---: |\n";
+    for (ratio, pair) in slower {
+        let _ = writeln!(text, "| `{}` | {ratio:.2} |", pair.operation.name);
+    }
+    text
 }
 
 fn wall(measured: &Measurements) -> String {
@@ -171,7 +192,7 @@ pub fn instructions_as_text(measured: &Measurements) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Figure, Kernel, Measurements, Operation, instructions};
+    use super::{Figure, Kernel, Measurements, Operation, instructions, losses, pairs};
 
     #[test]
     fn table_takes_clearing_off_and_shows_what_fails() {
@@ -185,5 +206,19 @@ mod tests {
         assert!(table.contains("| `a` | 6096 | 5096 | 0.84 | 0.50 | w |\n"), "{table}");
         assert!(table.contains("| `b` | 10 | fails | - | - | w |\n"), "{table}");
         assert!(table.ends_with("\n- `b` fails on Tessera: x\n"), "{table}");
+    }
+    #[test]
+    fn losses_are_those_above_one_the_worst_first() {
+        let names = ["a", "b", "c"];
+        let operation = |name: &str| Operation { name: name.to_owned(), pages: 1, what: "w".to_owned() };
+        let ticks = |median| Figure::Ticks { median, min: 0, max: 0, samples: 1 };
+        let figures =
+            |medians: [u64; 3]| names.map(str::to_owned).into_iter().zip(medians.map(ticks)).collect();
+        let mut measured = Measurements::new(names.map(operation).into());
+        measured.instructions =
+            [(Kernel::Linux, figures([5096; 3])), (Kernel::Tessera, figures([5596, 5096, 7096]))].into();
+        let text = losses(&pairs(&measured, &measured.instructions));
+        assert!(text.starts_with("2 of 3 operations"), "{text}");
+        assert!(text.ends_with("| `c` | 3.00 |\n| `a` | 1.50 |\n"), "{text}");
     }
 }

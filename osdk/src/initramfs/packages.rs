@@ -60,6 +60,7 @@ pub fn linux(name: &str) -> Result<PathBuf> {
         return Ok(image);
     }
     eprintln!("tessera: fetching Debian's {name}");
+    fs::create_dir_all(project::target("root")).context("target/root cannot be made")?;
     let cache = cache()?;
     with_some_lists(&cache, |apt| {
         let plan = apt.plan(&[name])?;
@@ -68,7 +69,10 @@ pub fn linux(name: &str) -> Result<PathBuf> {
             |archive: &&str| archive.starts_with(start) && archive.as_bytes()[start.len()].is_ascii_digit();
         let archive = archive_names(&plan).find(is_image).context("apt-get knows no image of Linux")?;
         apt.run(&["download"], &[archive.split('_').next().unwrap_or_default()])?;
-        unpack_archive(&cache.join("archives").join(archive), &folder)
+        let scratch =
+            tempfile::tempdir_in(project::target("root")).context("no folder can be made in target/root")?;
+        unpack_archive(&cache.join("archives").join(archive), scratch.path())?;
+        fs::rename(scratch.keep(), &folder).with_context(|| format!("{} cannot be made", folder.display()))
     })?;
     image_in(&folder).with_context(|| format!("{name} has no kernel"))
 }

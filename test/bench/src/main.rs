@@ -14,6 +14,7 @@
 //! bench --share N             take a N-th of the samples that each operation would take
 //! bench --from NAME           begin with this operation
 //! bench --two                 throughput with one thread and with two, instead
+//! bench --one NAME            measure an operation in this very process, as each one is by a process of its own
 //! bench --list-two            print what that measures, like --list
 //! ```
 //!
