@@ -54,6 +54,9 @@ pub struct Options {
     /// Show so many functions; the files have them all.
     #[arg(long, default_value_t = 30)]
     lines: usize,
+    /// Say who calls the functions whose names contain this.
+    #[arg(long, value_name = "NAME")]
+    callers: Vec<String>,
     /// A kernel built with cargo-osdk to profile instead of this one.
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -99,6 +102,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         profiles.push(profile);
     }
     print!("{}", side_by_side(&profiles.iter().collect::<Vec<_>>(), options.lines));
+    for name in &options.callers {
+        profiles.iter().for_each(|profile| print!("{}", profile.callers(name, options.lines)));
+    }
     println!("\nall functions, and the flame graphs: target/profile/{}/", options.operation);
     Ok(ExitCode::SUCCESS)
 }

@@ -169,6 +169,29 @@ impl Profile {
         text
     }
 
+    /// By whom the functions were called whose names contain `name`, what they called included.
+    ///
+    /// Each line has the functions around it, inlined ones apart, from the inside out.
+    pub fn callers(&self, name: &str, most: usize) -> String {
+        const AROUND: usize = 8;
+        let mut ways: BTreeMap<Vec<&str>, f64> = BTreeMap::new();
+        for (stack, instructions) in &self.stacks {
+            let names: Vec<&str> = stack.iter().map(|(function, _)| self.names[*function].as_str()).collect();
+            if let Some(position) = names.iter().position(|function| function.contains(name)) {
+                let first = (position + 1).saturating_sub(AROUND);
+                let way = names[first..=position].iter().rev().copied().collect();
+                *ways.entry(way).or_default() += instructions;
+            }
+        }
+        let mut ways: Vec<_> = ways.into_iter().collect();
+        ways.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        let mut text = format!("\n{}: callers of {name}\n\n inclusive  function ◄ callers\n", self.title);
+        for (way, instructions) in ways.iter().take(most) {
+            let _ = writeln!(text, "{:>10}  {}", number(*instructions), way.join(" ◄ "));
+        }
+        text
+    }
+
     fn line(&self, row: &Row) -> String {
         let share = if self.mean > 0.0 { 100.0 * row.itself / self.mean } else { 0.0 };
         format!("{:>10} {share:>5.1}% {:>10}", number(row.itself), number(row.inclusive))
