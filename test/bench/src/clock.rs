@@ -82,18 +82,12 @@ impl Samples {
     /// Adds a sample taken with [`begin`] and [`end`]; one more than wanted is dropped.
     #[inline(always)]
     pub fn add(&mut self, start: u64, end: u64) {
-        self.add_ticks((end - start).saturating_sub(self.overhead));
-    }
-
-    /// Adds a sample that needs nothing taken off.
-    #[inline(always)]
-    pub fn add_ticks(&mut self, ticks: u64) {
         if self.wants_more() {
-            self.values.push(ticks);
+            self.values.push((end - start).saturating_sub(self.overhead));
         }
     }
 
-    /// What the measuring takes, for samples that another process takes.
+    /// What the measuring takes.
     pub fn overhead(&self) -> u64 {
         self.overhead
     }

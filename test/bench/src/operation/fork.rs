@@ -22,13 +22,13 @@ pub const OPERATIONS: &[Operation] = operations! {
     "fork_exec_wait_100", 0, 1, 30, exec_wait::<100>, "the same with 100 more resident pages";
     "fork_exec_wait_1000", 0, 1, 20, exec_wait::<1000>, "the same with 1,000 more resident pages";
     "fork_exec_wait_25000", 0, 1, 5, exec_wait::<25_000>, "the same with 25,000 more resident pages";
-    "cow_parent", 1, 1, 500, parent_writes::<1000>, "the parent's first write to one of 1,000 pages after `fork`, while the child lives, which copies the page";
-    "cow_parent_25000", 1, 1, 500, parent_writes::<25_000>, "the same with 25,000 pages";
-    "cow_child", 1, 1, 500, child_writes, "the child's first write to one of 1,000 pages, which copies the page";
-    "cow_last", 0, 1, 500, last_holder_writes, "the parent's first write to one of 1,000 pages after the child has ended";
+    "cow_parent", 1, 100, 20, parent_writes::<1000>, "the parent's first write to one of 1,000 pages after `fork`, while the child lives, which copies the page; mean of 100";
+    "cow_parent_25000", 1, 100, 5, parent_writes::<25_000>, "the same with 25,000 pages";
+    "cow_child", 1, 100, 20, child_writes, "the child's first write to one of 1,000 pages, which copies the page; mean of 100";
+    "cow_last", 0, 100, 20, last_holder_writes, "the parent's first write to one of 1,000 pages after the child has ended; mean of 100";
 };
 
-/// Samples taken after each fork.
+/// Pages written to after each fork, which are one sample.
 const BATCH: usize = 100;
 
 /// A child that waits until it is told to go on.
@@ -111,44 +111,42 @@ fn exec_wait<const PAGES: usize>(samples: &mut Samples) -> Result {
     Ok(())
 }
 
+#[inline(always)]
+fn write_batch(area: &Area) {
+    (0..BATCH).for_each(|page| write(area.at(page)));
+}
+
 fn parent_writes<const PAGES: usize>(samples: &mut Samples) -> Result {
     let area = Area::resident(PAGES)?;
     let go = pipe()?;
     while samples.wants_more() {
         let child = waiting_child(go, None)?;
-        for page in 0..BATCH.min(samples.wanted()) {
-            samples.time(|| write(area.at(page)));
-        }
+        samples.time(|| write_batch(&area));
         child.release()?;
         area.write_all();
     }
     Ok(())
 }
 
-/// The child takes the samples and leaves them in memory that both share.
+/// The child takes the sample and leaves it in memory that both share.
 fn child_writes(samples: &mut Samples) -> Result {
     let area = Area::resident(1000)?;
-    let results = Area::shared(1)?;
-    let slot = |n: usize| (results.base + n * size_of::<u64>()) as *mut u64;
-    let overhead = samples.overhead();
+    let shared = Area::shared(1)?;
+    let result = shared.base as *mut u64;
     while samples.wants_more() {
         let pid = fork();
         if pid == 0 {
-            for page in 0..BATCH {
-                let start = clock::begin();
-                write(area.at(page));
-                let ticks = (clock::end() - start).saturating_sub(overhead);
-                // SAFETY: a batch fits into the page, which is mapped, and aligned.
-                unsafe { slot(page).write_volatile(ticks) };
-            }
+            let start = clock::begin();
+            write_batch(&area);
+            let ticks = clock::end() - start;
+            // SAFETY: the page is mapped.
+            unsafe { result.write_volatile(ticks) };
             exit(0);
         }
         check("fork", pid)?;
         wait(pid)?;
-        for page in 0..BATCH {
-            // SAFETY: as above.
-            samples.add_ticks(unsafe { slot(page).read_volatile() });
-        }
+        // SAFETY: as above.
+        samples.add(0, unsafe { result.read_volatile() });
         area.write_all();
     }
     Ok(())
@@ -159,9 +157,7 @@ fn last_holder_writes(samples: &mut Samples) -> Result {
     let go = pipe()?;
     while samples.wants_more() {
         waiting_child(go, None)?.release()?;
-        for page in 0..BATCH.min(samples.wanted()) {
-            samples.time(|| write(area.at(page)));
-        }
+        samples.time(|| write_batch(&area));
         area.write_all();
     }
     Ok(())
