@@ -56,7 +56,7 @@ impl Profile {
     ///
     /// # Errors
     ///
-    /// When there are no samples.
+    /// When there are no samples, or fewer instructions in each than the benchmark has measured.
     pub fn new(
         title: &str,
         trace: &Trace,
@@ -99,6 +99,14 @@ impl Profile {
         let mut totals: Vec<u64> = windows.iter().map(|window| window.instructions).collect();
         totals.sort_unstable();
         let spread = [totals[0], totals[totals.len() / 2], totals[totals.len() - 1]];
+        // The marks are around what the clock is read for; its figure is rounded.
+        if spread[2] + units < measured * units {
+            bail!(
+                "the plugin saw {} instructions where the benchmark measured {}",
+                spread[2],
+                measured * units
+            );
+        }
         let known = stacks.keys().flatten().map(|(function, _)| function + 1).max().unwrap_or_default();
         Ok(Self {
             title: title.to_owned(),

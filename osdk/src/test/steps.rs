@@ -53,6 +53,7 @@ pub fn all() -> Vec<Step> {
         Step::new("programs", "programs", Count::Summary, 30, "xtask programs"),
         Step::new("programs", "terminal", Count::Summary, 15, "xtask interact"),
         Step::new("bench", "bench-check", Count::Summary, 5, "xtask bench-check"),
+        Step::new("bench", "profile", Count::Step, 5, "xtask profile map_unmap --only tessera"),
         Step::new("rows", "rows", Count::Step, 1, "xtask check-rows"),
     ]
 }
