@@ -114,9 +114,10 @@ fn units(program: &Path, operation: &str) -> Result<u64> {
     let list =
         Command::new(program).arg("--list").output().context("the benchmark cannot be started here")?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    let columns = list.lines().map(|line| line.split('\t').collect::<Vec<_>>());
-    let Some(columns) = columns.into_iter().find(|columns| columns[0] == operation) else {
-        bail!("no operation is called {operation}; `cargo xtask bench --list` shows their names");
+    let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split('\t').collect()).collect();
+    let Some(columns) = rows.iter().find(|columns| columns[0] == operation) else {
+        let names: Vec<&str> = rows.iter().filter(|row| row.len() > 1).map(|row| row[0]).collect();
+        bail!("no operation is called {operation}; there are: {}", names.join(" "));
     };
     columns.get(3).and_then(|units| units.parse().ok()).context("the benchmark's list has no fourth column")
 }
