@@ -4,14 +4,12 @@
 
 use core::ops::Range;
 
-use ostd::{
-    mm::{
-        Frame, FrameAllocOptions, HasPaddr, PAGE_SIZE, UFrame, VmReader, VmWriter,
-        frame::untyped::AnyUFrameMeta, io::util::HasVmReaderWriter,
-    },
-    sync::SpinLock,
+use ostd::mm::{
+    Frame, FrameAllocOptions, HasPaddr, PAGE_SIZE, UFrame, VmReader, VmWriter, frame::untyped::AnyUFrameMeta,
+    io::util::HasVmReaderWriter,
 };
 use ref_cast::RefCast;
+use spin::Once;
 use vmar::machine::{self, Blank};
 
 /// A handle to one page of memory.
@@ -92,7 +90,7 @@ impl Blank for OstdBlank {
     }
 }
 
-static ZERO_FRAME: SpinLock<Option<OstdFrame>> = SpinLock::new(None);
+static ZERO_FRAME: Once<OstdFrame> = Once::new();
 
 /// Returns the frame of zeros, which lives from its first use on.
 ///
@@ -100,10 +98,9 @@ static ZERO_FRAME: SpinLock<Option<OstdFrame>> = SpinLock::new(None);
 ///
 /// Panics if memory has run out before the first program ran.
 pub(crate) fn zero_frame() -> OstdFrame {
-    let mut slot = ZERO_FRAME.lock();
-    slot.get_or_insert_with(|| {
+    let frame = ZERO_FRAME.call_once(|| {
         let frame = FrameAllocOptions::new().alloc_frame().expect("no memory for the frame of zeros");
         OstdFrame::from(frame)
-    })
-    .clone()
+    });
+    frame.clone()
 }

@@ -23,19 +23,23 @@ extern crate alloc;
 
 pub mod allocator;
 mod counter;
+mod cursor;
 mod frame;
 mod lock;
 mod machine;
+mod present;
 pub mod reclaim;
 pub mod reserve;
 mod space;
 mod spare;
+mod table;
 
 #[cfg(ktest)]
 mod test;
 
 pub use counter::OstdCounter;
+pub use cursor::OstdCursor;
 pub use frame::{OstdBlank, OstdFrame};
 pub use lock::OstdLock;
 pub use machine::{DeviceMemory, Ostd};
-pub use space::{OstdCursor, OstdSpace};
+pub use space::OstdSpace;

@@ -228,13 +228,12 @@ pub trait AddressSpace: Send + Sync + Sized + 'static {
         body: impl FnOnce(&mut Self::Cursor<'_>) -> T,
     ) -> Result<T, OutOfMemory>;
 
-    /// Takes note that the space will not be used again, just before it is dropped. Outside of the ranges `resident` (bytes,
-    /// page-aligned, ascending) it is empty; about `pages` pages are resident within.
+    /// Takes note that the space will not be used again, just before it is dropped. About `pages` pages are resident in it.
     ///
     /// A machine to which page tables are dear can empty this one here and keep it for the next
     /// [`new_space`](Machine::new_space). By default it does nothing.
-    fn retire(&mut self, resident: impl Iterator<Item = Range<usize>> + Clone, pages: usize) {
-        let _ = (resident, pages);
+    fn retire(&mut self, pages: usize) {
+        let _ = pages;
     }
 }
 

@@ -61,6 +61,13 @@ impl<M: Machine> Rss<M> {
         RssKind::ALL.iter().map(|&kind| self.pages(kind)).sum()
     }
 
+    /// Adds `pages` more (or, negative, fewer) pages of a kind; `None` is what is not counted.
+    pub fn add(&self, kind: Option<RssKind>, pages: isize) {
+        if let Some(kind) = kind {
+            self.counters[kind as usize].add(pages);
+        }
+    }
+
     /// Starts to collect changes.
     pub fn delta(&self) -> RssDelta<'_, M> {
         RssDelta { rss: self, changes: [0; 3] }

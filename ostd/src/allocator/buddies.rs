@@ -44,6 +44,23 @@ impl Buddies {
         Some(addr)
     }
 
+    /// Hands frames to `put`, one by one, at most `count`, a power of two. Those in small chunks go first, and when there are any,
+    /// no large one is cut.
+    pub fn alloc_singles(&mut self, count: usize, put: &mut dyn FnMut(Paddr)) {
+        let most = count.ilog2() as Order;
+        let mut left = count;
+        for order in 0..ORDERS {
+            while left >= 1 << order.min(most)
+                && let Some(addr) = self.take_first(order)
+            {
+                let taken = order.min(most);
+                (0..1 << taken).for_each(|frame| put(addr + frame * PAGE_SIZE));
+                self.insert_range(addr + size_of_order(taken), (1 << order) - (1 << taken));
+                left -= 1 << taken;
+            }
+        }
+    }
+
     /// Adds a range of frames.
     pub fn insert_range(&mut self, mut addr: Paddr, mut frames: usize) {
         while frames != 0 {

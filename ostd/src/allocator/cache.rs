@@ -8,7 +8,7 @@ use ostd::mm::Paddr;
 const CAPACITY: usize = 64;
 
 /// Frames that go to the pool, or come from it, in one go.
-const BATCH: usize = 32;
+pub const BATCH: usize = 32;
 
 /// A stack of single frames.
 pub struct Cache {
@@ -27,15 +27,17 @@ impl Cache {
         Some(self.frames[self.len])
     }
 
-    /// Takes a frame; if there is none, a batch is first had from `refill`.
-    pub fn pop(&mut self, mut refill: impl FnMut() -> Option<Paddr>) -> Option<Paddr> {
+    /// Takes a frame; if there is none, `refill` first puts in at most [`BATCH`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if `refill` puts in more frames than there is room for.
+    pub fn pop(&mut self, refill: impl FnOnce(&mut dyn FnMut(Paddr))) -> Option<Paddr> {
         if self.len == 0 {
-            while self.len < BATCH
-                && let Some(addr) = refill()
-            {
+            refill(&mut |addr| {
                 self.frames[self.len] = addr;
                 self.len += 1;
-            }
+            });
         }
         self.take()
     }

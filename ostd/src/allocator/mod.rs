@@ -21,20 +21,20 @@ pub(crate) mod cache;
 
 use core::{
     alloc::Layout,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use ostd::{
     cpu::{PinCurrentCpu, all_cpus},
     cpu_local, irq,
-    mm::{Frame, FrameAllocOptions, PAGE_SIZE, Paddr, frame::GlobalFrameAllocator},
+    mm::{Frame, FrameAllocOptions, HasPaddr, PAGE_SIZE, Paddr, frame::GlobalFrameAllocator},
     sync::{LocalIrqDisabled, SpinLock},
 };
 use vmar::error::OutOfMemory;
 
 use self::{
     buddies::{Buddies, Order},
-    cache::Cache,
+    cache::{BATCH, Cache},
 };
 
 /// The zone's size: 2^10 frames, 4 MiB.
@@ -63,8 +63,6 @@ static FREE: AtomicUsize = AtomicUsize::new(0);
 
 cpu_local! {
     static CACHE: SpinLock<Cache, LocalIrqDisabled> = SpinLock::new(Cache::new());
-    /// Whether the CPU is allocating for a program.
-    static IS_FOR_PROGRAM: AtomicBool = AtomicBool::new(false);
 }
 
 /// See the module.
@@ -148,12 +146,9 @@ pub fn free_frames() -> usize {
 
 /// Allocates a frame for a program: never from the zone.
 pub(crate) fn alloc_for_program(options: &FrameAllocOptions) -> Result<Frame<()>, OutOfMemory> {
-    let guard = irq::disable_local();
-    let flag = IS_FOR_PROGRAM.get_on_cpu(guard.current_cpu());
-    flag.store(true, Relaxed);
-    let frame = options.alloc_frame();
-    flag.store(false, Relaxed);
-    frame.map_err(|_| OutOfMemory)
+    let frame = options.alloc_frame().map_err(|_| OutOfMemory)?;
+    // There was no other; dropped, it goes back.
+    if is_in_zone(frame.paddr()) { Err(OutOfMemory) } else { Ok(frame) }
 }
 
 fn is_in_zone(addr: Paddr) -> bool {
@@ -164,15 +159,15 @@ fn is_in_zone(addr: Paddr) -> bool {
 fn alloc_single() -> Option<Paddr> {
     let guard = irq::disable_local();
     let here = guard.current_cpu();
-    let from_here = || CACHE.get_on_cpu(here).lock().pop(|| POOL.lock().common.alloc(0));
+    let from_here = || {
+        let refill = |put: &mut dyn FnMut(Paddr)| POOL.lock().common.alloc_singles(BATCH, put);
+        CACHE.get_on_cpu(here).lock().pop(refill)
+    };
     from_here().or_else(|| {
         // A frame that moves from a cache to the pool meanwhile is in neither when looked for, hence the second look.
         let elsewhere = all_cpus().filter(|cpu| *cpu != here);
         let stolen = elsewhere.map(|cpu| CACHE.get_on_cpu(cpu).lock().take()).find_map(|frame| frame);
-        stolen.or_else(from_here).or_else(|| match IS_FOR_PROGRAM.get_on_cpu(here).load(Relaxed) {
-            true => None,
-            false => POOL.lock().alloc_from_zone(0),
-        })
+        stolen.or_else(from_here).or_else(|| POOL.lock().alloc_from_zone(0))
     })
 }
 

@@ -9,7 +9,10 @@ use ostd::mm::{Frame, HasPaddr, Paddr, frame::GlobalFrameAllocator};
 
 use super::*;
 use crate::allocator::{
-    TesseraAllocator, ZONE_FRAMES, alloc_for_program, buddies::Buddies, cache::Cache, free_frames,
+    TesseraAllocator, ZONE_FRAMES, alloc_for_program,
+    buddies::Buddies,
+    cache::{BATCH, Cache},
+    free_frames,
 };
 
 type Frames = Vec<Frame<()>>;
@@ -156,6 +159,19 @@ fn buddies_part_and_become_one_again() {
             buddies.insert_range(addr, frames);
         }
         assert_eq!(buddies.alloc(4), Some(start));
+        // Single frames come from small chunks first, and from a part of a large one otherwise.
+        buddies.insert_range(start, 16);
+        let singles = |buddies: &mut Buddies, count| {
+            let mut frames = Vec::new();
+            buddies.alloc_singles(count, &mut |addr| frames.push((addr - start) / PAGE_SIZE));
+            frames
+        };
+        assert_eq!(singles(&mut buddies, 4), [0, 1, 2, 3]);
+        buddies.insert_range(at(1), 1);
+        assert_eq!(singles(&mut buddies, 4), [1]);
+        assert_eq!(singles(&mut buddies, 4), [4, 5, 6, 7]);
+        assert_eq!(singles(&mut buddies, 16), [8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(singles(&mut buddies, 1), []);
         // A range that is no chunk is cut into aligned ones.
         buddies.insert_range(at(3), 10);
         let expected = [None, Some(at(8)), Some(at(4)), None, Some(at(12)), Some(at(3)), None];
@@ -171,9 +187,9 @@ fn a_cache_keeps_what_came_last() {
         cache.push(frame * PAGE_SIZE, |addr| drained.push(addr / PAGE_SIZE));
     }
     assert_eq!(drained, (1..=32).collect::<Vec<_>>());
-    let mut popped = || cache.pop(|| None).map(|addr| addr / PAGE_SIZE);
+    let mut popped = || cache.pop(|_| ()).map(|addr| addr / PAGE_SIZE);
     assert_eq!(core::iter::from_fn(&mut popped).collect::<Vec<_>>(), (33..=65).rev().collect::<Vec<_>>());
-    let mut supply = (1..=40).map(|frame| frame * PAGE_SIZE);
-    assert_eq!(cache.pop(|| supply.next()), Some(32 * PAGE_SIZE));
-    assert_eq!(supply.next(), Some(33 * PAGE_SIZE), "a batch is half of a cache");
+    let refill = |put: &mut dyn FnMut(Paddr)| (1..=BATCH).for_each(|frame| put(frame * PAGE_SIZE));
+    assert_eq!(cache.pop(refill), Some(BATCH * PAGE_SIZE));
+    assert_eq!(cache.take(), Some((BATCH - 1) * PAGE_SIZE));
 }

@@ -39,12 +39,16 @@ mod tests;
 mod tree;
 mod values;
 
-use core::{fmt, ops::Range};
+use core::{
+    fmt,
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use edit::Misfit;
 use gap::Wanted;
 pub use iter::{IntoIter, Iter};
-use tree::{Path, Position, Tree};
+use tree::{NOWHERE, Path, Position, Tree};
 use values::Values;
 
 use crate::fallible::OutOfMemory;
@@ -72,6 +76,8 @@ const INNER_SIZE: usize = 32;
 pub struct IntervalMap<V, const LEAF: usize = LEAF_SIZE, const FAN: usize = INNER_SIZE> {
     tree: Tree<LEAF, FAN>,
     values: Values<V>,
+    /// Where [`IntervalMap::find`] found something last; `NOWHERE` once positions have changed.
+    last: AtomicUsize,
 }
 
 /// Why [`IntervalMap::insert`] refused, with the value it was given.
@@ -106,7 +112,7 @@ impl<V> IntervalMap<V> {
 impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// An empty map with node sizes of the caller's choice; see the type.
     pub const fn with_node_sizes() -> Self {
-        Self { tree: Tree::new(), values: Values::new() }
+        Self { tree: Tree::new(), values: Values::new(), last: AtomicUsize::new(NOWHERE) }
     }
 
     /// The number of entries.
@@ -127,10 +133,18 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
         self.tree.total
     }
 
-    /// The entry that `addr` lies in.
+    /// The entry that `addr` lies in. Whoever asks for the same entry again is answered without a search.
     #[inline]
     pub fn find(&self, addr: usize) -> Option<(Range<usize>, &V)> {
-        self.tree.containing(addr).map(|entry| self.entry(entry))
+        let last = Position::unpack(self.last.load(Relaxed));
+        if let Some(last) = last
+            && self.tree.range(last).contains(&addr)
+        {
+            return Some(self.entry(last));
+        }
+        let found = self.tree.containing(addr)?;
+        self.last.store(found.pack(), Relaxed);
+        Some(self.entry(found))
     }
 
     /// The entry that `addr` lies in, to change its value.
@@ -197,6 +211,7 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
             Err(error) => return Err(error.with_value(value)),
         };
         let slot = self.values.put(value);
+        *self.last.get_mut() = NOWHERE;
         self.tree.insert(&path, at, range, slot);
         Ok(())
     }
@@ -215,6 +230,7 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
         let mut path = Path::new();
         let at = self.prepare(&range, &mut path)?;
         let slot = self.values.put(make());
+        *self.last.get_mut() = NOWHERE;
         self.tree.insert(&path, at, range, slot);
         Ok(())
     }
@@ -239,6 +255,7 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// Its memory stays with the map for entries to come, until the map is dropped or cleared.
     #[inline]
     pub fn remove(&mut self, start: usize) -> Option<(Range<usize>, V)> {
+        *self.last.get_mut() = NOWHERE;
         let (range, slot) = self.tree.remove(start)?;
         Some((range, self.values.take(slot)))
     }

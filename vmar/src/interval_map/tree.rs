@@ -50,6 +50,27 @@ pub(super) struct Position {
     pub(super) at: usize,
 }
 
+/// No position, packed.
+pub(super) const NOWHERE: usize = usize::MAX;
+
+/// How many bits of a packed position say where in its leaf it is.
+const AT_BITS: u32 = 8;
+
+impl Position {
+    /// Returns the position as one number.
+    #[inline]
+    pub(super) fn pack(self) -> usize {
+        (self.leaf as usize) << AT_BITS | self.at
+    }
+
+    /// Returns the position that was packed.
+    #[inline]
+    pub(super) fn unpack(packed: usize) -> Option<Self> {
+        let at = packed & ((1 << AT_BITS) - 1);
+        (packed != NOWHERE).then_some(Self { leaf: (packed >> AT_BITS) as u32, at })
+    }
+}
+
 /// One step down: which child was taken in which inner node.
 #[derive(Clone, Copy)]
 pub(super) struct Step {
@@ -94,6 +115,7 @@ impl Path {
 
 impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     pub(super) const fn new() -> Self {
+        const { assert!(LEAF < 1 << AT_BITS) };
         Self {
             leaves: Arena::new(),
             inners: Arena::new(),

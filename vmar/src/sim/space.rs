@@ -143,17 +143,6 @@ impl AddressSpace for SimSpace {
         super::yield_now();
         Ok(result)
     }
-
-    fn retire(&mut self, resident: impl Iterator<Item = Range<usize>> + Clone, _pages: usize) {
-        let spans: Vec<_> = resident.collect();
-        assert!(spans.is_sorted_by(|a, b| a.end <= b.start), "rule broken: {spans:#x?} are not ascending");
-        for addr in self.table().entries.keys() {
-            assert!(
-                spans.iter().any(|span| span.contains(addr)),
-                "rule broken: a page at {addr:#x} is resident, which nobody knows"
-            );
-        }
-    }
 }
 
 /// A position in a simulated page table.

@@ -24,7 +24,7 @@ use core::{
 
 use aster_rights::{TRightSet, TRights, require};
 
-use super::{Vmar, Vmar_};
+use super::{Vmar, Vmar_, entries::CursorOf};
 use crate::{
     error::Error,
     machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
@@ -256,18 +256,36 @@ impl<M: Machine> Fault<'_, M> {
     fn anonymous(&self) -> Result<Step<M>, FaultError> {
         let machine = &self.space.machine;
         if self.access != Access::Write {
-            let (window, _) = self.window();
-            let mut frames = [const { None }; AROUND];
-            frames[..window.len() / M::PAGE_SIZE].fill_with(|| Some(machine.zero_frame()));
-            return self.map_around(window.start, frames, self.allowed - PageFlags::WRITE);
+            let (window, flags) = (self.window(), self.allowed - PageFlags::WRITE);
+            let zeros = machine.zero_frame();
+            return match window.len() / M::PAGE_SIZE {
+                1 if !self.may_be_resident() => self.fill(zeros, flags | PageFlags::ACCESSED),
+                growth => self.map_around(window, growth, flags, |_| Some(zeros.clone())),
+            };
         }
-        let (fresh, blank) = if self.may_be_resident() {
-            (Fresh::Zeros, Some(machine.alloc()?))
-        } else {
-            // Filled before the transaction, which shuts others out.
-            (Fresh::Ready(machine.alloc()?.zeroed(), self.written() | PageFlags::PRIVATE), None)
-        };
-        self.settle_or_retry(fresh, blank)
+        let blank = machine.alloc()?;
+        if self.may_be_resident() {
+            return self.settle_or_retry(Fresh::Zeros, Some(blank));
+        }
+        // By far the most common case. The page is filled before the transaction, which shuts others out.
+        self.fill(blank.zeroed(), self.written() | PageFlags::PRIVATE)
+    }
+
+    /// Maps `frame` if there is nothing.
+    fn fill(&self, frame: M::Frame, flags: PageFlags) -> Result<Step<M>, FaultError> {
+        self.mapping.note_entries(&self.one(), flags);
+        let is_filled = self.space.space.transact(self.one(), 1, |cursor| {
+            let is_empty = matches!(cursor.query(), Entry::Empty);
+            if is_empty {
+                cursor.map(frame, PageProps::new(flags));
+            }
+            is_empty
+        })?;
+        if !is_filled {
+            return Ok(Step::Again);
+        }
+        self.space.rss.add(self.mapping.kind_of(flags), 1);
+        Ok(Step::Done)
     }
 
     fn object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
@@ -318,12 +336,22 @@ impl<M: Machine> Fault<'_, M> {
     /// own, where it takes one. Returns whether the fault is served.
     fn settle(&self, fresh: Fresh<M>, blank: Option<M::Blank>) -> Result<bool, FaultError> {
         let growth = usize::from(!matches!(fresh, Fresh::None));
+        // Whoever has a blank page at hand may find that the page there is his own to write, and so are the next.
+        let window = if blank.is_some() { self.window() } else { self.one() };
         let mut at_hand = (fresh, blank);
         let mut delta = self.space.rss.delta();
-        let is_served = self.space.space.transact(self.one(), growth, |cursor| {
+        let is_served = self.space.space.transact(window.clone(), growth, |cursor| {
+            if window.start != self.page {
+                cursor.seek(self.page);
+            }
             match self.decide(cursor.query(), &mut at_hand) {
                 Action::None => return false,
-                Action::Widen(flags) => cursor.widen(self.page + M::PAGE_SIZE, flags),
+                Action::Widen(flags) => {
+                    cursor.widen(self.page + M::PAGE_SIZE, flags);
+                    if flags.contains(PageFlags::WRITE) {
+                        self.widen_ahead(cursor, &window);
+                    }
+                }
                 Action::Fill(frame, flags) => {
                     self.mapping.note_entries(&self.one(), flags);
                     cursor.map(frame, PageProps::new(flags));
@@ -342,6 +370,34 @@ impl<M: Machine> Fault<'_, M> {
             true
         })?;
         Ok(is_served)
+    }
+
+    /// Lets the pages from this one to the end of `window` be written that nobody else holds, if the page before can be: somebody
+    /// goes through them.
+    fn widen_ahead(&self, cursor: &mut CursorOf<'_, M>, window: &Range<usize>) {
+        if window.start == self.page {
+            return;
+        }
+        cursor.seek(self.page - M::PAGE_SIZE);
+        if !matches!(cursor.query(), Entry::Page { props, .. } if props.flags.contains(PageFlags::WRITE)) {
+            return;
+        }
+        let mut at = self.page + M::PAGE_SIZE;
+        while at < window.end {
+            cursor.seek(at);
+            at += M::PAGE_SIZE;
+            let is_own = match cursor.query() {
+                Entry::Page { frame, props: PageProps { flags, .. } } => {
+                    flags.contains(PageFlags::PRIVATE)
+                        && !flags.contains(PageFlags::WRITE)
+                        && frame.holders() == 1
+                }
+                _ => false,
+            };
+            if is_own {
+                cursor.widen(at, self.allowed);
+            }
+        }
     }
 
     /// Says what is to be done to an entry.
@@ -390,7 +446,8 @@ impl<M: Machine> Fault<'_, M> {
         frame: M::Frame,
         flags: PageFlags,
     ) -> Result<Step<M>, FaultError> {
-        let (window, before) = self.window();
+        let window = self.window();
+        let before = (self.page - window.start) / M::PAGE_SIZE;
         let mut frames = [const { None }; AROUND];
         if self.mapping.flags().contains(MappingFlags::FAULT_AROUND) {
             let first = index - before;
@@ -403,57 +460,52 @@ impl<M: Machine> Fault<'_, M> {
             );
         }
         frames[before] = Some(frame);
-        self.map_around(window.start, frames, flags)
+        let first = frames.iter().position(Option::is_some).unwrap_or(before);
+        let last = frames.iter().rposition(Option::is_some).unwrap_or(before);
+        let growth = frames.iter().flatten().count();
+        let span = window.start + first * M::PAGE_SIZE..window.start + (last + 1) * M::PAGE_SIZE;
+        self.map_around(span, growth, flags, |addr| frames[(addr - window.start) / M::PAGE_SIZE].take())
     }
 
-    /// Returns the addresses that a read fault may map at once, and how many pages of them come before its own.
-    fn window(&self) -> (Range<usize>, usize) {
+    /// Returns the addresses that a fault may settle at once, its own among them: a block of [`AROUND`] pages, as far as the
+    /// mapping reaches.
+    fn window(&self) -> Range<usize> {
         if self.mapping.flags().contains(MappingFlags::RANDOM) {
-            return (self.one(), 0);
+            return self.one();
         }
         let size = AROUND * M::PAGE_SIZE;
         let block = self.page - self.page % size;
-        let start = block.max(self.range.start);
-        let end = block.saturating_add(size).min(self.range.end);
-        (start..end, (self.page - start) / M::PAGE_SIZE)
+        block.max(self.range.start)..block.saturating_add(size).min(self.range.end)
     }
 
-    /// Maps `frames` from `start` on, where nothing is mapped; among them is the page of the fault. Its neighbours are told from
-    /// it by the ACCESSED flag, which they have not.
+    /// Maps at each address of `span`, the fault's own among them, the page that `page` has for it, where nothing is mapped: `growth`
+    /// pages at most. The neighbours are told from the fault's own page by the ACCESSED flag, which they have not.
     fn map_around(
         &self,
-        start: usize,
-        mut frames: [Option<M::Frame>; AROUND],
+        span: Range<usize>,
+        growth: usize,
         flags: PageFlags,
+        mut page: impl FnMut(usize) -> Option<M::Frame>,
     ) -> Result<Step<M>, FaultError> {
-        let own = (self.page - start) / M::PAGE_SIZE;
-        let first = frames.iter().position(Option::is_some).unwrap_or(own);
-        let last = frames.iter().rposition(Option::is_some).unwrap_or(own);
-        let span = start + first * M::PAGE_SIZE..start + (last + 1) * M::PAGE_SIZE;
-        let growth = frames.iter().flatten().count();
-
         self.mapping.note_entries(&span, flags);
-        let mut delta = self.space.rss.delta();
-        self.space.space.transact(span, growth, |cursor| {
-            for (slot, frame) in frames.iter_mut().enumerate() {
-                if frame.is_none() {
-                    continue;
-                }
-                let addr = start + slot * M::PAGE_SIZE;
+        let mut added = 0;
+        self.space.space.transact(span.clone(), growth, |cursor| {
+            for addr in span.step_by(M::PAGE_SIZE) {
+                let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
                 if cursor.position() != addr {
                     cursor.seek(addr);
                 }
-                let young = if slot == own { PageFlags::ACCESSED } else { PageFlags::empty() };
                 if matches!(cursor.query(), Entry::Empty) {
-                    if let Some(frame) = frame.take() {
+                    if let Some(frame) = page(addr) {
                         cursor.map(frame, PageProps::new(flags | young));
-                        delta.add(self.mapping.kind_of(flags), 1);
+                        added += 1;
                     }
-                } else if slot == own {
+                } else if addr == self.page {
                     cursor.widen(addr + M::PAGE_SIZE, (self.allowed - PageFlags::WRITE) | young);
                 }
             }
         })?;
+        self.space.rss.add(self.mapping.kind_of(flags), added);
         Ok(Step::Done)
     }
 }

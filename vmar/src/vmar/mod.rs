@@ -198,13 +198,7 @@ impl<M: Machine> Vmar_<M> {
 
 impl<M: Machine> Drop for Vmar_<M> {
     fn drop(&mut self) {
-        let mappings = self.mappings.read();
-        // Where a fork has failed there are no mappings, whatever it had copied until then.
-        if mappings.len() == 0 {
-            return;
-        }
-        let spans = mappings.iter().filter_map(|(range, mapping)| mapping.resident_span(&range));
-        self.space.retire(spans, self.rss.total_pages());
+        self.space.retire(self.rss.total_pages());
     }
 }
 
