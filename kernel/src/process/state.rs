@@ -165,6 +165,18 @@ impl Process {
         self.vm.lock().clone()
     }
 
+    /// Whether it has an address space. Unlike with [`Process::vm`], nothing is left to be given up afterwards: to be called
+    /// with a spin lock held.
+    pub fn has_vm(&self) -> bool {
+        self.vm.lock().is_some()
+    }
+
+    /// How many pages its address space has in memory, if it has one. To be called with a spin lock held, as
+    /// [`Process::has_vm`].
+    pub fn resident_pages(&self) -> Option<usize> {
+        Some(self.vm.lock().as_ref()?.vmar().rss().total_pages())
+    }
+
     /// Replaces its address space, and answers the one it had.
     pub fn set_vm(&self, vm: Option<Arc<AddressSpace>>) -> Option<Arc<AddressSpace>> {
         core::mem::replace(&mut *self.vm.lock(), vm)

@@ -246,9 +246,9 @@ impl Table {
         Some(process.clone())
     }
 
-    /// Whether any process satisfies `filter`.
-    pub fn any(&self, filter: impl Fn(&Process) -> bool) -> bool {
-        self.nodes.values().any(|node| filter(&node.process))
+    /// A process that satisfies `filter`, if there is one. Allocates no memory.
+    pub fn find(&self, filter: impl Fn(&Process) -> bool) -> Option<Arc<Process>> {
+        self.nodes.values().map(|node| &node.process).find(|process| filter(process)).cloned()
     }
 
     /// Whether any process is in `group`, and if so, in which session the group is.
