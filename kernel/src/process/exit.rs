@@ -48,7 +48,7 @@ pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
 
     super::exit_hooks::account(thread);
     let left = process.remove_thread(thread);
-    let removed = table::with(|table| table.remove_thread(thread.tid()));
+    let removed = table::with(|table| table.remove_thread(thread));
     drop(removed);
     process.thread_exits.wake_all();
     signal::thread_exited(thread);

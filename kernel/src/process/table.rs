@@ -187,8 +187,10 @@ impl Table {
         self.threads.insert(thread.tid(), thread);
     }
 
-    /// Removes a thread that has ended.
-    pub fn remove_thread(&mut self, tid: Tid) -> Option<Arc<Thread>> {
+    /// Removes a thread that has ended, unless another has taken over its number.
+    pub fn remove_thread(&mut self, thread: &Arc<Thread>) -> Option<Arc<Thread>> {
+        let tid = thread.tid();
+        self.threads.get(&tid).filter(|known| Arc::ptr_eq(known, thread))?;
         self.threads.remove(&tid)
     }
 
