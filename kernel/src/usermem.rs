@@ -85,21 +85,32 @@ impl AddressSpace {
     /// `EFAULT`; `ENAMETOOLONG` if there is no NUL in `max` bytes.
     pub fn read_cstring(&self, addr: Vaddr, max: usize) -> Result<CString> {
         let mut bytes = Vec::new();
+        self.append_cstring(addr, max, &mut bytes)?;
+        CString::from_vec_with_nul(bytes).map_err(|_| EINVAL)
+    }
+
+    /// Reads a string up to its NUL, which must come within `max` bytes, and appends both to `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`AddressSpace::read_cstring`]; `ENOMEM`. A part of the string may have been appended.
+    pub fn append_cstring(&self, addr: Vaddr, max: usize, bytes: &mut Vec<u8>) -> Result<()> {
         // Most strings are short, and clearing and copying more than they need is what costs.
         let mut chunk = [0; 64];
-        let mut at = addr;
-        while bytes.len() < max {
+        let (mut at, mut left) = (addr, max);
+        while left > 0 {
             // Never past the end of a page: the next one need not be there.
-            let len = (PAGE_SIZE - at % PAGE_SIZE).min(chunk.len()).min(max - bytes.len());
+            let len = (PAGE_SIZE - at % PAGE_SIZE).min(chunk.len()).min(left);
             self.read_bytes(at, &mut chunk[..len])?;
-            match chunk[..len].iter().position(|byte| *byte == 0) {
-                Some(end) => {
-                    bytes.extend_from_slice(&chunk[..end]);
-                    return CString::new(bytes).map_err(|_| EINVAL);
-                }
-                None => bytes.extend_from_slice(&chunk[..len]),
+            let end = chunk[..len].iter().position(|byte| *byte == 0);
+            let part = &chunk[..end.map_or(len, |end| end + 1)];
+            bytes.try_reserve(part.len()).map_err(|_| ENOMEM)?;
+            bytes.extend_from_slice(part);
+            if end.is_some() {
+                return Ok(());
             }
             at += len;
+            left -= len;
         }
         Err(ENAMETOOLONG)
     }

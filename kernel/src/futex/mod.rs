@@ -8,7 +8,8 @@
 //!
 //! - A waiter enters its bucket and compares the word under the bucket's lock; a waker changes the word first and takes
 //!   the lock then. So a waker either sees the waiter or has changed what the waiter compares: no waking is lost.
-//! - The lock of a bucket sleeps, since reading the word can fault. Two buckets are locked in the order of their places.
+//! - The lock of a bucket sleeps, for a bucket may be long. Two buckets are locked in the order of their places. Nobody waits
+//!   for memory with a bucket locked ([`word`]).
 //! - A waiter that gives up takes itself out under the lock. If it has been woken meanwhile, it was woken.
 //! - Who waits for a lock has a [`Claim`] on it ([`pi`]), and is not for waking.
 
@@ -23,7 +24,6 @@ mod word;
 
 use ostd::sync::{MutexGuard, Waker};
 
-use self::pi::Claim;
 pub use self::{
     chain::urgency_changed,
     key::{Key, Scope},
@@ -32,6 +32,10 @@ pub use self::{
     requeue_pi::{requeue_to_pi, wait_requeue_pi},
     robust::{Leaving, ROBUST_LIST_HEAD_LEN, thread_leaves},
     vector::wait_any,
+};
+use self::{
+    pi::Claim,
+    word::{Use, with_words},
 };
 use crate::{mm::AddressSpace, prelude::*, time::Deadline, wait::Sleeper};
 
@@ -150,13 +154,13 @@ pub fn wait(vm: &AddressSpace, wait: &Wait) -> Result<()> {
     let key = Key::of(vm, wait.addr, wait.scope)?;
     let sleeper = Sleeper::new();
     let waiter = Waiter::new(key.clone(), wait.bitset, &sleeper, None);
-    {
+    with_words(vm, &[(wait.addr, Use::Read)], || {
         let mut bucket = bucket(&key);
         if word::load(vm, wait.addr)? != wait.expected {
             return Err(EAGAIN);
         }
-        bucket.push(waiter.clone())?;
-    }
+        bucket.push(waiter.clone())
+    })?;
     finish(&waiter, wait.deadline.sleep(&sleeper, || waiter.is_woken().then_some(())))
 }
 

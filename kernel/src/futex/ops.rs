@@ -8,7 +8,10 @@ use linux_raw_sys::general::{
 };
 use ostd::sync::MutexGuard;
 
-use super::{BUCKETS, Bucket, Key, Scope, TABLE, word};
+use super::{
+    BUCKETS, Bucket, Key, Scope, TABLE,
+    word::{self, Use, with_words},
+};
 use crate::{mm::AddressSpace, prelude::*};
 
 /// The buckets of two keys, both locked.
@@ -63,12 +66,13 @@ pub fn requeue(
 ) -> Result<usize> {
     let from_key = Key::of(vm, from, scope)?;
     let to_key = Key::of(vm, to, scope)?;
-    let mut pair = Pair::lock(&from_key, &to_key);
-    if let CompareRequeue::Value(expected) = expected
-        && word::load(vm, from)? != expected
-    {
-        return Err(EAGAIN);
-    }
+    let mut pair = with_words(vm, &[(from, Use::Read)], || {
+        let pair = Pair::lock(&from_key, &to_key);
+        match expected {
+            CompareRequeue::Value(expected) if word::load(vm, from)? != expected => Err(EAGAIN),
+            _ => Ok(pair),
+        }
+    })?;
     let waiting = pair.first.waiters.len();
     pair.second().reserve(waiting)?;
     let woken = pair.first.wake(&from_key, wakes, u32::MAX)?;
@@ -150,8 +154,11 @@ pub fn wake_op(
 ) -> Result<usize> {
     let first_key = Key::of(vm, first, scope)?;
     let second_key = Key::of(vm, second, scope)?;
-    let mut pair = Pair::lock(&first_key, &second_key);
-    let old = word::update(vm, second, |word| Some(op.apply(word)))?;
+    let (mut pair, old) = with_words(vm, &[(second, Use::Change)], || {
+        let pair = Pair::lock(&first_key, &second_key);
+        let old = word::update(vm, second, |word| Some(op.apply(word)))?;
+        Ok((pair, old))
+    })?;
     let mut woken = pair.first.wake(&first_key, max.0, u32::MAX)?;
     if op.holds(old) {
         woken += pair.second().wake(&second_key, max.1, u32::MAX)?;

@@ -17,7 +17,10 @@
 
 use linux_raw_sys::general::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 
-use super::{Bucket, Key, Leaving, Scope, Waiter, bucket, chain, word};
+use super::{
+    Bucket, Key, Leaving, Scope, Waiter, bucket, chain,
+    word::{self, Use, with_words},
+};
 use crate::{mm::AddressSpace, prelude::*, process::table, time::Deadline, wait::Sleeper};
 
 /// What a waiter on a lock wants.
@@ -118,24 +121,27 @@ pub fn lock_pi(
 ) -> Result<()> {
     let key = Key::of(vm, addr, scope)?;
     let sleeper = Sleeper::new();
-    let (waiter, deadline) = loop {
-        let mut bucket = bucket(&key);
-        let owner = match bucket.take_lock(&key, vm, addr, thread, Mark::Free)? {
-            Taken::Now => return Ok(()),
-            Taken::By(owner) => owner,
-        };
-        let Attempt::Until(deadline) = attempt else { return Err(EAGAIN) };
-        bucket.reserve(1)?;
-        let waiter = Waiter::new(key.clone(), u32::MAX, &sleeper, Some(Claim::new(thread, None)));
-        match chain::enroll(&waiter, owner) {
-            Ok(()) => {}
-            // The owner has gone meanwhile.
-            Err(EAGAIN) => continue,
-            Err(error) => return Err(error),
+    let try_enter = || {
+        loop {
+            let mut bucket = bucket(&key);
+            let owner = match bucket.take_lock(&key, vm, addr, thread, Mark::Free)? {
+                Taken::Now => return Ok(None),
+                Taken::By(owner) => owner,
+            };
+            let Attempt::Until(deadline) = attempt else { return Err(EAGAIN) };
+            bucket.reserve(1)?;
+            let waiter = Waiter::new(key.clone(), u32::MAX, &sleeper, Some(Claim::new(thread, None)));
+            match chain::enroll(&waiter, owner) {
+                Ok(()) => {}
+                // The owner has gone meanwhile.
+                Err(EAGAIN) => continue,
+                Err(error) => return Err(error),
+            }
+            bucket.push(waiter.clone())?;
+            return Ok(Some((waiter, deadline)));
         }
-        bucket.push(waiter.clone())?;
-        break (waiter, deadline);
     };
+    let Some((waiter, deadline)) = with_words(vm, &[(addr, Use::Change)], try_enter)? else { return Ok(()) };
     let slept = deadline.sleep(&sleeper, || waiter.is_woken().then_some(()));
     match (conclude(vm, addr, &waiter)?, slept) {
         (Stage::Owned, _) => Ok(()),
@@ -152,13 +158,17 @@ pub fn lock_pi(
 /// was changed meanwhile; `EFAULT`.
 pub fn unlock_pi(vm: &AddressSpace, thread: &Arc<Thread>, addr: Vaddr, scope: Scope) -> Result<()> {
     let key = Key::of(vm, addr, scope)?;
-    let mut bucket = bucket(&key);
+    with_words(vm, &[(addr, Use::Change)], || try_unlock(vm, thread, addr, &key))
+}
+
+fn try_unlock(vm: &AddressSpace, thread: &Arc<Thread>, addr: Vaddr, key: &Key) -> Result<()> {
+    let mut bucket = bucket(key);
     loop {
         let old = word::load(vm, addr)?;
         if old & FUTEX_TID_MASK != thread.tid() {
             return Err(EPERM);
         }
-        let Some(next) = bucket.top(&key) else {
+        let Some(next) = bucket.top(key) else {
             // Without waiters in the kernel, neither of the two bits has a meaning.
             return if word::compare_exchange(vm, addr, old, 0)? == old { Ok(()) } else { Err(EAGAIN) };
         };
@@ -168,7 +178,7 @@ pub fn unlock_pi(vm: &AddressSpace, thread: &Arc<Thread>, addr: Vaddr, scope: Sc
         }
         let new = claim.thread.tid() | FUTEX_WAITERS;
         if word::compare_exchange(vm, addr, old, new)? == old {
-            bucket.hand_over(&key, &next);
+            bucket.hand_over(key, &next);
             return Ok(());
         }
     }
@@ -181,6 +191,19 @@ pub fn unlock_pi(vm: &AddressSpace, thread: &Arc<Thread>, addr: Vaddr, scope: Sc
 /// `EFAULT` if a lock that was granted cannot be taken; another waiter is granted it then.
 pub(super) fn conclude(vm: &AddressSpace, addr: Vaddr, waiter: &Arc<Waiter>) -> Result<Stage> {
     let Some(claim) = &waiter.claim else { return Err(EINVAL) };
+    let concluded = with_words(vm, &[(addr, Use::Change)], || try_conclude(vm, addr, waiter, claim));
+    if concluded.is_err() {
+        // It was granted the lock, and nothing but this changes that.
+        let key = waiter.key();
+        let mut bucket = bucket(&key);
+        bucket.remove(waiter);
+        chain::give_up(waiter);
+        bucket.grant(&key);
+    }
+    concluded
+}
+
+fn try_conclude(vm: &AddressSpace, addr: Vaddr, waiter: &Arc<Waiter>, claim: &Claim) -> Result<Stage> {
     loop {
         let key = waiter.key();
         let mut bucket = bucket(&key);
@@ -199,12 +222,7 @@ pub(super) fn conclude(vm: &AddressSpace, addr: Vaddr, waiter: &Arc<Waiter>) -> 
             }
             Stage::Granted => {
                 let new = claim.thread.tid() | FUTEX_WAITERS | FUTEX_OWNER_DIED;
-                if let Err(error) = word::update(vm, addr, |_| Some(new)) {
-                    bucket.remove(waiter);
-                    chain::give_up(waiter);
-                    bucket.grant(&key);
-                    return Err(error);
-                }
+                word::update(vm, addr, |_| Some(new))?;
                 bucket.hand_over(&key, waiter);
                 return Ok(Stage::Owned);
             }

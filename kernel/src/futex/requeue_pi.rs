@@ -10,7 +10,7 @@ use super::{
     Key, Scope, Wait, Waiter, bucket, chain,
     ops::Pair,
     pi::{Claim, Mark, Stage, Taken, conclude},
-    word,
+    word::{self, Use, with_words},
 };
 use crate::{mm::AddressSpace, prelude::*, wait::Sleeper};
 
@@ -29,7 +29,7 @@ pub fn wait_requeue_pi(vm: &AddressSpace, thread: &Arc<Thread>, wait: &Wait, loc
     let sleeper = Sleeper::new();
     let is_same = key == target;
     let waiter = Waiter::new(key.clone(), wait.bitset, &sleeper, Some(Claim::new(thread, Some(target))));
-    {
+    with_words(vm, &[(wait.addr, Use::Read)], || {
         let mut bucket = bucket(&key);
         if word::load(vm, wait.addr)? != wait.expected {
             return Err(EAGAIN);
@@ -37,8 +37,8 @@ pub fn wait_requeue_pi(vm: &AddressSpace, thread: &Arc<Thread>, wait: &Wait, loc
         if is_same {
             return Err(EINVAL);
         }
-        bucket.push(waiter.clone())?;
-    }
+        bucket.push(waiter.clone())
+    })?;
     let slept = wait.deadline.sleep(&sleeper, || waiter.is_woken().then_some(()));
     match (conclude(vm, lock, &waiter)?, slept) {
         (Stage::Owned, _) => Ok(()),
@@ -63,12 +63,22 @@ pub fn requeue_to_pi(
     moves: usize,
     expected: u32,
 ) -> Result<usize> {
-    let from_key = Key::of(vm, from, scope)?;
-    let to_key = Key::of(vm, to, scope)?;
-    if from_key == to_key {
+    let keys = (Key::of(vm, from, scope)?, Key::of(vm, to, scope)?);
+    if keys.0 == keys.1 {
         return Err(EINVAL);
     }
-    let mut pair = Pair::lock(&from_key, &to_key);
+    let words = [(from, Use::Read), (to, Use::Change)];
+    with_words(vm, &words, || try_requeue(vm, (from, to), &keys, moves, expected))
+}
+
+fn try_requeue(
+    vm: &AddressSpace,
+    (from, to): (Vaddr, Vaddr),
+    (from_key, to_key): &(Key, Key),
+    moves: usize,
+    expected: u32,
+) -> Result<usize> {
+    let mut pair = Pair::lock(from_key, to_key);
     if word::load(vm, from)? != expected {
         return Err(EAGAIN);
     }
@@ -76,11 +86,11 @@ pub fn requeue_to_pi(
     let waiting = pair.first.waiters.len();
     pair.second().reserve(waiting)?;
 
-    let Some(first) = pair.first.top(&from_key) else { return Ok(0) };
-    let claim = parked(&first, &to_key)?;
+    let Some(first) = pair.first.top(from_key) else { return Ok(0) };
+    let claim = parked(&first, to_key)?;
     let mark = if moves > 0 { Mark::Waiters } else { Mark::Free };
     let mut count = 0;
-    let owner = match pair.second().take_lock(&to_key, vm, to, claim.thread(), mark)? {
+    let owner = match pair.second().take_lock(to_key, vm, to, claim.thread(), mark)? {
         Taken::By(owner) => owner,
         Taken::Now => {
             pair.first.remove(&first);
@@ -92,9 +102,9 @@ pub fn requeue_to_pi(
         }
     };
     while count <= moves
-        && let Some(next) = pair.first.top(&from_key)
+        && let Some(next) = pair.first.top(from_key)
     {
-        let claim = parked(&next, &to_key)?;
+        let claim = parked(&next, to_key)?;
         chain::enroll(&next, owner.clone())?;
         pair.first.remove(&next);
         *next.key.lock() = to_key.clone();

@@ -12,7 +12,10 @@
 
 use linux_raw_sys::general::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 
-use super::{Scope, pi, wake, word};
+use super::{
+    Scope, pi, wake,
+    word::{self, Use, with_words},
+};
 use crate::{mm::AddressSpace, prelude::*};
 
 /// The size of `struct robust_list_head`.
@@ -86,8 +89,8 @@ fn release_list(tid: Tid, vm: &AddressSpace, head_addr: Vaddr) -> Result<()> {
 /// Marks the lock at `addr` as left behind if the thread `tid` has it, and wakes who waits.
 fn release(tid: Tid, vm: &AddressSpace, addr: Vaddr, is_pi: bool, is_pending: bool) -> Result<()> {
     let owned = |word: u32| word & FUTEX_TID_MASK == tid;
-    let old =
-        word::update(vm, addr, |word| owned(word).then_some((word & FUTEX_WAITERS) | FUTEX_OWNER_DIED))?;
+    let died = |word: u32| owned(word).then_some((word & FUTEX_WAITERS) | FUTEX_OWNER_DIED);
+    let old = with_words(vm, &[(addr, Use::Change)], || word::update(vm, addr, died))?;
     // It may have died between the unlocking and the waking.
     let was_unlocked = is_pending && old == 0;
     if !is_pi && (was_unlocked || (owned(old) && old & FUTEX_WAITERS != 0)) {

@@ -2,7 +2,10 @@
 
 //! Waiting for any of several words: `futex_waitv(2)`.
 
-use super::{Key, Scope, Waiter, bucket, word};
+use super::{
+    Key, Scope, Waiter, bucket,
+    word::{self, Use, with_words},
+};
 use crate::{mm::AddressSpace, prelude::*, time::Deadline, wait::Sleeper};
 
 /// A word to wait for: its address, who else may wait for it, and what it must be for the wait to begin.
@@ -32,11 +35,13 @@ pub fn wait_any(vm: &AddressSpace, words: &[Word], deadline: Deadline) -> Result
 }
 
 fn enter(vm: &AddressSpace, addr: Vaddr, expected: u32, waiter: &Arc<Waiter>) -> Result<()> {
-    let mut bucket = bucket(&waiter.key());
-    if word::load(vm, addr)? != expected {
-        return Err(EAGAIN);
-    }
-    bucket.push(waiter.clone())
+    with_words(vm, &[(addr, Use::Read)], || {
+        let mut bucket = bucket(&waiter.key());
+        if word::load(vm, addr)? != expected {
+            return Err(EAGAIN);
+        }
+        bucket.push(waiter.clone())
+    })
 }
 
 /// Takes the waiters out. Answers the place of the last that was woken.

@@ -14,7 +14,10 @@ use ostd::{
 use vmar::vmar::fault::{Access, FaultError};
 
 use crate::{
-    mm::{layout::TASK_SIZE, oom},
+    mm::{
+        layout::TASK_SIZE,
+        oom::{self, Outlook},
+    },
     prelude::*,
     process::local::{self, LastTrap},
     signal::{self, SigInfo},
@@ -103,14 +106,24 @@ fn handle_kernel_fault(exception: &CpuException) -> Result<(), ()> {
         match vm.serve_fault(fault) {
             Ok(()) => return Ok(()),
             Err(FaultError::OutOfMemory) => {
-                oom::make_room();
-                if Thread::of(&task).is_none_or(|thread| thread.must_exit.load(Ordering::Relaxed)) {
+                // The kernel may have locks here that whoever is ended needs. So it does not wait for ever.
+                let outlook = oom::make_room();
+                if outlook == Outlook::Stuck || Thread::of(&task).is_none_or(|thread| is_memory_lost(thread))
+                {
                     return Err(());
                 }
             }
             Err(_) => return Err(()),
         }
     }
+}
+
+/// Whether nobody will look at the thread's memory any more. Others still do if only the thread itself ends: they may wait for
+/// what it leaves there.
+fn is_memory_lost(thread: &Thread) -> bool {
+    let process = thread.process();
+    thread.must_exit.load(Ordering::Relaxed)
+        && (process.is_exiting() || process.is_in_exec.load(Ordering::Relaxed))
 }
 
 /// The number of an exception's vector, as a signal's context tells it.

@@ -14,10 +14,13 @@ use crate::{
 
 /// Ends the calling thread; the process too, with `status`, if it is the last.
 pub fn exit_thread(ctx: &Ctx, status: ExitStatus) {
-    ctx.thread.must_exit.store(true, Ordering::Relaxed);
-    if ctx.process.thread_count() == 1 {
-        exit_group(ctx.process, status);
-    }
+    ctx.process.with_threads(|threads| {
+        ctx.thread.must_exit.store(true, Ordering::Relaxed);
+        // Those that are on their way out as well do not count: of several, one must be the last.
+        if threads.iter().all(|thread| thread.must_exit.load(Ordering::Relaxed)) {
+            ctx.process.report.lock().exiting.get_or_insert(status);
+        }
+    });
 }
 
 /// Ends all threads of `process`. The first to decide on the status wins. Any context.
@@ -45,7 +48,7 @@ pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
 
     super::exit_hooks::account(thread);
     let left = process.remove_thread(thread);
-    let removed = table::with(|table| table.remove_thread(thread.tid()));
+    let removed = table::with(|table| table.remove_thread(thread));
     drop(removed);
     process.thread_exits.wake_all();
     signal::thread_exited(thread);
@@ -59,7 +62,7 @@ pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
 
 fn process_exited(process: &Arc<Process>) {
     process.timers.clear();
-    let status = process.exit_status().unwrap_or(ExitStatus::Exited(0));
+    let status = *process.report.lock().exiting.get_or_insert(ExitStatus::Exited(0));
     if process.pid() == table::INIT {
         crate::power::init_exited(status.shell_status());
     }

@@ -20,14 +20,13 @@ pub(super) fn clear_child_tid(thread: &Arc<Thread>, vm: &Arc<AddressSpace>) {
     }
 }
 
-/// Adds the thread's times to its process's.
+/// Notes what will be asked of the thread's process when the thread has ended.
 pub(super) fn account(thread: &Arc<Thread>) {
-    let mut usage = thread.usage();
-    if let Some(vm) = thread.process().vm() {
-        usage.max_rss_kib = vm.peak_rss_kib();
-    }
     let process = thread.process();
-    process.times.lock().own += usage;
+    if let Some(vm) = process.vm() {
+        let max_rss_kib = vm.peak_rss_kib();
+        process.times.lock().own += Usage { max_rss_kib, ..Usage::default() };
+    }
     process.last_uid.store(thread.credentials().uid, Ordering::Relaxed);
     *process.last_name.lock() = thread.name();
 }

@@ -114,7 +114,8 @@ impl ThreadLocal {
         &self.rseq
     }
 
-    /// Whether a page fault of the kernel on the thread's memory must fail at once, since it cannot sleep.
+    /// Whether a page fault of the kernel on the thread's memory must fail at once: it cannot sleep, or must not wait for
+    /// memory.
     pub fn in_atomic(&self) -> bool {
         self.in_atomic.get()
     }
@@ -205,6 +206,17 @@ impl ThreadLocal {
 /// The local state of a task that runs a thread.
 pub fn of(task: &CurrentTask) -> Option<&ThreadLocal> {
     task.local_data().downcast_ref()
+}
+
+/// Runs `f`, in which a page fault of the kernel on the calling thread's memory fails at once, as an access to what is not
+/// there does.
+pub fn without_faults<R>(f: impl FnOnce() -> R) -> R {
+    let task = Task::current();
+    let Some(local) = task.as_ref().and_then(of) else { return f() };
+    let before = local.in_atomic.replace(true);
+    let result = f();
+    local.in_atomic.set(before);
+    result
 }
 
 /// Has OSTD call this module at every switch between tasks.

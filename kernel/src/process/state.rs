@@ -165,6 +165,18 @@ impl Process {
         self.vm.lock().clone()
     }
 
+    /// Whether it has an address space. Unlike with [`Process::vm`], nothing is left to be given up afterwards: to be called
+    /// with a spin lock held.
+    pub fn has_vm(&self) -> bool {
+        self.vm.lock().is_some()
+    }
+
+    /// How many pages its address space has in memory, if it has one. To be called with a spin lock held, as
+    /// [`Process::has_vm`].
+    pub fn resident_pages(&self) -> Option<usize> {
+        Some(self.vm.lock().as_ref()?.vmar().rss().total_pages())
+    }
+
     /// Replaces its address space, and answers the one it had.
     pub fn set_vm(&self, vm: Option<Arc<AddressSpace>>) -> Option<Arc<AddressSpace>> {
         core::mem::replace(&mut *self.vm.lock(), vm)
@@ -217,9 +229,11 @@ impl Process {
         Ok(())
     }
 
-    /// Takes a thread out; answers how many are left.
+    /// Takes a thread out, and counts what it has used as used by one that has ended; answers how many are left.
     pub(super) fn remove_thread(&self, thread: &Arc<Thread>) -> usize {
         let mut threads = self.threads.lock();
+        // At once, so that whoever looks meanwhile finds it counted once.
+        self.times.lock().own += thread.usage();
         threads.retain(|other| !Arc::ptr_eq(other, thread));
         threads.len()
     }
@@ -250,12 +264,12 @@ impl Process {
             .map_or_else(|| self.last_uid.load(Ordering::Relaxed), |thread| thread.credentials().uid)
     }
 
-    /// What its threads have used, those that have ended included.
+    /// What its threads have used, those that have ended included. Any context.
     pub fn usage(&self) -> Usage {
-        let mut usage = self.times.lock().own;
-        for thread in self.threads() {
-            usage += thread.usage();
-        }
-        usage
+        self.with_threads(|threads| {
+            let mut usage = self.times.lock().own;
+            threads.iter().for_each(|thread| usage += thread.usage());
+            usage
+        })
     }
 }

@@ -187,8 +187,10 @@ impl Table {
         self.threads.insert(thread.tid(), thread);
     }
 
-    /// Removes a thread that has ended.
-    pub fn remove_thread(&mut self, tid: Tid) -> Option<Arc<Thread>> {
+    /// Removes a thread that has ended, unless another has taken over its number.
+    pub fn remove_thread(&mut self, thread: &Arc<Thread>) -> Option<Arc<Thread>> {
+        let tid = thread.tid();
+        self.threads.get(&tid).filter(|known| Arc::ptr_eq(known, thread))?;
         self.threads.remove(&tid)
     }
 
@@ -246,9 +248,9 @@ impl Table {
         Some(process.clone())
     }
 
-    /// Whether any process satisfies `filter`.
-    pub fn any(&self, filter: impl Fn(&Process) -> bool) -> bool {
-        self.nodes.values().any(|node| filter(&node.process))
+    /// A process that satisfies `filter`, if there is one. Allocates no memory.
+    pub fn find(&self, filter: impl Fn(&Process) -> bool) -> Option<Arc<Process>> {
+        self.nodes.values().map(|node| &node.process).find(|process| filter(process)).cloned()
     }
 
     /// Whether any process is in `group`, and if so, in which session the group is.

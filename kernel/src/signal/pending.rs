@@ -137,11 +137,11 @@ impl Slot {
     /// A place for `uid`, if it has fewer than `limit`.
     pub fn take(uid: Uid, limit: u64) -> Option<Self> {
         let mut queued = QUEUED.lock();
-        let count = queued.entry(uid).or_insert(0);
-        if *count >= limit {
+        // A user without a place has no entry: there are very many users.
+        if queued.get(&uid).copied().unwrap_or(0) >= limit {
             return None;
         }
-        *count += 1;
+        *queued.entry(uid).or_insert(0) += 1;
         Some(Self(uid))
     }
 

@@ -88,18 +88,20 @@ fn is_orphan(process: &Process) -> bool {
 pub(super) fn park(ctx: &Ctx) {
     let process = ctx.process;
     let state = &process.signals.stop;
-    {
+    let generation = {
         let mut stop = state.stop.lock();
         if stop.signal.is_none() {
             return;
         }
         stop.parked += 1;
-    }
+        stop.generation
+    };
     recount(process);
     let sleeper = Sleeper::new();
     let _interruptible = ctx.thread.interruptible(sleeper.waker());
     let _watching = sleeper.watch(&state.resumed);
-    while state.is_requested() && !ctx.thread.must_exit.load(Ordering::Relaxed) {
+    // A stop that follows at once is another: the thread has to be counted for it again.
+    while state.generation() == generation && !ctx.thread.must_exit.load(Ordering::Relaxed) {
         sleeper.sleep();
     }
     if state.untold_continue.swap(false, Ordering::AcqRel) {

@@ -35,9 +35,7 @@ impl Part {
 /// The time that the threads of `process` have run, those that have ended included.
 pub(super) fn of_process(process: &Process, part: Part) -> Duration {
     sched::charge_current();
-    let mut usage = process.times.lock().own;
-    process.with_threads(|threads| threads.iter().for_each(|thread| usage += thread.usage()));
-    part.of(&usage)
+    part.of(&process.usage())
 }
 
 /// The time that `thread` has run.

@@ -30,7 +30,10 @@ impl Tty {
     /// ENOTTY for a command that terminals do not know; those of the command.
     pub fn ioctl(self: &Arc<Self>, command: u32, arg: usize) -> Result<usize> {
         match command {
-            TCGETS => caller()?.write_val(arg, &self.discipline.lock().termios)?,
+            TCGETS => {
+                let termios = self.discipline.lock().termios;
+                caller()?.write_val(arg, &termios)?;
+            }
             TCGETS2 => {
                 let common = self.discipline.lock().termios;
                 let settings = Termios2 { common, input_speed: DEFAULT_SPEED, output_speed: DEFAULT_SPEED };
@@ -54,7 +57,10 @@ impl Tty {
                 credentials().require(CapSet::SYS_ADMIN)?;
                 self.hang_up();
             }
-            FIONREAD => caller()?.write_val(arg, &(self.discipline.lock().available() as i32))?,
+            FIONREAD => {
+                let available = self.discipline.lock().available() as i32;
+                caller()?.write_val(arg, &available)?;
+            }
             // What is written is shown at once.
             TIOCOUTQ => caller()?.write_val(arg, &0i32)?,
             TCSBRK | TCSBRKP => self.check_change()?,

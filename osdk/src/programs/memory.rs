@@ -68,6 +68,11 @@ pub(super) const CASES: &[Case] = &[
         processors: 2,
         ..small("hostile-smp", HOSTILE, Said::All(&["the shell lives\n"]))
     },
+    Case {
+        memory: "256M",
+        processors: 2,
+        ..small("locked", "hostile locked && echo the shell lives", Said::All(&["the shell lives\n"]))
+    },
     small("fork-10000", keeps_memory!("(exit 0)", 500, 10_000), Said::Exactly("kept\n")),
     Case {
         processors: 2,

@@ -10,9 +10,10 @@
 //! ```
 //!
 //! It succeeds if it could end them all; how many things of each kind were had is on standard output. Not to be run on a
-//! machine that somebody needs.
+//! machine that somebody needs. `hostile locked` does one thing only ([`locked`]).
 
 mod kinds;
+mod locked;
 mod sys;
 
 use std::{
@@ -31,8 +32,12 @@ const FOLDERS: [&str; 2] = ["/tmp/hostile", "/dev/shm/hostile"];
 const REFUSALS: usize = 8;
 
 fn main() -> ExitCode {
-    let Some(seconds) = std::env::args().nth(1).and_then(|word| word.parse().ok()) else {
-        eprintln!("usage: hostile SECONDS");
+    let word = std::env::args().nth(1).unwrap_or_default();
+    if word == "locked" {
+        return if locked::run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let Ok(seconds) = word.parse() else {
+        eprintln!("usage: hostile SECONDS | locked");
         return ExitCode::from(2);
     };
     let Some(counts) = sys::shared_counters(KINDS.len()) else {

@@ -2,7 +2,11 @@
 
 //! The system calls that `std` does not have, behind safe functions.
 
-use std::{ffi::CString, ptr::null_mut, sync::atomic::AtomicU64};
+use std::{
+    ffi::CString,
+    ptr::null_mut,
+    sync::atomic::{AtomicU32, AtomicU64},
+};
 
 /// Forks; the child runs `child` and does not return. `None` if there is no process to be had.
 pub fn fork(child: impl FnOnce()) -> Option<i32> {
@@ -49,6 +53,83 @@ pub fn map(size: usize, protection: i32, sharing: i32) -> Option<usize> {
 pub fn touch(addr: usize) {
     // SAFETY: the caller has mapped it for writing, and nobody else uses it.
     unsafe { std::ptr::write_volatile(addr as *mut u8, 1) };
+}
+
+/// Unmaps what [`map`] gave, of which the caller has no reference left.
+pub fn unmap(addr: usize, size: usize) {
+    // SAFETY: the caller has mapped it, and nobody else uses it.
+    unsafe { libc::munmap(addr as *mut _, size) };
+}
+
+/// Has the kernel read into memory that [`map`] gave.
+pub fn read_into(fd: i32, addr: usize, len: usize) {
+    // SAFETY: the caller has mapped it for writing, and nobody else uses it.
+    unsafe { libc::read(fd, addr as *mut _, len) };
+}
+
+/// Takes the lock at `addr`, in memory that [`map`] gave, if it is free.
+pub fn try_lock(addr: usize) {
+    // SAFETY: the kernel checks the address; nobody else uses the memory.
+    unsafe { libc::syscall(libc::SYS_futex, addr, libc::FUTEX_TRYLOCK_PI | libc::FUTEX_PRIVATE_FLAG) };
+}
+
+/// `struct futex_waitv`.
+#[repr(C)]
+struct WaitV {
+    value: u64,
+    addr: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// Waits until somebody wakes one of the words, which hold 0.
+pub fn wait_for_any(words: &'static [AtomicU32]) {
+    const FUTEX_32: u32 = 2;
+    let flags = FUTEX_32 | libc::FUTEX_PRIVATE_FLAG as u32;
+    let waits: Vec<WaitV> =
+        words.iter().map(|word| WaitV { value: 0, addr: word.as_ptr() as u64, flags, reserved: 0 }).collect();
+    // SAFETY: the list is as long as it says, and the words live for ever.
+    unsafe { libc::syscall(libc::SYS_futex_waitv, waits.as_ptr(), waits.len(), 0, 0, 0) };
+}
+
+/// The two ends of a pipe, which nothing owns.
+#[derive(Clone, Copy)]
+pub struct Pipe {
+    pub reader: i32,
+    pub writer: i32,
+}
+
+/// A new pipe.
+pub fn pipe() -> Option<Pipe> {
+    let mut ends = [0; 2];
+    // SAFETY: there is room for two descriptors.
+    let answer = unsafe { libc::pipe(ends.as_mut_ptr()) };
+    is_ok(answer).then_some(Pipe { reader: ends[0], writer: ends[1] })
+}
+
+/// Opens what `fd` is for writing, apart from it.
+pub fn open_again(fd: i32) -> Option<i32> {
+    let path = CString::new(format!("/proc/self/fd/{fd}")).ok()?;
+    // SAFETY: the path ends with a zero.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_WRONLY) };
+    is_ok(fd).then_some(fd)
+}
+
+/// Closes a descriptor that nothing owns.
+pub fn close(fd: i32) {
+    // SAFETY: descriptors here are numbers that nothing owns.
+    unsafe { libc::close(fd) };
+}
+
+/// How ready this process is to be ended when memory runs out, from -1000 to 1000.
+pub fn set_oom_score(score: &str) {
+    let _ = std::fs::write("/proc/self/oom_score_adj", score);
+}
+
+/// Ends a process.
+pub fn kill(pid: i32) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
 /// Has orphans become children of this process.

@@ -52,14 +52,12 @@ impl Strings {
                 return Ok(strings);
             }
             budget.spend(size_of::<Vaddr>())?;
-            let string = match vm.read_cstring(pointer, MAX_STRING) {
-                Err(ENAMETOOLONG) => return Err(E2BIG),
-                other => other?,
-            };
-            let string = string.as_bytes_with_nul();
-            budget.spend(string.len())?;
-            strings.bytes.try_reserve(string.len()).map_err(|_| ENOMEM)?;
-            strings.bytes.extend_from_slice(string);
+            let before = strings.bytes.len();
+            vm.append_cstring(pointer, MAX_STRING, &mut strings.bytes).map_err(|error| match error {
+                ENAMETOOLONG => E2BIG,
+                other => other,
+            })?;
+            budget.spend(strings.bytes.len() - before)?;
             strings.count += 1;
             at = at.checked_add(size_of::<Vaddr>()).ok_or(EFAULT)?;
         }
@@ -79,10 +77,17 @@ impl Strings {
     }
 
     /// The same list with `front` in place of its first `replaced` strings.
-    pub fn with_front(&self, front: &[&[u8]], replaced: usize) -> Self {
-        let mut strings = Self::from_slices(front.iter().copied());
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn with_front(&self, front: &[&[u8]], replaced: usize) -> Result<Self> {
+        let mut strings = Self::default();
+        let added: usize = front.iter().map(|string| string.len() + 1).sum();
+        strings.bytes.try_reserve_exact(added + self.bytes.len()).map_err(|_| ENOMEM)?;
+        front.iter().for_each(|string| strings.push(string));
         self.iter().skip(replaced).for_each(|string| strings.push(string));
-        strings
+        Ok(strings)
     }
 
     /// The strings, without their NULs.
@@ -123,9 +128,9 @@ mod tests {
     #[ktest]
     fn an_interpreter_takes_the_place_of_the_first_string() {
         let strings = Strings::from_slices([&b"script"[..], b"argument"]);
-        let changed = strings.with_front(&[b"/bin/sh", b"-e", b"/bin/script"], 1);
+        let changed = strings.with_front(&[b"/bin/sh", b"-e", b"/bin/script"], 1).unwrap();
         let expected = [&b"/bin/sh"[..], b"-e", b"/bin/script", b"argument"];
-        assert_eq!(changed.iter().collect::<Vec<_>>(), expected);
+        assert_eq!((changed.iter().collect::<Vec<_>>(), changed.len()), (expected.to_vec(), 4));
     }
 
     #[ktest]

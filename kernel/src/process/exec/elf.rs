@@ -64,7 +64,7 @@ impl ElfFile {
     ///
     /// # Errors
     ///
-    /// `ENOEXEC` if it is no program for this machine.
+    /// `ENOEXEC` if it is no program for this machine; `ENOMEM`.
     pub fn read(file: &File) -> Result<Self> {
         let mut bytes = [0; HEADER_LEN];
         if read_at(file, 0, &mut bytes)? < HEADER_LEN {
@@ -82,11 +82,15 @@ impl ElfFile {
         {
             return Err(ENOEXEC);
         }
-        let mut bytes = vec![0; size];
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(size).map_err(|_| ENOMEM)?;
+        bytes.resize(size, 0);
         if read_at(file, header.e_phoff, &mut bytes)? < size {
             return Err(ENOEXEC);
         }
-        let segments = ParsingTable::new(LittleEndian, Class::ELF64, &bytes).iter().collect();
+        let mut segments = Vec::new();
+        segments.try_reserve_exact(header.e_phnum.into()).map_err(|_| ENOMEM)?;
+        segments.extend(ParsingTable::<_, ProgramHeader>::new(LittleEndian, Class::ELF64, &bytes).iter());
         Ok(Self { header, segments })
     }
 
@@ -193,6 +197,10 @@ pub fn load_program(vm: &AddressSpace, image: &Image, randomize: Randomize) -> R
             ((interpreter.header.e_entry as usize).wrapping_add(base), base)
         }
     };
+    // The CPU cannot even go to some other addresses.
+    if start >= TASK_SIZE {
+        return Err(EINVAL);
+    }
     let stack = elf.segments.iter().find(|segment| segment.p_type == PT_GNU_STACK);
     Ok(Loaded {
         start,

@@ -66,7 +66,7 @@ pub fn find(request: ExecRequest) -> Result<Image> {
         let (interpreter, argument) = parse_line(line, len == HEAD_LEN)?;
         let front: Vec<&[u8]> =
             [Some(interpreter), argument, Some(&script_path)].into_iter().flatten().collect();
-        argv = argv.with_front(&front, 1);
+        argv = argv.with_front(&front, 1)?;
         file = open(&lookup, interpreter, false)?;
         script_path = interpreter.to_vec();
     }

@@ -8,6 +8,7 @@ use libc::c_int;
 
 use crate::{harness::Case, sys};
 
+mod absent;
 mod barrier;
 mod ops;
 mod pi;
@@ -21,6 +22,7 @@ mod wait;
 pub const GROUPS: &[&[Case]] = &[
     wait::CASES,
     ops::CASES,
+    absent::CASES,
     pi::CASES,
     pi_state::CASES,
     requeue_pi::CASES,

@@ -5,8 +5,8 @@
 //! The cases execute this binary again in a role that prints what it finds.
 
 use libc::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_CLOEXEC, O_PATH, O_RDONLY, O_RDWR, O_WRONLY, SIGUSR1,
-    SIGUSR2,
+    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_CLOEXEC, O_PATH, O_RDONLY, O_RDWR, O_WRONLY, SIGSEGV,
+    SIGUSR1, SIGUSR2,
 };
 
 use super::*;
@@ -34,6 +34,7 @@ pub const CASES: &[Case] = cases!["process/exec":
     auxv_tells,
     missing_and_forbidden,
     wrong_format_is_enoexec,
+    entry_that_no_program_can_have,
     too_much_is_e2big,
     bad_pointers_are_efault,
     failed_exec_changes_nothing,
@@ -356,6 +357,36 @@ fn wrong_format_is_enoexec() {
     header[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
     (header[16], header[18]) = (2, 0xf3);
     errno_is!(execve(&executable(&header, 0o755), &["x"], &[]), ENOEXEC);
+}
+
+/// A program of one segment that starts at `entry`.
+fn program_at(entry: u64) -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const SIZE: u64 = 64 + 56;
+    let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    for word in [entry, 64, 0] {
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    for half in [0_u16, 0, 64, 56, 1, 0, 0, 0] {
+        bytes.extend_from_slice(&half.to_le_bytes());
+    }
+    // PT_LOAD, to be read and executed.
+    for word in [1 | 5 << 32, 0, BASE, BASE, SIZE, SIZE, 4096] {
+        bytes.extend_from_slice(&u64::to_le_bytes(word));
+    }
+    bytes
+}
+
+/// Linux finds out when the old program is gone, and then ends the process.
+fn entry_that_no_program_can_have() {
+    for entry in [1 << 63, 1 << 47, (1 << 47) - 4096, u64::MAX] {
+        let path = executable(&program_at(entry), 0o755);
+        let child = Child::spawn(|| {
+            errno_is!(execve(&path, &[], &[]), EINVAL);
+            ok!(sys::kill(sys::getpid(), SIGSEGV));
+        });
+        check_eq!(killed(child.wait()), Some(SIGSEGV), "{entry:#x}");
+    }
 }
 
 fn too_much_is_e2big() {

@@ -11,6 +11,7 @@ pub const CASES: &[Case] = cases!["process/exit":
     exit_group_ends_all_threads,
     process_outlives_its_first_thread,
     status_of_the_last_thread_counts,
+    one_of_threads_that_end_together_is_the_last,
     fatal_signal_ends_all_threads,
     descriptors_are_closed,
     orphan_goes_to_the_subreaper,
@@ -74,6 +75,30 @@ fn status_of_the_last_thread_counts() {
     })
     .wait();
     check_eq!(exited(status), Some(4));
+}
+
+fn one_of_threads_that_end_together_is_the_last() {
+    for _ in 0..100 {
+        let words = shared_words();
+        let status = Child::spawn(|| {
+            for _ in 0..3 {
+                std::thread::spawn(|| {
+                    words[0].fetch_add(1, SeqCst);
+                    while words[0].load(SeqCst) < 4 {
+                        std::hint::spin_loop();
+                    }
+                    exit_thread(7);
+                });
+            }
+            while words[0].load(SeqCst) < 3 {
+                std::thread::yield_now();
+            }
+            words[0].fetch_add(1, SeqCst);
+            exit_thread(7);
+        })
+        .wait();
+        check_eq!(exited(status), Some(7));
+    }
 }
 
 fn fatal_signal_ends_all_threads() {

@@ -20,6 +20,7 @@ pub const CASES: &[Case] = cases!["signal/stop":
     cont_drops_pending_stops,
     stop_drops_pending_cont,
     all_threads_stop,
+    all_threads_stop_again_at_once,
     tty_stops_are_ignored_by_orphans,
     orphaned_stopped_group_is_hung_up,
 ];
@@ -204,6 +205,32 @@ fn all_threads_stop() {
     check_eq!(work(), before);
     ok!(sys::kill(child.pid, SIGCONT));
     until("the threads' work", || words[0].load(SeqCst) > before.0 && words[1].load(SeqCst) > before.1);
+    end(child);
+}
+
+fn all_threads_stop_again_at_once() {
+    let words = shared_words();
+    let child = Child::spawn(|| {
+        for word in &words[..3] {
+            std::thread::spawn(|| {
+                loop {
+                    word.fetch_add(1, SeqCst);
+                    sys::sleep_us(500);
+                }
+            });
+        }
+        loop {
+            sys::sleep_us(100_000);
+        }
+    });
+    until("the threads' work", || words[..3].iter().all(|word| word.load(SeqCst) > 0));
+    ok!(sys::kill(child.pid, SIGSTOP));
+    for _ in 0..50 {
+        check!(WIFSTOPPED(ok!(sys::wait4(child.pid, WUNTRACED)).1));
+        ok!(sys::kill(child.pid, SIGCONT));
+        ok!(sys::kill(child.pid, SIGSTOP));
+    }
+    check!(WIFSTOPPED(ok!(sys::wait4(child.pid, WUNTRACED)).1));
     end(child);
 }
 
