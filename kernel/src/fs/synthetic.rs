@@ -44,6 +44,34 @@ impl Text {
         let _ = fmt::Write::write_fmt(self, arguments);
     }
 
+    /// Adds `number` in hexadecimal, with at least `width` digits.
+    pub fn push_hex(&mut self, mut number: u64, width: usize) {
+        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4) as usize;
+        let start = self.0.len();
+        self.0.resize(start + digits.max(width), b'0');
+        let mut places = self.0[start..].iter_mut().rev();
+        while number != 0
+            && let Some(place) = places.next()
+        {
+            *place = b"0123456789abcdef"[number as usize % 16];
+            number /= 16;
+        }
+    }
+
+    /// Adds `number` in decimal.
+    pub fn push_decimal(&mut self, number: u64) {
+        match number {
+            0..=9 => self.0.push(b'0' + number as u8),
+            _ => put!(self, "{number}"),
+        }
+    }
+
+    /// Makes room for `more` bytes, if there is any: what comes is then not moved about.
+    pub fn reserve(&mut self, more: usize) {
+        // Without it the room is made bit by bit.
+        let _ = self.0.try_reserve(more);
+    }
+
     /// Adds bytes, those in `special` as a backslash and three octal digits.
     pub fn push_escaped(&mut self, bytes: &[u8], special: &[u8]) {
         for byte in bytes {
@@ -57,9 +85,7 @@ impl Text {
 
     /// Adds spaces until the line that began at `start` has `width` columns.
     pub fn pad_from(&mut self, start: usize, width: usize) {
-        while self.0.len() - start < width {
-            self.0.push(b' ');
-        }
+        self.0.resize(self.0.len().max(start + width), b' ');
     }
 
     /// How many bytes there are.

@@ -146,6 +146,11 @@ impl AddressSpace {
         self.layout.lock().clone()
     }
 
+    /// Where the stack was first used.
+    pub fn stack_start(&self) -> Vaddr {
+        self.layout.lock().stack_start
+    }
+
     /// Notes where the program's parts are.
     pub fn set_layout(&self, layout: ProgramLayout) {
         let old = core::mem::replace(&mut *self.layout.lock(), layout);

@@ -32,6 +32,8 @@ pub struct ThreadLocal {
     /// Whether the CPU holds the three above, and holds them more truly than the fields.
     in_cpu: Cell<bool>,
     vm: RefCell<Arc<AddressSpace>>,
+    /// Whether the thread was moved to another address space, and nobody has asked since.
+    has_moved: Cell<bool>,
     last_trap: Cell<LastTrap>,
     rseq: Rseq,
     /// Whether a page fault of the kernel on user memory must fail at once.
@@ -58,6 +60,7 @@ impl ThreadLocal {
             gs_base: Cell::new(GsBase::new(0)),
             in_cpu: Cell::new(false),
             vm: RefCell::new(vm),
+            has_moved: Cell::new(false),
             last_trap: Cell::new(LastTrap::default()),
             rseq: Rseq::default(),
             in_atomic: Cell::new(false),
@@ -75,6 +78,7 @@ impl ThreadLocal {
             gs_base: self.gs_base.clone(),
             in_cpu: Cell::new(false),
             vm: RefCell::new(vm),
+            has_moved: Cell::new(false),
             last_trap: Cell::new(LastTrap::default()),
             rseq: if is_copy { self.rseq.clone() } else { Rseq::default() },
             in_atomic: Cell::new(false),
@@ -90,7 +94,13 @@ impl ThreadLocal {
     pub fn set_vm(&self, vm: Arc<AddressSpace>) {
         vm.activate();
         let old = self.vm.replace(vm);
+        self.has_moved.set(true);
         drop(old);
+    }
+
+    /// Whether the thread was moved to another address space since the last question.
+    pub fn take_move(&self) -> bool {
+        self.has_moved.take()
     }
 
     /// Gives `f` the floating-point state, up to date, to read and change.

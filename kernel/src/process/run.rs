@@ -89,30 +89,35 @@ fn run(registers: UserContext) {
     }
 
     while !thread.must_exit.load(Ordering::Relaxed) {
-        let reason = user.execute(&hooks);
         let vm = local.vm();
-        let ctx = Ctx { thread, process: thread.process(), local, vm: &vm };
-        let interrupted = match reason {
-            ReturnReason::UserSyscall => syscall::handle(&ctx, user.context_mut()),
+        run_in_space(&Ctx { thread, process: thread.process(), local, vm: &vm }, &mut user, &hooks);
+    }
+    exit::thread_exited(thread, local);
+}
+
+/// Runs the thread until it must end or is in another address space.
+fn run_in_space(ctx: &Ctx, user: &mut UserMode, hooks: &Hooks<'_>) {
+    let Ctx { thread, local, .. } = ctx;
+    let mut interrupted = None;
+    while !local.take_move() {
+        if interrupted.is_some() || needs_attention(thread) {
+            attend(ctx, user.context_mut(), interrupted.take());
+            if thread.must_exit.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        match user.execute(hooks) {
+            ReturnReason::UserSyscall => interrupted = syscall::handle(ctx, user.context_mut()),
             ReturnReason::UserException => {
                 if let Some(exception) = user.context_mut().take_exception()
                     && !local.return_from_astray()
                 {
-                    crate::mm::fault::handle_exception(&ctx, &exception, user.context());
+                    crate::mm::fault::handle_exception(ctx, &exception, user.context());
                 }
-                None
             }
             ReturnReason::KernelEvent => {
                 local.return_from_astray();
-                None
             }
-        };
-        drop(vm);
-        if interrupted.is_some() || needs_attention(thread) {
-            let vm = local.vm();
-            let ctx = Ctx { thread, process: thread.process(), local, vm: &vm };
-            attend(&ctx, user.context_mut(), interrupted);
         }
     }
-    exit::thread_exited(thread, local);
 }

@@ -11,6 +11,7 @@ use linux_raw_sys::general::{
     MADV_SEQUENTIAL, MADV_UNMERGEABLE, MADV_WILLNEED, MADV_WIPEONFORK, MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT,
     MLOCK_ONFAULT, MS_ASYNC, MS_INVALIDATE, MS_SYNC,
 };
+use ostd::mm::{FallibleVmWrite, io::util::HasVmReaderWriter};
 use vmar::{
     error::Error,
     mapping::MappingFlags,
@@ -258,7 +259,7 @@ pub fn sys_munlockall(ctx: &Ctx) -> Result<usize> {
     Ok(0)
 }
 
-/// The most bytes that are copied between two processes in one go.
+/// The most bytes that are copied to another process in one go.
 const COPY_CHUNK: usize = 16 * PAGE_SIZE;
 
 /// Which way bytes go.
@@ -315,16 +316,23 @@ fn copy_between(
     check_may_access(ctx, &thread)?;
     let other = thread.process().vm().ok_or(ESRCH)?;
     let mut buffer = Vec::new();
-    buffer.try_reserve_exact(COPY_CHUNK).map_err(|_| ENOMEM)?;
-    buffer.resize(COPY_CHUNK, 0);
+    if direction == Direction::ToOther {
+        buffer.try_reserve_exact(COPY_CHUNK).map_err(|_| ENOMEM)?;
+        buffer.resize(COPY_CHUNK, 0);
+    }
 
     let mut done = 0;
     let (mut mine, mut theirs) = (local.iter_mut(), remote.iter_mut());
     let (mut here, mut there) = (mine.next(), theirs.next());
     while let (Some(own), Some(foreign)) = (here.as_deref_mut(), there.as_deref_mut()) {
-        let len = own.len.min(foreign.len).min(COPY_CHUNK);
+        let most = if direction == Direction::ToOther { COPY_CHUNK } else { usize::MAX };
+        let len = own.len.min(foreign.len).min(most);
         if len != 0 {
-            match copy(ctx.vm, &other, own.base, foreign.base, &mut buffer[..len], direction) {
+            let copied = match direction {
+                Direction::FromOther => read_other(ctx.vm, &other, own.base, foreign.base, len),
+                Direction::ToOther => write_other(ctx.vm, &other, own.base, foreign.base, &mut buffer[..len]),
+            };
+            match copied {
                 Ok(count) => {
                     done += count;
                     (own.base, own.len) = (own.base + count, own.len - count);
@@ -347,25 +355,38 @@ fn copy_between(
     Ok(done)
 }
 
-fn copy(
+/// Copies `len` bytes at `there` in `other` to `here`, straight from the frames, and returns how many it could.
+fn read_other(
+    own: &AddressSpace,
+    other: &AddressSpace,
+    here: Vaddr,
+    there: Vaddr,
+    len: usize,
+) -> Result<usize> {
+    let mut writer = own.writer(here, len)?;
+    let copied = other.vmar().read_with(there, len, |frame, piece| {
+        let mut reader = frame.as_uframe().reader();
+        reader.skip(piece.start).limit(piece.len());
+        match writer.write_fallible(&mut reader) {
+            Ok(count) | Err((_, count)) => count,
+        }
+    });
+    match copied {
+        Ok(0) | Err(_) => Err(EFAULT),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// Copies what is at `here` to `there` in `other`, through `buffer`, and returns how many bytes it could.
+fn write_other(
     own: &AddressSpace,
     other: &AddressSpace,
     here: Vaddr,
     there: Vaddr,
     buffer: &mut [u8],
-    direction: Direction,
 ) -> Result<usize> {
-    match direction {
-        Direction::FromOther => {
-            let count = other.vmar().read_bytes(there, buffer).map_err(|_| EFAULT)?;
-            own.write_bytes(here, &buffer[..count])?;
-            Ok(count)
-        }
-        Direction::ToOther => {
-            own.read_bytes(here, buffer)?;
-            other.vmar().write_bytes(there, buffer).map_err(|_| EFAULT)
-        }
-    }
+    own.read_bytes(here, buffer)?;
+    other.vmar().write_bytes(there, buffer).map_err(|_| EFAULT)
 }
 
 /// `EPERM` unless the caller may look into the thread's process, as `ptrace(2)` has it (`PTRACE_MODE_ATTACH_REALCREDS`).

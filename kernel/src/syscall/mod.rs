@@ -58,12 +58,13 @@ static REPORTED: [AtomicBool; MAX_NUMBER] = [const { AtomicBool::new(false) }; M
 /// Answers the call if it was interrupted and may have to be restarted; the registers then say `EINTR`.
 pub fn handle(ctx: &Ctx, registers: &mut UserContext) -> Option<Interrupted> {
     let number = registers.rax();
-    let arguments =
-        [registers.rdi(), registers.rsi(), registers.rdx(), registers.r10(), registers.r8(), registers.r9()];
-    match table::call(ctx, registers, number, arguments) {
-        Ok(Some(value)) => registers.set_rax(value),
-        // The call has set the registers itself.
-        Ok(None) => {}
+    // As in Linux, only the lower half of the register counts.
+    let result = match scarcity::check(number as u32) {
+        Ok(()) => table::call(ctx, registers, number as u32),
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(value) => registers.set_rax(value),
         Err(error) => match error.restart() {
             None => registers.set_rax(error.to_return_value()),
             Some(restart) => {
@@ -76,9 +77,10 @@ pub fn handle(ctx: &Ctx, registers: &mut UserContext) -> Option<Interrupted> {
 }
 
 /// Answers a number that nobody knows, and tells of it in the log, once for each number.
-fn unknown(ctx: &Ctx, number: usize) -> Errno {
-    let first_time = REPORTED.get(number).is_some_and(|reported| !reported.swap(true, Ordering::Relaxed));
-    if first_time && number != __NR_restart_syscall as usize {
+fn unknown(ctx: &Ctx, number: u32) -> Errno {
+    let first_time =
+        REPORTED.get(number as usize).is_some_and(|reported| !reported.swap(true, Ordering::Relaxed));
+    if first_time && number != __NR_restart_syscall {
         warn!(
             "system call {} is not implemented (first asked for by {})",
             number,

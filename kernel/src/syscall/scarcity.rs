@@ -16,11 +16,15 @@ use crate::{mm, prelude::*};
 /// # Errors
 ///
 /// `ENOMEM`, which the man pages of all these calls name.
-pub(super) fn check(number: usize) -> Result<()> {
-    if mm::is_kernel_short() && makes_something(number as u32) && !mm::relieve_kernel() {
-        return Err(ENOMEM);
-    }
-    Ok(())
+#[inline]
+pub(super) fn check(number: u32) -> Result<()> {
+    if mm::is_kernel_short() { check_closely(number) } else { Ok(()) }
+}
+
+#[cold]
+#[inline(never)]
+fn check_closely(number: u32) -> Result<()> {
+    if makes_something(number) && !mm::relieve_kernel() { Err(ENOMEM) } else { Ok(()) }
 }
 
 #[expect(non_upper_case_globals, reason = "the numbers have Linux's own names")]

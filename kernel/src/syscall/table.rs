@@ -12,42 +12,34 @@ use crate::prelude::*;
 ///
 /// `NR => function(n)` calls `function(ctx, a1, .., an)`, each argument converted with `as`. `NR => function(regs)`
 /// calls `function(ctx, registers, arguments)` for the few calls that need or set registers; such a function answers
-/// `None` when it has set them all.
+/// `None` when it has set them all. No register is read that the call does not ask for.
 macro_rules! table {
-    ($ctx:ident, $registers:ident, $number:ident, $arguments:ident; $($name:ident => $function:path, $kind:tt;)*) => {
-        match $number as u32 {
-            $($name => table!(@call $ctx, $registers, $arguments, $function, $kind),)*
-            _ => return Err(unknown($ctx, $number)),
+    ($ctx:ident, $registers:ident, $number:ident; $($name:ident => $function:path, $kind:tt;)*) => {
+        match $number {
+            $($name => table!(@call $ctx, $registers, $function, $kind),)*
+            _ => Err(unknown($ctx, $number)),
         }
     };
-    (@call $c:ident, $r:ident, $a:ident, $f:path, regs) => { return $f($c, $r, $a) };
-    (@call $c:ident, $r:ident, $a:ident, $f:path, 0) => { $f($c) };
-    (@call $c:ident, $r:ident, $a:ident, $f:path, 1) => { $f($c, $a[0] as _) };
-    (@call $c:ident, $r:ident, $a:ident, $f:path, 2) => { $f($c, $a[0] as _, $a[1] as _) };
-    (@call $c:ident, $r:ident, $a:ident, $f:path, 3) => { $f($c, $a[0] as _, $a[1] as _, $a[2] as _) };
-    (@call $c:ident, $r:ident, $a:ident, $f:path, 4) => {
-        $f($c, $a[0] as _, $a[1] as _, $a[2] as _, $a[3] as _)
+    (@call $c:ident, $r:ident, $f:path, regs) => { with_registers($c, $r, $f) };
+    (@call $c:ident, $r:ident, $f:path, 0) => { $f($c) };
+    (@call $c:ident, $r:ident, $f:path, 1) => { $f($c, $r.rdi() as _) };
+    (@call $c:ident, $r:ident, $f:path, 2) => { $f($c, $r.rdi() as _, $r.rsi() as _) };
+    (@call $c:ident, $r:ident, $f:path, 3) => { $f($c, $r.rdi() as _, $r.rsi() as _, $r.rdx() as _) };
+    (@call $c:ident, $r:ident, $f:path, 4) => {
+        $f($c, $r.rdi() as _, $r.rsi() as _, $r.rdx() as _, $r.r10() as _)
     };
-    (@call $c:ident, $r:ident, $a:ident, $f:path, 5) => {
-        $f($c, $a[0] as _, $a[1] as _, $a[2] as _, $a[3] as _, $a[4] as _)
+    (@call $c:ident, $r:ident, $f:path, 5) => {
+        $f($c, $r.rdi() as _, $r.rsi() as _, $r.rdx() as _, $r.r10() as _, $r.r8() as _)
     };
-    (@call $c:ident, $r:ident, $a:ident, $f:path, 6) => {
-        $f($c, $a[0] as _, $a[1] as _, $a[2] as _, $a[3] as _, $a[4] as _, $a[5] as _)
+    (@call $c:ident, $r:ident, $f:path, 6) => {
+        $f($c, $r.rdi() as _, $r.rsi() as _, $r.rdx() as _, $r.r10() as _, $r.r8() as _, $r.r9() as _)
     };
 }
 
-/// Runs system call `number`. `None` if it has set the registers itself.
+/// Runs system call `number`, and answers what goes into `rax`.
 #[expect(non_upper_case_globals, reason = "the numbers have Linux's own names")]
-pub(super) fn call(
-    ctx: &Ctx,
-    registers: &mut UserContext,
-    number: usize,
-    arguments: [usize; 6],
-) -> Result<Option<usize>> {
-    // As in Linux, only the lower half of the register counts.
-    let number = number as u32 as usize;
-    scarcity::check(number)?;
-    let result = table! { ctx, registers, number, arguments;
+pub(super) fn call(ctx: &Ctx, registers: &mut UserContext, number: u32) -> Result<usize> {
+    table! { ctx, registers, number;
         // Processes and threads.
         __NR_fork => process::sys_fork, regs;
         __NR_vfork => process::sys_vfork, regs;
@@ -324,6 +316,17 @@ pub(super) fn call(
         __NR_epoll_wait => epoll::sys_epoll_wait, 4;
         __NR_epoll_pwait => epoll::sys_epoll_pwait, 6;
         __NR_epoll_pwait2 => epoll::sys_epoll_pwait2, 6;
-    };
-    result.map(Some)
+    }
+}
+
+/// Runs a call that needs or sets registers.
+fn with_registers(
+    ctx: &Ctx,
+    registers: &mut UserContext,
+    call: fn(&Ctx, &mut UserContext, [usize; 6]) -> Result<Option<usize>>,
+) -> Result<usize> {
+    let arguments =
+        [registers.rdi(), registers.rsi(), registers.rdx(), registers.r10(), registers.r8(), registers.r9()];
+    let result = call(ctx, registers, arguments)?;
+    Ok(result.unwrap_or_else(|| registers.rax()))
 }

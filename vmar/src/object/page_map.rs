@@ -141,14 +141,13 @@ impl<F> PageMap<F> {
         self.root.as_ref()?.next(self.height, 0, index)
     }
 
-    /// Iterates over the pages whose indices lie in `range`, ascending.
-    pub fn range(&self, range: Range<usize>) -> impl Iterator<Item = (usize, &F)> {
-        let mut at = range.start;
-        core::iter::from_fn(move || {
-            let (index, page) = self.next(at).filter(|(index, _)| *index < range.end)?;
-            at = index + 1;
-            Some((index, page))
-        })
+    /// Calls `visit` for each page whose index lies in `range`, ascending. No other slot is looked at.
+    pub fn for_each(&self, range: Range<usize>, visit: &mut impl FnMut(usize, &F)) {
+        if let Some(root) = &self.root
+            && !range.is_empty()
+        {
+            root.for_each(self.height, 0, &range, visit);
+        }
     }
 }
 
@@ -211,6 +210,27 @@ impl<F> Node<F> {
                 .find_map(|slot| children[slot].as_ref()?.next(level - 1, base + slot * span(level), index)),
         }
     }
+
+    /// Visits what lies in `range` of a node that covers indices from `base` on.
+    fn for_each(&self, level: u32, base: usize, range: &Range<usize>, visit: &mut impl FnMut(usize, &F)) {
+        let slots = slots_in(level, base, range);
+        match &self.slots {
+            Slots::Leaf(pages) => {
+                for (page, slot) in pages[slots.clone()].iter().zip(slots) {
+                    if let Some(page) = page {
+                        visit(base + slot, page);
+                    }
+                }
+            }
+            Slots::Inner(children) => {
+                for (child, slot) in children[slots.clone()].iter().zip(slots) {
+                    if let Some(child) = child {
+                        child.for_each(level - 1, base + slot * span(level), range, visit);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Returns whether a tree of `height` levels has a place for `index`.
@@ -260,7 +280,11 @@ mod tests {
         }
         assert_eq!(map.get(2), None);
         assert_eq!(map.next(2), Some((63, &2)));
-        assert_eq!(map.range(1..4096).map(|(index, _)| index).collect::<Vec<_>>(), [1, 63, 64, 4095]);
+        let mut within = Vec::new();
+        map.for_each(1..4096, &mut |index, _| within.push(index));
+        map.for_each(usize::MAX - 1..usize::MAX, &mut |index, _| within.push(index));
+        map.for_each(5..5, &mut |index, _| within.push(index));
+        assert_eq!(within, [1, 63, 64, 4095]);
         assert_eq!(map.remove_range(0..usize::MAX), indices.len() - 1);
         assert_eq!(map.next(0), Some((usize::MAX, &8)));
     }
@@ -286,6 +310,11 @@ mod tests {
             }
             assert_eq!(map.len(), model.len());
             assert_eq!(map.get(index), model.get(&index));
+            let mut within = Vec::new();
+            map.for_each(index / 2..index, &mut |index, page| within.push((index, *page)));
+            assert!(
+                within.into_iter().eq(model.range(index / 2..index).map(|(index, page)| (*index, *page)))
+            );
             assert_eq!(map.next(index / 2).map(|(i, _)| i), model.range(index / 2..).next().map(|(i, _)| *i));
         }
     }

@@ -109,11 +109,10 @@ impl<M: Machine> Vmo_<M> {
         }
     }
 
-    /// Hands each page in memory whose index lies in `range` to `visit`, ascending, until it answers `false`.
-    pub fn for_each_resident(&self, range: Range<usize>, mut visit: impl FnMut(usize, &M::Frame) -> bool) {
+    /// Hands each page in memory whose index lies in `range` to `visit`, ascending.
+    pub fn for_each_resident(&self, range: Range<usize>, mut visit: impl FnMut(usize, &M::Frame)) {
         let pages = self.pages.read();
-        let range = range.start..range.end.min(pages.count());
-        let _ = pages.map.range(range).all(|(index, frame)| visit(index, frame));
+        pages.map.for_each(range.start..range.end.min(pages.count()), &mut visit);
     }
 
     /// Returns the first page in memory at or after `index`.

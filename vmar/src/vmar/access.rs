@@ -2,8 +2,16 @@
 
 //! Reading and writing another space's memory: `process_vm_readv`, `/proc/PID/mem`, `ptrace`.
 //!
-//! The bytes are moved inside a transaction over their page, straight from and to its frame: neither a fault nor a fork
-//! can take the page away halfway. Reading leaves no trace, it makes nothing resident.
+//! ```text
+//!   read    lock ─► transaction: hold up to 16 frames ─► unlock ─► hand them out, one after the other
+//!   write   lock ─► transaction: write to the frame of one page ─► unlock
+//! ```
+//!
+//! Reading leaves no trace, it makes nothing resident. What is read is what was in the page when it was looked up, or later: a
+//! frame that is held is nobody else's, even when it is unmapped or copied meanwhile, and whoever reads it may fault and sleep.
+//! Writing is done inside the transaction: neither a fault nor a fork can take the page away halfway.
+
+use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
 
@@ -18,6 +26,9 @@ use crate::{
     object::Lookup,
 };
 
+/// How many pages are looked up at once.
+const AT_ONCE: usize = 16;
+
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// Reads from `addr` (bytes) on into `buf` what the program could read there, and returns how many bytes that was:
     /// fewer than asked for if something stands in the way.
@@ -29,6 +40,23 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     #[require(R > Read)]
     pub fn read_bytes(&self, addr: usize, buf: &mut [u8]) -> Result<usize, Error> {
         self.inner.read_bytes(addr, buf, Cause::Other)
+    }
+
+    /// Hands the `len` bytes from `addr` (bytes) on that the program could read to `visit`, piece by piece: a page, and which
+    /// bytes of it. `visit` answers how many it took, and is done with fewer than there were. Returns how many it took in all:
+    /// fewer than asked for also if something stands in the way. No lock is held meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_bytes`](Self::read_bytes), if there was nothing to hand out.
+    #[require(R > Read)]
+    pub fn read_with(
+        &self,
+        addr: usize,
+        len: usize,
+        visit: impl FnMut(&M::Frame, Range<usize>) -> usize,
+    ) -> Result<usize, Error> {
+        self.inner.read_with(addr, len, Cause::Other, visit)
     }
 
     /// Writes `buf` from `addr` (bytes) on where the program could write, and returns how many bytes that was: fewer
@@ -66,12 +94,45 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 
 impl<M: Machine> Vmar_<M> {
     fn read_bytes(&self, addr: usize, buf: &mut [u8], cause: Cause) -> Result<usize, Error> {
-        let len = buf.len();
-        each_page::<M>(addr, len, |page, within, done| {
-            let part = &mut buf[done..done + (M::PAGE_SIZE - within).min(len - done)];
-            while !self.try_read(page, within, part, cause)? {}
-            Ok(())
+        let mut at = 0;
+        self.read_with(addr, buf.len(), cause, |frame, piece| {
+            let count = piece.len();
+            frame.read(piece.start, &mut buf[at..at + count]);
+            at += count;
+            count
         })
+    }
+
+    fn read_with(
+        &self,
+        addr: usize,
+        len: usize,
+        cause: Cause,
+        mut visit: impl FnMut(&M::Frame, Range<usize>) -> usize,
+    ) -> Result<usize, Error> {
+        let mut done = 0;
+        while done < len {
+            let Some(at) = addr.checked_add(done) else { break };
+            let within = at % M::PAGE_SIZE;
+            let wanted = (within + (len - done)).div_ceil(M::PAGE_SIZE).min(AT_ONCE);
+            let mut held = [const { None }; AT_ONCE];
+            match self.hold(at - within, &mut held[..wanted], cause) {
+                Ok(()) => {}
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+            for frame in held.iter().map_while(Option::as_ref) {
+                let start = (addr + done) % M::PAGE_SIZE;
+                let piece = start..M::PAGE_SIZE.min(start + (len - done));
+                let wanted = piece.len();
+                let taken = visit(frame, piece);
+                done += taken;
+                if taken < wanted {
+                    return Ok(done);
+                }
+            }
+        }
+        if done == 0 && len != 0 { Err(Error::NotMapped) } else { Ok(done) }
     }
 
     fn write_bytes(&self, addr: usize, buf: &[u8], cause: Cause) -> Result<usize, Error> {
@@ -84,40 +145,48 @@ impl<M: Machine> Vmar_<M> {
         })
     }
 
-    /// Reads within one page; answers `false` if the page has just been read by its object and is to be looked at again.
-    fn try_read(&self, page: usize, within: usize, buf: &mut [u8], cause: Cause) -> Result<bool, Error> {
-        let mappings = self.mappings.read();
-        let Some((range, mapping)) = mappings.find(page) else { return Err(Error::NotMapped) };
-        check_access(mapping, Access::Read, cause)?;
-        let one = page..page + M::PAGE_SIZE;
-        let is_read = mapping.resident_span(&one).is_some()
-            && self.transact(one, |cursor| match cursor.query() {
-                Entry::Page { frame, .. } => {
-                    frame.read(within, buf);
-                    true
-                }
-                _ => false,
-            });
-        if is_read {
-            return Ok(true);
-        }
-        let MappedMemory::Vmo { object, offset } = mapping.memory() else {
-            buf.fill(0);
-            return Ok(true);
-        };
-        let index = (offset + (page - range.start)) / M::PAGE_SIZE;
-        match object.lookup(index) {
-            Lookup::Resident(frame) => frame.read(within, buf),
-            Lookup::Absent => buf.fill(0),
-            Lookup::PastEnd => return Err(Error::BusError),
-            Lookup::Paged => {
-                let object = object.object().clone();
-                drop(mappings);
-                object.commit(index)?;
-                return Ok(false);
+    /// Takes hold of the frames that can be read from `page` on: of the first, and of those behind it up to the first that
+    /// cannot be had without waiting, or belongs to another mapping.
+    fn hold(&self, page: usize, held: &mut [Option<M::Frame>], cause: Cause) -> Result<(), Error> {
+        loop {
+            let mappings = self.mappings.read();
+            let Some((range, mapping)) = mappings.find(page) else { return Err(Error::NotMapped) };
+            check_access(mapping, Access::Read, cause)?;
+            let count = held.len().min((range.end - page) / M::PAGE_SIZE);
+            if let Some(span) = mapping.resident_span(&(page..page + count * M::PAGE_SIZE)) {
+                self.for_each_page(&span, |addr, frame, _| {
+                    held[(addr - page) / M::PAGE_SIZE] = Some(frame.clone());
+                });
             }
+            let MappedMemory::Vmo { object, offset } = mapping.memory() else {
+                held[..count].iter_mut().for_each(|slot| {
+                    slot.get_or_insert_with(|| self.machine.zero_frame());
+                });
+                return Ok(());
+            };
+            let first = (offset + (page - range.start)) / M::PAGE_SIZE;
+            for at in 0..count {
+                if held[at].is_some() {
+                    continue;
+                }
+                held[at] = match object.lookup(first + at) {
+                    Lookup::Resident(frame) => Some(frame),
+                    Lookup::Absent => Some(self.machine.zero_frame()),
+                    Lookup::PastEnd if at == 0 => return Err(Error::BusError),
+                    Lookup::PastEnd | Lookup::Paged => {
+                        // Nothing that comes behind it is handed out before it.
+                        held[at..].fill(None);
+                        break;
+                    }
+                };
+            }
+            if held[0].is_some() {
+                return Ok(());
+            }
+            let object = object.object().clone();
+            drop(mappings);
+            object.commit(first)?;
         }
-        Ok(true)
     }
 
     /// Writes within one page if it is there and may be written without being copied first.

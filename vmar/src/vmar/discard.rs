@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
 
-use super::{Vmar, Vmar_, mappings::Mappings};
+use super::{Vmar, Vmar_, entries::unmap_part, mappings::Mappings};
 use crate::{
     error::Error,
     machine::{Machine, SleepLock},
@@ -45,6 +45,16 @@ impl<M: Machine> Vmar_<M> {
     pub(crate) fn discard(&self, range: Range<usize>, how: Discard) -> Result<(), Error> {
         self.check_range(&range)?;
         let mut mappings = self.mappings.write();
+        // Most of what is discarded lies within one mapping, which need not be looked up for each step then.
+        if let Some((found, mapping)) = mappings.find_mut(range.start)
+            && range.end <= found.end
+        {
+            if !can_discard(mapping, how) {
+                return Err(Error::NotSupported);
+            }
+            self.discard_part(mapping, &found, &range);
+            return Ok(());
+        }
         let (end, outcome) = discardable(&mappings, &range, how);
         let range = range.start..end;
         if !range.is_empty() {
@@ -52,6 +62,17 @@ impl<M: Machine> Vmar_<M> {
             mappings.forget_entries_within(&range);
         }
         outcome
+    }
+
+    /// Drops the pages of `range`, a part of a mapping that covers `found`.
+    fn discard_part(&self, mapping: &mut VmMapping<M>, found: &Range<usize>, range: &Range<usize>) {
+        let Some(span) = mapping.resident_span(range) else { return };
+        let is_all = mapping.resident_span(found).as_ref() == Some(&span);
+        let mut delta = self.rss.delta();
+        self.transact(span.clone(), |cursor| unmap_part(cursor, mapping, span, &mut delta));
+        if is_all {
+            mapping.forget_entries();
+        }
     }
 }
 

@@ -449,20 +449,24 @@ impl<M: Machine> Fault<'_, M> {
         let window = self.window();
         let before = (self.page - window.start) / M::PAGE_SIZE;
         let mut frames = [const { None }; AROUND];
-        if self.mapping.flags().contains(MappingFlags::FAULT_AROUND) {
-            let first = index - before;
-            object.for_each_resident(
-                first..first + window.len() / M::PAGE_SIZE,
-                |index, frame: &M::Frame| {
-                    frames[index - first] = Some(frame.clone());
-                    true
-                },
-            );
-        }
         frames[before] = Some(frame);
-        let first = frames.iter().position(Option::is_some).unwrap_or(before);
-        let last = frames.iter().rposition(Option::is_some).unwrap_or(before);
-        let growth = frames.iter().flatten().count();
+        let (mut first, mut last, mut growth) = (before, before, 1);
+        if self.mapping.flags().contains(MappingFlags::FAULT_AROUND) {
+            let base = index - before;
+            object.for_each_resident(base..base + window.len() / M::PAGE_SIZE, |index, frame| {
+                let slot = index - base;
+                if slot != before {
+                    (first, last, growth) = (first.min(slot), last.max(slot), growth + 1);
+                    frames[slot] = Some(frame.clone());
+                }
+            });
+        }
+        if growth == 1
+            && !self.may_be_resident()
+            && let Some(frame) = frames[before].take()
+        {
+            return self.fill(frame, flags | PageFlags::ACCESSED);
+        }
         let span = window.start + first * M::PAGE_SIZE..window.start + (last + 1) * M::PAGE_SIZE;
         self.map_around(span, growth, flags, |addr| frames[(addr - window.start) / M::PAGE_SIZE].take())
     }

@@ -142,6 +142,11 @@ impl<M: Machine> Mappings<M> {
         self.map.find(addr)
     }
 
+    /// Returns the mapping that `addr` lies in, and its range, to change what is noted of its entries.
+    pub(super) fn find_mut(&mut self, addr: usize) -> Option<(Range<usize>, &mut VmMapping<M>)> {
+        self.map.find_mut(addr)
+    }
+
     /// Returns the mapping that `addr` lies in, or the first above it.
     pub(crate) fn find_or_next(&self, addr: usize) -> Option<(Range<usize>, &VmMapping<M>)> {
         self.map.find(addr).or_else(|| self.map.next(addr))

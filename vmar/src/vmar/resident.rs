@@ -46,7 +46,6 @@ impl<M: Machine> Vmar_<M> {
                 let base = (part.start - range.start) / M::PAGE_SIZE;
                 object.for_each_resident(first..first + part.len() / M::PAGE_SIZE, |index, _| {
                     is_resident[base + (index - first)] = true;
-                    true
                 });
             }
             self.each_entry(mapping, &part, |addr| {

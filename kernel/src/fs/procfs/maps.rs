@@ -2,7 +2,7 @@
 
 //! `maps`, `smaps` and `smaps_rollup`: the mappings of a task.
 
-use core::any::Any;
+use core::{any::Any, ops::Range};
 
 use vmar::{
     mapping::{MappedMemory, MappingFlags},
@@ -31,6 +31,9 @@ use crate::{
 /// The column that names start in.
 const NAME_COLUMN: usize = 73;
 
+/// How long most lines are: those without a name.
+const USUAL_LINE: usize = 50;
+
 /// The device that shared anonymous memory is said to be on.
 const SHARED_MEMORY: DeviceId = DeviceId::new(0, 1);
 
@@ -39,8 +42,10 @@ type Info<'a> = MappingInfo<'a, Ostd>;
 /// `maps`.
 pub(super) fn maps(task: &Task, text: &mut Text) -> Result<()> {
     if let Some(vm) = task.vm()? {
+        let places = Places::of(&vm);
+        text.reserve(vm.vmar().usage().mappings * USUAL_LINE);
         let guard = vm.vmar().query(0..TASK_SIZE);
-        guard.iter().for_each(|mapping| line(&vm, &mapping, text));
+        guard.iter().for_each(|mapping| line(&places, &mapping, text));
     }
     Ok(())
 }
@@ -48,9 +53,10 @@ pub(super) fn maps(task: &Task, text: &mut Text) -> Result<()> {
 /// `smaps`.
 pub(super) fn smaps(task: &Task, text: &mut Text) -> Result<()> {
     let Some(vm) = task.vm()? else { return Ok(()) };
+    let places = Places::of(&vm);
     let guard = vm.vmar().query(0..TASK_SIZE);
     for mapping in guard.iter() {
-        line(&vm, &mapping, text);
+        line(&places, &mapping, text);
         let mut sums = Sums::default();
         sums.add(&mapping);
         row(text, "Size", mapping.range().len());
@@ -83,6 +89,19 @@ pub(super) fn smaps_rollup(task: &Task, text: &mut Text) -> Result<()> {
     Ok(())
 }
 
+/// What is named by where it is. Looked up before the mappings are held still: whoever moves the end of the heap holds the
+/// heap first.
+struct Places {
+    heap: Range<Vaddr>,
+    stack: Vaddr,
+}
+
+impl Places {
+    fn of(vm: &AddressSpace) -> Self {
+        Self { heap: vm.heap(), stack: vm.stack_start() }
+    }
+}
+
 /// Where a mapping comes from.
 enum Origin {
     Nowhere,
@@ -92,7 +111,7 @@ enum Origin {
     File(DeviceId, u64, Vec<u8>),
 }
 
-fn origin(vm: &AddressSpace, mapping: &Info<'_>) -> Origin {
+fn origin(places: &Places, mapping: &Info<'_>) -> Origin {
     if let Some(mappable) = mapping.mappable() {
         let any: &dyn Any = &**mappable;
         if let Some(mapped) = any.downcast_ref::<MappedFile>() {
@@ -107,40 +126,46 @@ fn origin(vm: &AddressSpace, mapping: &Info<'_>) -> Origin {
         }
     }
     let range = mapping.range();
-    let heap = vm.heap();
+    let Places { heap, stack } = places;
     if range.start <= heap.end && range.end >= heap.start && !heap.is_empty() {
         return Origin::Named("[heap]");
     }
-    let stack = vm.layout().stack_start;
-    if range.start <= stack && stack <= range.end {
+    if (range.start..=range.end).contains(stack) {
         return Origin::Named("[stack]");
     }
     Origin::Nowhere
 }
 
-fn line(vm: &AddressSpace, mapping: &Info<'_>, text: &mut Text) {
+fn line(places: &Places, mapping: &Info<'_>, text: &mut Text) {
     let start = text.len();
     let range = mapping.range();
     let perms = mapping.perms();
-    let letter = |perm, letter| if perms.contains(perm) { letter } else { '-' };
-    let origin = origin(vm, mapping);
+    let letter = |perm, letter| if perms.contains(perm) { letter } else { b'-' };
+    let origin = origin(places, mapping);
     let (device, inode) = match &origin {
         Origin::File(device, inode, _) => (*device, *inode),
         _ => (DeviceId::default(), 0),
     };
-    put!(
-        text,
-        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {inode} ",
-        range.start,
-        range.end,
-        letter(VmPerms::READ, 'r'),
-        letter(VmPerms::WRITE, 'w'),
-        letter(VmPerms::EXEC, 'x'),
-        if mapping.is_shared() { 's' } else { 'p' },
-        mapping.offset(),
-        device.major,
-        device.minor,
-    );
+    // By hand: a program reads thousands of such lines at a time, and formatting them in general takes several times as long.
+    text.push_hex(range.start as u64, 8);
+    text.push(b"-");
+    text.push_hex(range.end as u64, 8);
+    text.push(&[
+        b' ',
+        letter(VmPerms::READ, b'r'),
+        letter(VmPerms::WRITE, b'w'),
+        letter(VmPerms::EXEC, b'x'),
+        if mapping.is_shared() { b's' } else { b'p' },
+        b' ',
+    ]);
+    text.push_hex(mapping.offset() as u64, 8);
+    text.push(b" ");
+    text.push_hex(device.major.into(), 2);
+    text.push(b":");
+    text.push_hex(device.minor.into(), 2);
+    text.push(b" ");
+    text.push_decimal(inode);
+    text.push(b" ");
     let name = match &origin {
         Origin::Nowhere => &[],
         Origin::Named(name) => name.as_bytes(),

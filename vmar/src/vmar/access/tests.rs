@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
+use alloc::{vec, vec::Vec};
+
 use super::*;
 use crate::{
     machine::CachePolicy,
@@ -40,6 +42,55 @@ fn v20_reading_makes_nothing_resident() {
     assert_eq!(process.vmar.read_bytes(BASE, &mut bytes), Ok(16));
     assert_eq!((bytes, sim.live_frames()), ([0; 16], 0));
     assert!(process.vmar.space().walk().is_empty());
+}
+
+#[test]
+fn v20_pages_are_handed_out_without_a_copy_and_stay_as_they_were_found() {
+    let (_sim, process) = process(RW);
+    process.write(BASE + PAGE_SIZE - 1, &[1, 2]).unwrap();
+    let mut pieces = Vec::new();
+    let mut frames = Vec::new();
+    let read = process.vmar.read_with(BASE + PAGE_SIZE - 1, 9 * PAGE_SIZE, |frame, piece| {
+        // No lock is held: the page may go meanwhile.
+        process.vmar.unmap(BASE..BASE + 2 * PAGE_SIZE).unwrap();
+        pieces.push(piece.clone());
+        frames.push(frame.clone());
+        piece.len()
+    });
+    assert_eq!(read, Ok(1 + PAGE_SIZE));
+    assert_eq!(pieces, [PAGE_SIZE - 1..PAGE_SIZE, 0..PAGE_SIZE]);
+    let mut byte = [0];
+    frames[1].read(0, &mut byte);
+    assert_eq!(byte, [2]);
+    process.audit();
+}
+
+#[test]
+fn v20_who_takes_less_than_a_piece_gets_no_more() {
+    let (_sim, process) = process(RW);
+    let mut visits = 0;
+    let read = process.vmar.read_with(BASE, 2 * PAGE_SIZE, |_, _| {
+        visits += 1;
+        5
+    });
+    assert_eq!((read, visits), (Ok(5), 1));
+    assert_eq!(process.vmar.read_with(BASE, PAGE_SIZE, |_, _| 0), Ok(0));
+    assert_eq!(process.vmar.read_with(BASE - 1, 2, |_, _| 1), Err(Error::NotMapped));
+}
+
+#[test]
+fn v20_objects_are_read_up_to_their_end() {
+    let (sim, process) = process(RW);
+    let vmo = Vmo::new(&sim, 20 * PAGE_SIZE, VmoKind::SharedMemory).unwrap();
+    vmo.write_bytes(18 * PAGE_SIZE, &[3]).unwrap();
+    let map = process.vmar.new_map(22 * PAGE_SIZE).perms(RW).vmo(vmo.dup()).shared();
+    let addr = map.build().unwrap();
+    process.write(addr + 17 * PAGE_SIZE, &[4]).unwrap();
+    let mut bytes = vec![1; 22 * PAGE_SIZE];
+    assert_eq!(process.vmar.read_bytes(addr, &mut bytes), Ok(20 * PAGE_SIZE));
+    assert_eq!((bytes[0], bytes[17 * PAGE_SIZE], bytes[18 * PAGE_SIZE]), (0, 4, 3));
+    assert_eq!((bytes[20 * PAGE_SIZE - 1], bytes[20 * PAGE_SIZE]), (0, 1));
+    process.audit();
 }
 
 #[test]
