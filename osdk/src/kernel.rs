@@ -20,6 +20,12 @@ use crate::{child::describe, project};
 /// OSTD maps a new task's stack page by page: with 16 pages instead of its 128, making a task is many times cheaper.
 pub const ENVIRONMENT: (&str, &str) = ("OSTD_TASK_STACK_SIZE_IN_PAGES", "16");
 
+/// Where cargo-osdk puts a kernel, within `target`.
+const OUTPUT: &str = "osdk/tessera-osdk-bin.elf";
+
+/// Where it is booted from, within `target`.
+const IMAGE: &str = "run/tessera.elf";
+
 /// Builds the kernel, and says where the image is.
 ///
 /// # Errors
@@ -30,7 +36,7 @@ pub fn build() -> Result<PathBuf> {
     let log_path = project::target("run/build.log");
     fs::create_dir_all(project::target("run")).context("target/run cannot be made")?;
     let mut log = File::create(&log_path).context("target/run/build.log cannot be written")?;
-    forget_bundle()?;
+    clear_outputs()?;
     let mut child = project::cargo()
         .args(["osdk", "build", "--release"])
         .env(ENVIRONMENT.0, ENVIRONMENT.1)
@@ -58,21 +64,23 @@ pub fn build() -> Result<PathBuf> {
         bail!("the kernel does not build ({}); the whole log is target/run/build.log", describe(status));
     }
 
-    let image = project::target("osdk/tessera-osdk-bin.elf");
-    if !image.exists() {
-        bail!("cargo-osdk built no {}", image.display());
-    }
+    let image = project::target(IMAGE);
+    fs::rename(project::target(OUTPUT), &image)
+        .with_context(|| format!("cargo-osdk built no target/{OUTPUT}"))?;
     Ok(image)
 }
 
-/// Removes what cargo-osdk has bundled before. It goes by times alone, and takes the kernel of `cargo osdk test`, bundled at
-/// the same place, for the one that it is asked for if that was built earlier.
-fn forget_bundle() -> Result<()> {
-    match fs::remove_dir_all(project::target("osdk/tessera")) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).context("target/osdk/tessera cannot be removed")
-        }
-        _ => Ok(()),
+/// Removes what cargo-osdk has put into its folder before.
+///
+/// There is one place for the kernel of `cargo osdk build` and that of `cargo osdk test`, and what is put there is a hard link to
+/// what was built: to write the one over the other would replace the other where it was built, and cargo takes it for fresh.
+fn clear_outputs() -> Result<()> {
+    let files = [OUTPUT, IMAGE].map(|file| fs::remove_file(project::target(file)));
+    let bundle = fs::remove_dir_all(project::target("osdk/tessera"));
+    match files.into_iter().chain([bundle]).filter_map(Result::err).find(|e| e.kind() != ErrorKind::NotFound)
+    {
+        Some(error) => Err(error).context("an earlier kernel in target cannot be removed"),
+        None => Ok(()),
     }
 }
 

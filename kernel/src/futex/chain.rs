@@ -13,6 +13,10 @@
 use super::{Key, Leaving, Waiter, pi::Claim};
 use crate::prelude::*;
 
+/// The longest chain there may be, as in Linux (`/proc/sys/kernel/max_lock_depth`): all of it is gone through, with the lock
+/// held, whenever somebody joins it.
+const MAX_DEPTH: usize = 1024;
+
 /// All who wait for a lock.
 static CLAIMS: SpinLock<Vec<Arc<Waiter>>> = SpinLock::new(Vec::new());
 
@@ -21,7 +25,7 @@ static CLAIMS: SpinLock<Vec<Arc<Waiter>>> = SpinLock::new(Vec::new());
 ///
 /// # Errors
 ///
-/// `EDEADLK` if the owner waits for the waiter; `EAGAIN` if it has given its futexes up just now; `ENOMEM`.
+/// `EDEADLK` if the owner waits for the waiter, or the chain would be too long; `EAGAIN` if it has given its futexes up just now; `ENOMEM`.
 pub(super) fn enroll(waiter: &Arc<Waiter>, owner: Option<Arc<Thread>>) -> Result<()> {
     let Some(claim) = &waiter.claim else { return Err(EINVAL) };
     let mut claims = CLAIMS.lock();
@@ -102,16 +106,16 @@ fn owner_for(claims: &[Arc<Waiter>], thread: &Arc<Thread>) -> Option<Arc<Thread>
         .owner()
 }
 
-/// Whether `from` is, or waits for, `to`.
+/// Whether `from` is, or waits for, `to`, or so long a chain begins at it that one must not know.
 fn leads_to(claims: &[Arc<Waiter>], from: &Arc<Thread>, to: &Arc<Thread>) -> bool {
     let mut at = Some(from.clone());
-    while let Some(thread) = at {
-        if Arc::ptr_eq(&thread, to) {
-            return true;
+    for _ in 0..MAX_DEPTH {
+        match at {
+            Some(thread) if !Arc::ptr_eq(&thread, to) => at = owner_for(claims, &thread),
+            reached => return reached.is_some(),
         }
-        at = owner_for(claims, &thread);
     }
-    false
+    at.is_some()
 }
 
 /// Makes `owner` as urgent as those who wait for it, and so on with whom it waits for. It ends, for there are no circles.

@@ -55,6 +55,15 @@ pub fn total_memory() -> usize {
     TOTAL.load(Ordering::Relaxed)
 }
 
+/// Waits until what was given up is free, and so held by nobody any more.
+///
+/// # Panics
+///
+/// Panics if called where sleeping is not allowed.
+pub fn finish_frees() {
+    reclaim::synchronize();
+}
+
 /// Free memory, in bytes. What was given up and waits for a grace period is waited for: a program that has seen another end
 /// finds its memory free.
 ///
@@ -62,7 +71,7 @@ pub fn total_memory() -> usize {
 ///
 /// Panics if called where sleeping is not allowed.
 pub fn free_memory() -> usize {
-    reclaim::synchronize();
+    finish_frees();
     reserve::free_frames() * PAGE_SIZE
 }
 
@@ -73,7 +82,7 @@ pub fn is_kernel_short() -> bool {
 
 /// Waits until what was given up is free; returns whether that relieves the kernel.
 pub fn relieve_kernel() -> bool {
-    reclaim::synchronize();
+    finish_frees();
     !is_kernel_short()
 }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     mm::{
-        AddressSpace,
+        self, AddressSpace,
         layout::TASK_SIZE,
         mapped_file::{MappedFile, SharedMemory},
     },
@@ -54,6 +54,7 @@ pub(super) fn maps(task: &Task, text: &mut Text) -> Result<()> {
 pub(super) fn smaps(task: &Task, text: &mut Text) -> Result<()> {
     let Some(vm) = task.vm()? else { return Ok(()) };
     let places = Places::of(&vm);
+    mm::finish_frees();
     let guard = vm.vmar().query(0..TASK_SIZE);
     for mapping in guard.iter() {
         line(&places, &mapping, text);
@@ -74,6 +75,7 @@ pub(super) fn smaps(task: &Task, text: &mut Text) -> Result<()> {
 pub(super) fn smaps_rollup(task: &Task, text: &mut Text) -> Result<()> {
     let vm = task.vm()?.ok_or(ESRCH)?;
     let mut sums = Sums::default();
+    mm::finish_frees();
     let guard = vm.vmar().query(0..TASK_SIZE);
     let (mut first, mut last) = (None, 0);
     for mapping in guard.iter() {

@@ -22,6 +22,7 @@ pub const CASES: &[Case] = cases!["futex/pi":
     locks_exclude,
     dead_owner_is_esrch,
     lock_of_a_dead_waiter_chain_moves_on,
+    chain_has_a_longest_length,
 ];
 
 const WAITERS: u32 = 0x8000_0000;
@@ -138,4 +139,31 @@ fn lock_of_a_dead_waiter_chain_moves_on() {
     });
     owner.join();
     waiters.into_iter().for_each(Child::join);
+}
+
+/// Each thread takes a lock and waits for that of the thread before it.
+fn chain_has_a_longest_length() {
+    const MANY: usize = 1100;
+    static LOCKS: [AtomicU32; MANY] = [const { AtomicU32::new(0) }; MANY];
+    static REFUSED: AtomicUsize = AtomicUsize::new(0);
+    Child::spawn(|| {
+        ok!(lock(&LOCKS[0]));
+        for place in 1..MANY {
+            let wait = move || {
+                ok!(lock(&LOCKS[place]));
+                errno_is!(lock(&LOCKS[place - 1]), EDEADLK);
+                REFUSED.store(place, SeqCst);
+                sys::sleep_us(10_000_000);
+            };
+            ok!(thread::Builder::new().stack_size(64 << 10).spawn(wait));
+            until("joining the chain", || {
+                value(&LOCKS[place]) != 0 && value(&LOCKS[place - 1]) & WAITERS != 0
+            });
+        }
+        until("the refusal", || REFUSED.load(SeqCst) != 0);
+        let refused = REFUSED.load(SeqCst);
+        check!((1024..1030).contains(&refused), "the chain had {refused} threads");
+        sys::exit_group(0);
+    })
+    .join();
 }

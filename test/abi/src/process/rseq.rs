@@ -58,6 +58,13 @@ struct Area {
     rest: [u32; 3],
 }
 
+impl Drop for Area {
+    /// The kernel must not go on using memory that is something else by now.
+    fn drop(&mut self) {
+        let _ = rseq(self.addr(), AREA, UNREGISTER, SIGNATURE);
+    }
+}
+
 impl Area {
     const fn new() -> Self {
         Self {
