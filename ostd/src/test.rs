@@ -3,6 +3,7 @@
 //! The backend on the real machine: each test runs in QEMU, with one CPU and with two.
 
 mod allocator;
+mod page_table;
 
 use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::SeqCst};
 

@@ -76,7 +76,7 @@ const INNER_SIZE: usize = 32;
 pub struct IntervalMap<V, const LEAF: usize = LEAF_SIZE, const FAN: usize = INNER_SIZE> {
     tree: Tree<LEAF, FAN>,
     values: Values<V>,
-    /// Where [`IntervalMap::find`] found something last; `NOWHERE` once positions have changed.
+    /// Where something was found last; `NOWHERE` once positions have changed.
     last: AtomicUsize,
 }
 
@@ -133,25 +133,38 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
         self.tree.total
     }
 
-    /// The entry that `addr` lies in. Whoever asks for the same entry again is answered without a search.
+    /// The entry that `addr` lies in. To ask for the same entry again takes no search.
     #[inline]
     pub fn find(&self, addr: usize) -> Option<(Range<usize>, &V)> {
-        let last = Position::unpack(self.last.load(Relaxed));
-        if let Some(last) = last
-            && self.tree.range(last).contains(&addr)
-        {
-            return Some(self.entry(last));
-        }
-        let found = self.tree.containing(addr)?;
-        self.last.store(found.pack(), Relaxed);
-        Some(self.entry(found))
+        self.position(addr).map(|entry| self.entry(entry))
     }
 
     /// The entry that `addr` lies in, to change its value.
     #[inline]
     pub fn find_mut(&mut self, addr: usize) -> Option<(Range<usize>, &mut V)> {
-        let entry = self.tree.containing(addr)?;
+        let entry = self.position(addr)?;
         Some((self.tree.range(entry), self.values.get_mut(self.tree.slot(entry))))
+    }
+
+    /// Where the entry is that `addr` lies in.
+    #[inline]
+    fn position(&self, addr: usize) -> Option<Position> {
+        let last = Position::unpack(self.last.load(Relaxed));
+        if let Some(last) = last
+            && self.tree.range(last).contains(&addr)
+        {
+            return Some(last);
+        }
+        let found = self.tree.containing(addr)?;
+        self.last.store(found.pack(), Relaxed);
+        Some(found)
+    }
+
+    /// Whether an entry overlaps `range`, which is not empty.
+    #[inline]
+    pub fn overlaps(&self, range: &Range<usize>) -> bool {
+        let below = self.tree.at_or_below(range.end - 1);
+        below.is_some_and(|entry| self.tree.range(entry).end > range.start)
     }
 
     /// The first entry that starts at `addr` or above.

@@ -159,6 +159,9 @@ enum Action<F> {
 /// How many pages, the faulting one included, a fault maps around.
 const AROUND: usize = 16;
 
+/// How many pages are too few to be mapped around.
+const SMALL: usize = 4;
+
 /// Whom a page is made present for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -259,7 +262,8 @@ impl<M: Machine> Fault<'_, M> {
             let (window, flags) = (self.window(), self.allowed - PageFlags::WRITE);
             let zeros = machine.zero_frame();
             return match window.len() / M::PAGE_SIZE {
-                1 if !self.may_be_resident() => self.fill(zeros, flags | PageFlags::ACCESSED),
+                // Of few pages, it pays more to be quick about the first.
+                1..SMALL if !self.may_be_resident() => self.fill(zeros, flags | PageFlags::ACCESSED),
                 growth => self.map_around(window, growth, flags, |_| Some(zeros.clone())),
             };
         }

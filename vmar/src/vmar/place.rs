@@ -46,7 +46,7 @@ impl<M: Machine> Mappings<M> {
         let found = match placement {
             Placement::Exactly(addr) => {
                 let range = at(addr)?;
-                if self.range(range.clone()).next().is_some() {
+                if self.map.overlaps(&range) {
                     return Err(Error::Occupied);
                 }
                 return Ok(range);

@@ -140,6 +140,7 @@ fn compare<const LEAF: usize, const FAN: usize>(
             let range = addr..addr.saturating_add(len);
             let found: Vec<_> = map.range(range.clone()).map(|(range, value)| (range, *value)).collect();
             assert_eq!(found, naive.overlapping(&range));
+            assert!(range.is_empty() || map.overlaps(&range) != found.is_empty());
             let mut back: Vec<_> = map.range(range).rev().map(|(range, value)| (range, *value)).collect();
             back.reverse();
             assert_eq!(back, found);
