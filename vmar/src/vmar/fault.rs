@@ -494,12 +494,14 @@ impl<M: Machine> Fault<'_, M> {
         self.mapping.note_entries(&span, flags);
         let mut added = 0;
         self.space.space.transact(span.clone(), growth, |cursor| {
+            // Mostly there is nothing yet: one question for all.
+            let is_empty = cursor.next_mapped(span.end).is_none();
             for addr in span.step_by(M::PAGE_SIZE) {
                 let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
                 if cursor.position() != addr {
                     cursor.seek(addr);
                 }
-                if matches!(cursor.query(), Entry::Empty) {
+                if is_empty || matches!(cursor.query(), Entry::Empty) {
                     if let Some(frame) = page(addr) {
                         cursor.map(frame, PageProps::new(flags | young));
                         added += 1;
