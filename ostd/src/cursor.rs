@@ -190,10 +190,17 @@ impl Cursor for OstdCursor<'_> {
     }
 
     fn next_mapped(&mut self, end: usize) -> Option<usize> {
+        self.next_run(end).map(|run| run.start)
+    }
+
+    fn next_run(&mut self, end: usize) -> Option<Range<usize>> {
         let run = self.table.present.first_run(&(self.position()..end))?;
         self.seek_within(run.start);
-        // The run tells it already, but where the bits have been given up.
-        if self.table.present.has_given_up() { self.inner.find_next(run.len()) } else { Some(run.start) }
+        if self.table.present.has_given_up() {
+            let start = self.inner.find_next(run.len())?;
+            return Some(start..start + PAGE_SIZE);
+        }
+        Some(run)
     }
 
     fn map(&mut self, frame: OstdFrame, props: PageProps) {

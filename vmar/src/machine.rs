@@ -279,6 +279,13 @@ pub trait Cursor {
     /// where it stands then is unspecified.
     fn next_mapped(&mut self, end: usize) -> Option<usize>;
 
+    /// Moves to the next entry in use in `[position, end)` as [`next_mapped`](Self::next_mapped) does, and returns the addresses from
+    /// there on whose entries are all in use, as far as the cursor can tell at once: a page at least.
+    fn next_run(&mut self, end: usize) -> Option<Range<usize>> {
+        let start = self.next_mapped(end)?;
+        Some(start..start + <Self::Machine as Machine>::PAGE_SIZE)
+    }
+
     /// Fills the empty entry it stands at, and moves one page on.
     ///
     /// # Panics

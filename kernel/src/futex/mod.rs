@@ -97,12 +97,18 @@ impl Bucket {
         place.and_then(|place| self.waiters.remove(place)).is_some()
     }
 
-    /// Takes out the first waiters for `key` with a bit of `bitset`, at most `max`. Stops with `EINVAL` at one that waits for a
-    /// lock: whoever wakes it does not know what it is doing.
-    fn take(&mut self, key: &Key, max: usize, bitset: u32) -> (Vec<Arc<Waiter>>, Result<()>) {
-        let mut taken = Vec::new();
+    /// Takes out the first waiters for `key` with a bit of `bitset`, at most `max`, and hands each to `each`; answers how many.
+    /// Stops with `EINVAL` at one that waits for a lock: whoever wakes it does not know what it is doing.
+    fn take(
+        &mut self,
+        key: &Key,
+        max: usize,
+        bitset: u32,
+        mut each: impl FnMut(Arc<Waiter>),
+    ) -> (usize, Result<()>) {
+        let mut taken = 0;
         let mut place = 0;
-        while taken.len() < max
+        while taken < max
             && let Some(waiter) = self.waiters.get(place)
         {
             let is_meant = *waiter.key.lock() == *key;
@@ -110,7 +116,8 @@ impl Bucket {
                 return (taken, Err(EINVAL));
             }
             if is_meant && waiter.bitset & bitset != 0 {
-                taken.extend(self.waiters.remove(place));
+                self.waiters.remove(place).into_iter().for_each(&mut each);
+                taken += 1;
             } else {
                 place += 1;
             }
@@ -120,9 +127,8 @@ impl Bucket {
 
     /// Wakes the first `max` waiters for `key`; answers how many.
     fn wake(&mut self, key: &Key, max: usize, bitset: u32) -> Result<usize> {
-        let (woken, stopped) = self.take(key, max, bitset);
-        woken.iter().for_each(|waiter| waiter.wake());
-        stopped.map(|()| woken.len())
+        let (woken, stopped) = self.take(key, max, bitset, |waiter| waiter.wake());
+        stopped.map(|()| woken)
     }
 }
 

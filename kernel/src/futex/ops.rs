@@ -76,8 +76,8 @@ pub fn requeue(
     let waiting = pair.first.waiters.len();
     pair.second().reserve(waiting)?;
     let woken = pair.first.wake(&from_key, wakes, u32::MAX)?;
-    let (moved, stopped) = pair.first.take(&from_key, moves, u32::MAX);
-    let count = moved.len();
+    let mut moved = Vec::new();
+    let (count, stopped) = pair.first.take(&from_key, moves, u32::MAX, |waiter| moved.push(waiter));
     for waiter in moved {
         *waiter.key.lock() = to_key.clone();
         pair.second().waiters.push_back(waiter);

@@ -185,7 +185,7 @@ fn new_process(ctx: &Ctx, args: &CloneArgs, pid: Pid, vm: Arc<AddressSpace>) -> 
     if args.flags & CLONE_CLEAR_SIGHAND != 0 {
         signals.reset_for_exec();
     }
-    let child = Process::new(pid, vm, signals, parent.rlimits.clone());
+    let child = Arc::new(Process::new(pid, vm, signals, parent.rlimits.clone()));
     child.set_exe(parent.program_file());
     child.maker.store(ctx.thread.tid(), Ordering::Relaxed);
     let exit_signal =
@@ -195,7 +195,7 @@ fn new_process(ctx: &Ctx, args: &CloneArgs, pid: Pid, vm: Arc<AddressSpace>) -> 
     child.personality.store(parent.personality.load(Ordering::Relaxed), Ordering::Relaxed);
     child.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     child.oom_score_adj.store(parent.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
-    Arc::new(child)
+    child
 }
 
 fn thread_parts(ctx: &Ctx, args: &CloneArgs) -> Result<ThreadParts> {

@@ -21,12 +21,15 @@ use ostd::{
 use crate::{
     mm::AddressSpace,
     prelude::*,
-    process::rseq::{Outcome, Rseq},
+    process::{
+        fpu::FpuState,
+        rseq::{Outcome, Rseq},
+    },
 };
 
 /// A thread's private state; the local data of its task.
 pub struct ThreadLocal {
-    fpu: RefCell<FpuContext>,
+    fpu: RefCell<FpuState>,
     fs_base: Cell<FsBase>,
     gs_base: Cell<GsBase>,
     /// Whether the CPU holds the three above, and holds them more truly than the fields.
@@ -55,7 +58,7 @@ impl ThreadLocal {
     /// The state of a thread that starts afresh in `vm`.
     pub fn new(vm: Arc<AddressSpace>) -> Self {
         Self {
-            fpu: RefCell::new(FpuContext::new()),
+            fpu: RefCell::new(FpuState::initial()),
             fs_base: Cell::new(FsBase::new(0)),
             gs_base: Cell::new(GsBase::new(0)),
             in_cpu: Cell::new(false),
@@ -69,11 +72,15 @@ impl ThreadLocal {
 
     /// The state of a thread that the calling thread clones, to run in `vm`.
     pub fn clone_for(&self, vm: Arc<AddressSpace>) -> Self {
-        self.settle();
+        let fpu = {
+            let guard = ostd::irq::disable_local();
+            self.save(&guard);
+            self.fpu.borrow().copy(&guard)
+        };
         // A thread in the same memory has an area of its own, or none.
         let is_copy = !Arc::ptr_eq(&self.vm.borrow(), &vm);
         Self {
-            fpu: RefCell::new(self.fpu.borrow().clone()),
+            fpu: RefCell::new(fpu),
             fs_base: self.fs_base.clone(),
             gs_base: self.gs_base.clone(),
             in_cpu: Cell::new(false),
@@ -106,7 +113,7 @@ impl ThreadLocal {
     /// Gives `f` the floating-point state, up to date, to read and change.
     pub fn with_fpu<R>(&self, f: impl FnOnce(&mut FpuContext) -> R) -> R {
         self.settle();
-        f(&mut self.fpu.borrow_mut())
+        f(self.fpu.borrow_mut().context_mut())
     }
 
     /// The exception that the thread caused last.
@@ -156,8 +163,11 @@ impl ThreadLocal {
 
     /// Forgets the registers' contents: what a new program starts with.
     pub fn reset(&self) {
-        self.settle();
-        *self.fpu.borrow_mut() = FpuContext::new();
+        {
+            let guard = ostd::irq::disable_local();
+            self.in_cpu.set(false);
+            self.fpu.borrow_mut().reset(&guard);
+        }
         self.fs_base.set(FsBase::new(0));
         self.gs_base.set(GsBase::new(0));
         self.rseq.forget();
@@ -173,7 +183,7 @@ impl ThreadLocal {
         if !self.in_cpu.replace(false) {
             return;
         }
-        self.fpu.borrow_mut().save();
+        self.fpu.borrow_mut().save(guard);
         let (mut fs_base, mut gs_base) = (FsBase::default(), GsBase::default());
         fs_base.save();
         gs_base.save(guard);

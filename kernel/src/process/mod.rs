@@ -21,6 +21,7 @@ mod ctx;
 pub mod exec;
 pub mod exit;
 pub(crate) mod exit_hooks;
+mod fpu;
 pub mod init;
 pub mod io;
 pub mod local;

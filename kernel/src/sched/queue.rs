@@ -16,6 +16,8 @@ use crate::{prelude::*, time::monotonic_nanos};
 
 /// How long a task runs before another with less virtual run time gets its turn, in nanoseconds.
 const SLICE: u64 = 4_000_000;
+/// How much later than those that are there a new task has its turn: its maker goes on, and is not behind it when it waits for it.
+const NEW_DEBIT: u64 = 2_000_000;
 /// How far back a sleeper is put, at most.
 const SLEEPER_CREDIT: u64 = 3_000_000;
 /// How much less virtual run time a task needs to preempt the current one when it wakes.
@@ -82,7 +84,10 @@ impl RunQueue {
             } else {
                 self.min_vruntime.saturating_add(SLICE)
             };
-            vruntime = entity.vruntime().clamp(floor, ceiling);
+            vruntime = match entity.last_cpu() {
+                Some(_) => entity.vruntime().clamp(floor, ceiling),
+                None => entity.vruntime().clamp(self.min_vruntime, ceiling) + NEW_DEBIT,
+            };
             entity.set_vruntime(vruntime);
             entity.set_last_cpu(cpu);
         }

@@ -3,6 +3,7 @@
 //! Dispositions: what a process does on each signal, as in `sigaction(2)` and `signal(7)`.
 
 use linux_raw_sys::general::*;
+use spin::Once;
 
 use super::SigSet;
 use crate::prelude::*;
@@ -110,43 +111,79 @@ pub fn default_action(signal: u8) -> DefaultAction {
 }
 
 /// The dispositions of all signals. Processes may share one (`CLONE_SIGHAND`).
-pub(super) struct ActionTable(SpinLock<[SigAction; SIGNAL_COUNT], LocalIrqDisabled>);
+///
+/// A copy shares the actions until either table changes: a child most often changes none, and a new program starts with the
+/// defaults.
+pub(super) struct ActionTable(SpinLock<Arc<Actions>, LocalIrqDisabled>);
+
+#[derive(Clone)]
+struct Actions {
+    list: [SigAction; SIGNAL_COUNT],
+    /// The signals whose actions are not all default.
+    changed: SigSet,
+}
+
+impl Actions {
+    /// The defaults.
+    fn initial() -> Arc<Self> {
+        static INITIAL: Once<Arc<Actions>> = Once::new();
+        let initial =
+            || Arc::new(Self { list: [SigAction::default(); SIGNAL_COUNT], changed: SigSet::EMPTY });
+        INITIAL.call_once(initial).clone()
+    }
+
+    fn get(&self, signal: u8) -> SigAction {
+        self.list.get(usize::from(signal).wrapping_sub(1)).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, signal: u8, action: SigAction) {
+        if let Some(place) = self.list.get_mut(usize::from(signal).wrapping_sub(1)) {
+            *place = action;
+            self.changed.add(signal);
+        }
+    }
+}
 
 impl ActionTable {
     pub(super) fn new() -> Self {
-        Self(SpinLock::new([SigAction::default(); SIGNAL_COUNT]))
+        Self(SpinLock::new(Actions::initial()))
     }
 
     /// The action of `signal`, which is 1 to 64; the default for others.
     pub(super) fn get(&self, signal: u8) -> SigAction {
-        self.0.lock().get(usize::from(signal).wrapping_sub(1)).copied().unwrap_or_default()
+        self.0.lock().get(signal)
     }
 
     /// Changes the action of `signal`, and answers what it was.
     pub(super) fn update(&self, signal: u8, change: impl FnOnce(&mut SigAction)) -> SigAction {
-        match self.0.lock().get_mut(usize::from(signal).wrapping_sub(1)) {
-            Some(action) => {
-                let old = *action;
-                change(action);
-                old
-            }
-            None => SigAction::default(),
+        let mut actions = self.0.lock();
+        let old = actions.get(signal);
+        let mut new = old;
+        change(&mut new);
+        if new != old {
+            Arc::make_mut(&mut actions).set(signal, new);
         }
+        old
     }
 
     /// A copy of its own.
     pub(super) fn copy(&self) -> Self {
-        Self(SpinLock::new(*self.0.lock()))
+        Self(SpinLock::new(self.0.lock().clone()))
     }
 
     /// A copy as exec leaves it: no handlers; what is ignored stays so.
     pub(super) fn copy_for_exec(&self) -> Self {
-        let mut actions = *self.0.lock();
-        for action in &mut actions {
-            let handler = if action.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
-            *action = SigAction { handler, ..SigAction::default() };
+        let old = self.0.lock().clone();
+        let mut new = Actions::initial();
+        let mut left = old.changed;
+        while let Some(signal) = left.first() {
+            left.remove(signal);
+            if old.get(signal).handler == SIG_IGN {
+                let ignore = SigAction { handler: SIG_IGN, ..SigAction::default() };
+                Arc::make_mut(&mut new).set(signal, ignore);
+            }
         }
-        Self(SpinLock::new(actions))
+        Self(SpinLock::new(new))
     }
 }
 
@@ -172,6 +209,19 @@ mod test {
         assert_eq!(after.get(1).disposition(), Disposition::Ignore);
         assert_eq!(after.get(2), SigAction::default());
         assert_eq!(table.get(2).disposition(), Disposition::Handler(0x1000));
+    }
+
+    #[ktest]
+    fn a_copy_is_on_its_own() {
+        let table = ActionTable::new();
+        table.update(1, |action| action.handler = SIG_IGN);
+        let copy = table.copy();
+        copy.update(1, |action| action.handler = 0x1000);
+        table.update(2, |action| action.handler = 0x2000);
+        assert_eq!(table.get(1).disposition(), Disposition::Ignore);
+        assert_eq!(copy.get(1).disposition(), Disposition::Handler(0x1000));
+        assert_eq!(copy.get(2), SigAction::default());
+        assert_eq!(ActionTable::new().get(1), SigAction::default());
     }
 
     #[ktest]

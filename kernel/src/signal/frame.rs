@@ -23,6 +23,7 @@ use ostd::{
     mm::MAX_USERSPACE_VADDR,
     user::UserContextApi,
 };
+use spin::Once;
 
 use super::{SigAction, SigInfo, SigSet, fpu, info::RawSigInfo, set_blocked, stack::AltStack};
 use crate::prelude::*;
@@ -117,7 +118,8 @@ fn place_below(top: Vaddr, len: usize) -> Place {
 /// The least an alternate stack must have: room for a frame, its alignment, and a little to work with (`AT_MINSIGSTKSZ`).
 pub fn min_stack_size() -> usize {
     const ALIGNMENT: usize = 64 + 16;
-    let state = fpu::saved_len_of(&FpuContext::new());
+    static STATE_LEN: Once<usize> = Once::new();
+    let state = STATE_LEN.call_once(|| fpu::saved_len_of(&FpuContext::new()));
     (size_of::<Frame>() + state + ALIGNMENT).next_multiple_of(16)
 }
 

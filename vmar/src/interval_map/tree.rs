@@ -315,12 +315,12 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
 
     pub(super) fn new_leaf(&mut self) -> u32 {
         self.counts[0] += 1;
-        self.leaves.put(Leaf::new())
+        self.leaves.put(const { Leaf::new() })
     }
 
     pub(super) fn new_inner(&mut self, level: usize) -> u32 {
         self.counts[level] += 1;
-        self.inners.put(Inner::new())
+        self.inners.put(const { Inner::new() })
     }
 
     pub(super) fn discard(&mut self, level: usize, node: u32) {

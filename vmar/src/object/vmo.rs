@@ -98,10 +98,29 @@ impl<M: Machine> Vmo_<M> {
     /// Looks at page `index`, and waits for nothing but a short lock.
     pub fn lookup(&self, index: usize) -> Lookup<M::Frame> {
         let pages = self.pages.read();
+        match pages.map.get(index) {
+            Some(frame) => Lookup::Resident(frame.clone()),
+            None => self.missing(&pages, index),
+        }
+    }
+
+    /// Hands the pages in memory whose indices lie in `around` to `visit`, ascending, and then says of page `index`, which `visit` has
+    /// not been handed, why.
+    pub fn look_around(
+        &self,
+        index: usize,
+        around: Range<usize>,
+        mut visit: impl FnMut(usize, &M::Frame),
+    ) -> Lookup<M::Frame> {
+        let pages = self.pages.read();
+        pages.map.for_each(around.start..around.end.min(pages.count()), &mut visit);
+        self.missing(&pages, index)
+    }
+
+    /// Says why there is no page `index`.
+    fn missing(&self, pages: &Pages<M>, index: usize) -> Lookup<M::Frame> {
         if index >= pages.count() {
             Lookup::PastEnd
-        } else if let Some(frame) = pages.map.get(index) {
-            Lookup::Resident(frame.clone())
         } else if self.pager.is_some() {
             Lookup::Paged
         } else {

@@ -293,13 +293,15 @@ impl<M: Machine> Fault<'_, M> {
     }
 
     fn object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
+        if self.access != Access::Write {
+            return self.read_object(object, index);
+        }
         let is_shared = self.mapping.is_shared();
-        let is_write = self.access == Access::Write;
-        if is_shared && is_write {
+        if is_shared {
             object.note_write(index);
         }
         let found = object.lookup(index);
-        let blank = if is_write && !is_shared { Some(self.space.machine.alloc()?) } else { None };
+        let blank = if is_shared { None } else { Some(self.space.machine.alloc()?) };
         let frame = match found {
             Lookup::Resident(frame) if blank.is_some() => {
                 return self.settle_or_retry(Fresh::CopyOf(frame), blank);
@@ -312,14 +314,48 @@ impl<M: Machine> Fault<'_, M> {
             Lookup::Paged => return Ok(Step::Wait(object.clone(), index)),
             Lookup::Absent => object.commit(index)?,
         };
-        if is_write {
-            self.settle(Fresh::Ready(frame, self.written()), None)?;
-            return Ok(Step::Done);
+        self.settle(Fresh::Ready(frame, self.written()), None)?;
+        Ok(Step::Done)
+    }
+
+    /// Maps the object's page `index`, and those of its neighbours that are in memory and not mapped.
+    fn read_object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
+        let is_around = self.mapping.flags().contains(MappingFlags::FAULT_AROUND);
+        let window = if is_around { self.window() } else { self.one() };
+        let own = (self.page - window.start) / M::PAGE_SIZE;
+        let base = index - own;
+        let mut frames = [const { None }; AROUND];
+        let (mut last, mut growth) = (own, 0);
+        let missing = object.look_around(index, base..base + window.len() / M::PAGE_SIZE, |index, frame| {
+            last = index - base;
+            frames[last] = Some(frame.clone());
+            growth += 1;
+        });
+        if frames[own].is_none() {
+            let frame = match missing {
+                // The page may be there all the same: a copy, made before the object lost its own.
+                _ if self.may_be_resident() && self.settle(Fresh::None, None)? => return Ok(Step::Done),
+                Lookup::PastEnd => return Err(FaultError::BusError),
+                Lookup::Paged => return Ok(Step::Wait(object.clone(), index)),
+                Lookup::Absent => object.commit(index)?,
+                Lookup::Resident(frame) => frame,
+            };
+            frames[own] = Some(frame);
+            growth += 1;
         }
         // Where the object wants to know of writes, the first write must fault as well.
-        let may_write = is_shared && !object.notes_writes();
+        let may_write = self.mapping.is_shared() && !object.notes_writes();
         let flags = if may_write { self.allowed } else { self.allowed - PageFlags::WRITE };
-        self.put_around(object, index, frame, flags)
+        if growth == 1
+            && !self.may_be_resident()
+            && let Some(frame) = frames[own].take()
+        {
+            return self.fill(frame, flags | PageFlags::ACCESSED);
+        }
+        let first = frames.iter().position(Option::is_some).unwrap_or(own);
+        let end = last.max(own) + 1;
+        let span = window.start + first * M::PAGE_SIZE..window.start + end * M::PAGE_SIZE;
+        self.map_around(span, growth, flags, |addr| frames[(addr - window.start) / M::PAGE_SIZE].take())
     }
 
     fn settle_or_retry(&self, fresh: Fresh<M>, blank: Option<M::Blank>) -> Result<Step<M>, FaultError> {
@@ -442,39 +478,6 @@ impl<M: Machine> Fault<'_, M> {
         }
     }
 
-    /// Maps the object's page `index`, which is `frame`, and those of its neighbours that are in memory and not mapped.
-    fn put_around(
-        &self,
-        object: &Vmo_<M>,
-        index: usize,
-        frame: M::Frame,
-        flags: PageFlags,
-    ) -> Result<Step<M>, FaultError> {
-        let window = self.window();
-        let before = (self.page - window.start) / M::PAGE_SIZE;
-        let mut frames = [const { None }; AROUND];
-        frames[before] = Some(frame);
-        let (mut first, mut last, mut growth) = (before, before, 1);
-        if self.mapping.flags().contains(MappingFlags::FAULT_AROUND) {
-            let base = index - before;
-            object.for_each_resident(base..base + window.len() / M::PAGE_SIZE, |index, frame| {
-                let slot = index - base;
-                if slot != before {
-                    (first, last, growth) = (first.min(slot), last.max(slot), growth + 1);
-                    frames[slot] = Some(frame.clone());
-                }
-            });
-        }
-        if growth == 1
-            && !self.may_be_resident()
-            && let Some(frame) = frames[before].take()
-        {
-            return self.fill(frame, flags | PageFlags::ACCESSED);
-        }
-        let span = window.start + first * M::PAGE_SIZE..window.start + (last + 1) * M::PAGE_SIZE;
-        self.map_around(span, growth, flags, |addr| frames[(addr - window.start) / M::PAGE_SIZE].take())
-    }
-
     /// Returns the addresses that a fault may settle at once, its own among them: a block of [`AROUND`] pages, as far as the
     /// mapping reaches.
     fn window(&self) -> Range<usize> {
@@ -498,18 +501,24 @@ impl<M: Machine> Fault<'_, M> {
         self.mapping.note_entries(&span, flags);
         let mut added = 0;
         self.space.space.transact(span.clone(), growth, |cursor| {
+            // Mostly there is nothing yet: one question for all.
+            let is_empty = cursor.next_mapped(span.end).is_none();
+            let mut at = cursor.position();
             for addr in span.step_by(M::PAGE_SIZE) {
                 let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
-                if cursor.position() != addr {
+                if at != addr {
                     cursor.seek(addr);
+                    at = addr;
                 }
-                if matches!(cursor.query(), Entry::Empty) {
+                if is_empty || matches!(cursor.query(), Entry::Empty) {
                     if let Some(frame) = page(addr) {
                         cursor.map(frame, PageProps::new(flags | young));
+                        at += M::PAGE_SIZE;
                         added += 1;
                     }
                 } else if addr == self.page {
                     cursor.widen(addr + M::PAGE_SIZE, (self.allowed - PageFlags::WRITE) | young);
+                    at += M::PAGE_SIZE;
                 }
             }
         })?;

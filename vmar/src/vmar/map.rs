@@ -82,6 +82,19 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
             rights: PhantomData,
         }
     }
+
+    /// Returns where a mapping of `size` bytes at a multiple of `align` (bytes) would go now. Nobody keeps the place free.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSize`], [`Error::InvalidAlignment`] and [`Error::NoRoom`] as for
+    /// [`build`](VmarMapOptions::build).
+    pub fn find_room(&self, size: usize, align: usize) -> Result<usize, Error> {
+        check_size(size, align, M::PAGE_SIZE)?;
+        let user = self.inner.space.user_range();
+        let range = self.inner.mappings.read().place(size, align, Placement::Anywhere, &user)?;
+        Ok(range.start)
+    }
 }
 
 impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
@@ -321,14 +334,19 @@ impl<M: Machine> Vmar_<M> {
     }
 }
 
+fn check_size(size: usize, align: usize, page_size: usize) -> Result<(), Error> {
+    if size == 0 || !size.is_multiple_of(page_size) {
+        return Err(Error::InvalidSize);
+    }
+    if !align.is_power_of_two() || align < page_size {
+        return Err(Error::InvalidAlignment);
+    }
+    Ok(())
+}
+
 impl<M: Machine> Request<M> {
     fn check(&self) -> Result<(), Error> {
-        if self.size == 0 || !self.size.is_multiple_of(M::PAGE_SIZE) {
-            return Err(Error::InvalidSize);
-        }
-        if !self.align.is_power_of_two() || self.align < M::PAGE_SIZE {
-            return Err(Error::InvalidAlignment);
-        }
+        check_size(self.size, self.align, M::PAGE_SIZE)?;
         if let Placement::Exactly(addr) | Placement::Replacing(addr) = self.placement
             && !addr.is_multiple_of(self.align)
         {

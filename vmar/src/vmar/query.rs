@@ -205,14 +205,19 @@ impl<M: Machine> Vmar_<M> {
         mut visit: impl FnMut(usize, &M::Frame, PageProps),
     ) {
         self.transact(span.clone(), |cursor| {
-            while let Some(addr) = cursor.next_mapped(span.end) {
-                if let Entry::Page { frame, props } = cursor.query() {
-                    visit(addr, &frame, props);
+            while let Some(run) = cursor.next_run(span.end) {
+                for addr in run.clone().step_by(M::PAGE_SIZE) {
+                    if addr != run.start {
+                        cursor.seek(addr);
+                    }
+                    if let Entry::Page { frame, props } = cursor.query() {
+                        visit(addr, &frame, props);
+                    }
                 }
-                if addr + M::PAGE_SIZE >= span.end {
+                if run.end >= span.end {
                     break;
                 }
-                cursor.seek(addr + M::PAGE_SIZE);
+                cursor.seek(run.end);
             }
         });
     }

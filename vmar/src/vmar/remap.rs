@@ -236,18 +236,14 @@ impl<M: Machine> Vmar_<M> {
         removed.try_reserve_for_all(mappings, [to, tail, from])?;
         let Some((found, mapping)) = mappings.find(from.start) else { return Err(Error::NotMapped) };
         let copy = mapping.copy_at(from.start - found.start);
-        let pages = self.look_at(mapping, from)?;
+        let mut pages = self.look_at(mapping, from)?;
         let mut delta = self.rss.delta();
-        self.fill_target(mappings, &copy, plan, &pages, &mut delta)?;
+        self.fill_target(mappings, &copy, plan, &mut pages, &mut delta)?;
         // From here on nothing fails.
-        for (_, _, props) in &pages {
-            delta.add(mapping.kind_of(props.flags), 1);
-        }
         let old = from.start..tail.end;
         if let Some(span) = resident_span(mappings, &old, |_| true) {
             self.transact(span.clone(), |cursor| unmap_within(cursor, mappings, &span, &mut delta));
         }
-        drop(pages);
         mappings.cut(to, removed);
         mappings.cut(tail, removed);
         if *keeps_old {
@@ -286,7 +282,7 @@ impl<M: Machine> Vmar_<M> {
         mappings: &Mappings<M>,
         copy: &VmMapping<M>,
         plan: &Move,
-        pages: &Pages<M>,
+        pages: &mut Pages<M>,
         delta: &mut RssDelta<'_, M>,
     ) -> Result<(), Error> {
         let Move { from, to, .. } = plan;
@@ -320,13 +316,18 @@ impl<M: Machine> Vmar_<M> {
                     cursor.map_device(io, offset + distance, props);
                 }
             }
-            for (distance, frame, props) in pages {
+            let mut noted = None;
+            for (distance, frame, props) in pages.drain(..) {
                 let addr = to.start + distance;
                 if cursor.position() != addr {
                     cursor.seek(addr);
                 }
-                copy.note_entries(&(addr..addr + M::PAGE_SIZE), props.flags);
-                cursor.map(frame.clone(), *props);
+                if noted != Some(props.flags) {
+                    copy.note_entries(&filled, props.flags);
+                    noted = Some(props.flags);
+                }
+                delta.add(copy.kind_of(props.flags), 1);
+                cursor.map(frame, props);
             }
         })?;
         Ok(())

@@ -215,8 +215,7 @@ pub fn load_program(vm: &AddressSpace, image: &Image, randomize: Randomize) -> R
 /// How far up to move a position-independent file so that it lies where mappings go.
 fn find_room(vm: &AddressSpace, elf: &ElfFile, span: &core::ops::Range<Vaddr>) -> Result<usize> {
     // Nobody else uses the space yet: what is free stays free.
-    let start = vm.vmar().new_map(span.len()).align(elf.alignment()).build()?;
-    vm.vmar().unmap(start..start + span.len())?;
+    let start = vm.vmar().find_room(span.len(), elf.alignment())?;
     Ok(start.wrapping_sub(span.start))
 }
 

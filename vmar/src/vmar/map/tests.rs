@@ -187,7 +187,12 @@ fn v9_below_stays_below() {
 fn v9_anywhere_is_top_down_in_the_window_and_bottom_up_beyond() {
     let process = process();
     process.vmar.set_window(Window { floor: at(0), base: at(10), bottom: at(10), ceiling: at(20) });
-    let map = |count: usize| process.vmar.new_map(count * PAGE_SIZE).perms(RW).build();
+    let map = |count: usize| {
+        let place = process.vmar.find_room(count * PAGE_SIZE, PAGE_SIZE);
+        let start = process.vmar.new_map(count * PAGE_SIZE).perms(RW).build();
+        assert_eq!(place, start);
+        start
+    };
     assert_eq!(map(4), Ok(at(6)));
     assert_eq!(map(4), Ok(at(2)));
     assert_eq!(map(4), Ok(at(10)));
@@ -195,6 +200,8 @@ fn v9_anywhere_is_top_down_in_the_window_and_bottom_up_beyond() {
     assert_eq!(map(6), Ok(at(14)));
     assert_eq!(map(1), Err(Error::NoRoom));
     assert_eq!(layout(&process).len(), 1);
+    assert_eq!(process.vmar.find_room(0, PAGE_SIZE), Err(Error::InvalidSize));
+    assert_eq!(process.vmar.find_room(PAGE_SIZE, 1), Err(Error::InvalidAlignment));
     process.audit();
 }
 
