@@ -375,7 +375,7 @@ impl<M: Machine> Fault<'_, M> {
     /// Brings the entry into a state that allows the access, in one transaction. `blank` becomes the page of the mapping's
     /// own, where it takes one. Returns whether the fault is served.
     fn settle(&self, fresh: Fresh<M>, blank: Option<M::Blank>) -> Result<bool, FaultError> {
-        let growth = usize::from(!matches!(fresh, Fresh::None));
+        let growth = usize::from(blank.is_some() || !matches!(fresh, Fresh::None));
         // Whoever has a blank page at hand may find that the page there is his own to write, and so are the next.
         let window = if blank.is_some() { self.window() } else { self.one() };
         let mut at_hand = (fresh, blank);
