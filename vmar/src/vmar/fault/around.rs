@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What a fault does for the pages around its own: those that cost nothing are mapped, or may be written, ahead of the program.
+//!
+//! A block of [`AROUND`] pages, aligned to its size and as far as the mapping reaches, is all that is looked at; it never crosses
+//! from one page-table node to the next. `MADV_RANDOM` turns it off.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use super::{Fault, FaultError, Fresh, Step};
+use crate::{
+    machine::{AddressSpace, Cursor, Entry, Frame, Machine, PageFlags, PageProps},
+    mapping::MappingFlags,
+    object::{Lookup, Vmo_},
+    vmar::entries::CursorOf,
+};
+
+/// How many pages, the faulting one included, a fault maps around.
+const AROUND: usize = 16;
+
+/// How many pages are too few to be mapped around.
+const SMALL: usize = 4;
+
+impl<M: Machine> Fault<'_, M> {
+    /// Maps the shared zeros for a read of memory that is not there.
+    pub(super) fn read_zeros(&self) -> Result<Step<M>, FaultError> {
+        let (window, flags) = (self.window(), self.allowed - PageFlags::WRITE);
+        let zeros = self.space.machine.zero_frame();
+        match window.len() / M::PAGE_SIZE {
+            // Of few pages, it pays more to be quick about the first.
+            1..SMALL if !self.may_be_resident() => self.fill(zeros, flags | PageFlags::ACCESSED),
+            growth => self.map_around(window, growth, flags, |_| Some(zeros.clone())),
+        }
+    }
+
+    /// Maps the object's page `index`, and those of its neighbours that are in memory and not mapped.
+    pub(super) fn read_object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
+        let is_around = self.mapping.flags().contains(MappingFlags::FAULT_AROUND);
+        let window = if is_around { self.window() } else { self.one() };
+        let own = (self.page - window.start) / M::PAGE_SIZE;
+        let base = index - own;
+        let mut frames = [const { None }; AROUND];
+        let (mut last, mut growth) = (own, 0);
+        let missing = object.look_around(index, base..base + window.len() / M::PAGE_SIZE, |index, frame| {
+            last = index - base;
+            frames[last] = Some(frame.clone());
+            growth += 1;
+        });
+        if frames[own].is_none() {
+            let frame = match missing {
+                // The page may be there all the same: a copy, made before the object lost its own.
+                _ if self.may_be_resident() && self.settle(Fresh::None, None)? => return Ok(Step::Done),
+                Lookup::PastEnd => return Err(FaultError::BusError),
+                Lookup::Paged => return Ok(Step::Wait(object.clone(), index)),
+                Lookup::Absent => object.commit(index)?,
+                Lookup::Resident(frame) => frame,
+            };
+            frames[own] = Some(frame);
+            growth += 1;
+        }
+        // Where the object wants to know of writes, the first write must fault as well.
+        let may_write = self.mapping.is_shared() && !object.notes_writes();
+        let flags = if may_write { self.allowed } else { self.allowed - PageFlags::WRITE };
+        if growth == 1
+            && !self.may_be_resident()
+            && let Some(frame) = frames[own].take()
+        {
+            return self.fill(frame, flags | PageFlags::ACCESSED);
+        }
+        let first = frames.iter().position(Option::is_some).unwrap_or(own);
+        let end = last.max(own) + 1;
+        let span = window.start + first * M::PAGE_SIZE..window.start + end * M::PAGE_SIZE;
+        self.map_around(span, growth, flags, |addr| frames[(addr - window.start) / M::PAGE_SIZE].take())
+    }
+
+    /// Returns the addresses that a fault may settle at once, its own among them: a block of [`AROUND`] pages, as far as the
+    /// mapping reaches.
+    pub(super) fn window(&self) -> Range<usize> {
+        if self.mapping.flags().contains(MappingFlags::RANDOM) {
+            return self.one();
+        }
+        let size = AROUND * M::PAGE_SIZE;
+        let block = self.page - self.page % size;
+        block.max(self.range.start)..block.saturating_add(size).min(self.range.end)
+    }
+
+    /// Lets the pages from this one to the end of `window` be written that nobody else holds, if the page before can be: somebody
+    /// goes through them.
+    pub(super) fn widen_ahead(&self, cursor: &mut CursorOf<'_, M>, window: &Range<usize>) {
+        if window.start == self.page {
+            return;
+        }
+        cursor.seek(self.page - M::PAGE_SIZE);
+        if !matches!(cursor.query(), Entry::Page { props, .. } if props.flags.contains(PageFlags::WRITE)) {
+            return;
+        }
+        let mut at = self.page + M::PAGE_SIZE;
+        while at < window.end {
+            cursor.seek(at);
+            at += M::PAGE_SIZE;
+            let is_own = match cursor.query() {
+                Entry::Page { frame, props: PageProps { flags, .. } } => {
+                    flags.contains(PageFlags::PRIVATE)
+                        && !flags.contains(PageFlags::WRITE)
+                        && frame.holders() == 1
+                }
+                _ => false,
+            };
+            if is_own {
+                cursor.widen(at, self.allowed);
+            }
+        }
+    }
+
+    /// Maps at each address of `span`, the fault's own among them, the page that `page` has for it, where nothing is mapped: `growth`
+    /// pages at most. The neighbours are told from the fault's own page by the ACCESSED flag, which they have not.
+    fn map_around(
+        &self,
+        span: Range<usize>,
+        growth: usize,
+        flags: PageFlags,
+        mut page: impl FnMut(usize) -> Option<M::Frame>,
+    ) -> Result<Step<M>, FaultError> {
+        self.mapping.note_entries(&span, flags);
+        let mut added = 0;
+        self.space.space.transact(span.clone(), growth, |cursor| {
+            // Mostly there is nothing yet: one question for all.
+            let is_empty = cursor.next_mapped(span.end).is_none();
+            let mut at = cursor.position();
+            for addr in span.step_by(M::PAGE_SIZE) {
+                let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
+                if at != addr {
+                    cursor.seek(addr);
+                    at = addr;
+                }
+                if is_empty || matches!(cursor.query(), Entry::Empty) {
+                    if let Some(frame) = page(addr) {
+                        cursor.map(frame, PageProps::new(flags | young));
+                        at += M::PAGE_SIZE;
+                        added += 1;
+                    }
+                } else if addr == self.page {
+                    cursor.widen(addr + M::PAGE_SIZE, (self.allowed - PageFlags::WRITE) | young);
+                    at += M::PAGE_SIZE;
+                }
+            }
+        })?;
+        self.space.rss.add(self.mapping.kind_of(flags), added);
+        Ok(Step::Done)
+    }
+}
