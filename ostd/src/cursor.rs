@@ -208,6 +208,18 @@ impl Cursor for OstdCursor<'_> {
         self.inner.map(frame.into_uframe(), to_property(props));
     }
 
+    fn map_run(&mut self, most: usize, pages: impl Iterator<Item = (OstdFrame, PageProps)>) {
+        let start = self.position();
+        let end = start + most * PAGE_SIZE;
+        self.table.present.set_all(&(start..end));
+        let mut at = start;
+        for (frame, props) in pages.take(most) {
+            self.inner.map(frame.into_uframe(), to_property(props));
+            at += PAGE_SIZE;
+        }
+        self.table.present.clear(&(at..end));
+    }
+
     fn map_device(&mut self, io: &DeviceMemory, offset: usize, props: PageProps) {
         self.table.has_devices.store(true, Relaxed);
         self.table.present.set(self.position());

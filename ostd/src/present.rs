@@ -82,11 +82,14 @@ impl Slot {
         page
     }
 
+    fn set(&self, pages: Range<usize>) {
+        for (word, mask) in masks(pages) {
+            self.bits[word].fetch_or(mask, Relaxed);
+        }
+    }
+
     fn clear(&self, pages: Range<usize>) {
-        for word in pages.start / 64..pages.end.div_ceil(64) {
-            let from = pages.start.max(word * 64) - word * 64;
-            let to = pages.end.min((word + 1) * 64) - word * 64;
-            let mask = (u64::MAX >> (64 - (to - from))) << from;
+        for (word, mask) in masks(pages) {
             self.bits[word].fetch_and(!mask, Relaxed);
         }
     }
@@ -127,6 +130,21 @@ impl Present {
             slot.bits[page / 64].fetch_or(1 << (page % 64), Relaxed);
         } else {
             self.has_given_up.store(true, Relaxed);
+        }
+    }
+
+    /// Notes that all pages in `range` are being mapped.
+    pub(crate) fn set_all(&self, range: &Range<usize>) {
+        let mut at = range.start;
+        while at < range.end {
+            let start = at - at % NODE_SPAN;
+            let end = (start + NODE_SPAN).min(range.end);
+            let area = start / NODE_SPAN;
+            match self.slot(area).or_else(|| self.claim(area)) {
+                Some(slot) => slot.set((at - start) / PAGE_SIZE..(end - start) / PAGE_SIZE),
+                None => self.has_given_up.store(true, Relaxed),
+            }
+            at = end;
         }
     }
 
@@ -204,6 +222,15 @@ impl Present {
     fn probe(&self, area: usize) -> impl Iterator<Item = &Slot> {
         (0..PROBES).map(move |step| &self.slots[(area + step) % SLOTS])
     }
+}
+
+/// Returns the words that the bits of `pages` are in, and which bits of each they are.
+fn masks(pages: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+    (pages.start / 64..pages.end.div_ceil(64)).map(move |word| {
+        let from = pages.start.max(word * 64) - word * 64;
+        let to = pages.end.min((word + 1) * 64) - word * 64;
+        (word, (u64::MAX >> (64 - (to - from))) << from)
+    })
 }
 
 /// Returns the number of a page within its area.

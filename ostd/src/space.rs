@@ -109,7 +109,7 @@ impl AddressSpace for OstdSpace {
 /// Returns how many page-table nodes mapping `growth` pages within `range` can take at most.
 fn node_count(range: &Range<usize>, growth: usize) -> usize {
     const LEVELS: usize = 3;
-    if growth == 1 {
+    if growth == 1 || range.start / NODE_SPAN == (range.end - 1) / NODE_SPAN {
         return LEVELS;
     }
     let mut nodes = 0;

@@ -293,6 +293,20 @@ pub trait Cursor {
     /// Panics if the entry is in use.
     fn map(&mut self, frame: <Self::Machine as Machine>::Frame, props: PageProps);
 
+    /// Fills the entries from where it stands on, all of them empty, with `pages`, of which it takes at most `most`. Stands behind the
+    /// last one afterwards.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an entry is in use.
+    fn map_run(
+        &mut self,
+        most: usize,
+        pages: impl Iterator<Item = (<Self::Machine as Machine>::Frame, PageProps)>,
+    ) {
+        pages.take(most).for_each(|(frame, props)| self.map(frame, props));
+    }
+
     /// Fills the empty entry it stands at with the page of device memory at `offset` bytes, and moves one page on.
     ///
     /// # Panics

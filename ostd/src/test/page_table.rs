@@ -46,6 +46,11 @@ fn bits_tell_what_is_there() {
                 present.clear(&range);
                 set.retain(|addr| !range.contains(addr));
             }
+            1 => {
+                let range = start..start + next(&mut state) % 80 * PAGE_SIZE;
+                present.set_all(&range);
+                set.extend(range.step_by(PAGE_SIZE));
+            }
             _ => {
                 present.set(start);
                 set.insert(start);
@@ -98,6 +103,25 @@ fn pages_are_found_when_the_bits_are_lost() {
     space.transact(all.clone(), 0, counted).unwrap();
     assert_eq!(found, AREAS);
     assert_eq!(space.transact(all.clone(), 0, |cursor| cursor.unmap(all.end)), Ok(AREAS));
+}
+
+#[ktest]
+fn a_run_of_fewer_pages_than_announced_ends_where_they_end() {
+    let space = Ostd.new_space().unwrap();
+    let frame = Ostd.alloc().unwrap().zeroed();
+    // Over the border of two areas.
+    let start = ADDR - ADDR % NODE_SPAN + NODE_SPAN - 2 * PAGE_SIZE;
+    let all = start..start + 8 * PAGE_SIZE;
+    let position = space.transact(all.clone(), 8, |cursor| {
+        cursor.map_run(8, core::iter::repeat_n((frame.clone(), READ_WRITE), 5));
+        cursor.position()
+    });
+    assert_eq!(position, Ok(start + 5 * PAGE_SIZE));
+    let runs = space.transact(all.clone(), 0, |cursor| {
+        cursor.seek(start);
+        (cursor.next_run(all.end), cursor.unmap(all.end))
+    });
+    assert_eq!(runs, Ok((Some(start..start + 5 * PAGE_SIZE), 5)));
 }
 
 #[ktest]

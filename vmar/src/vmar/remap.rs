@@ -316,17 +316,27 @@ impl<M: Machine> Vmar_<M> {
                     cursor.map_device(io, offset + distance, props);
                 }
             }
-            let mut noted = None;
-            for (distance, frame, props) in pages.drain(..) {
-                let addr = to.start + distance;
-                if cursor.position() != addr {
-                    cursor.seek(addr);
-                }
+            let (count, mut noted) = (pages.len(), None);
+            let is_run = count * M::PAGE_SIZE == filled.len();
+            let moving = pages.drain(..).map(|(distance, frame, props)| {
                 if noted != Some(props.flags) {
                     copy.note_entries(&filled, props.flags);
                     noted = Some(props.flags);
                 }
                 delta.add(copy.kind_of(props.flags), 1);
+                (to.start + distance, frame, props)
+            });
+            if is_run {
+                if cursor.position() != filled.start {
+                    cursor.seek(filled.start);
+                }
+                cursor.map_run(count, moving.map(|(_, frame, props)| (frame, props)));
+                return;
+            }
+            for (addr, frame, props) in moving {
+                if cursor.position() != addr {
+                    cursor.seek(addr);
+                }
                 cursor.map(frame, props);
             }
         })?;

@@ -125,8 +125,22 @@ impl<M: Machine> Fault<'_, M> {
         self.mapping.note_entries(&span, flags);
         let mut added = 0;
         self.space.space.transact(span.clone(), growth, |cursor| {
-            // Mostly there is nothing yet: one question for all.
+            // Mostly there is nothing yet, and a page for each address: one question for all.
             let is_empty = cursor.next_mapped(span.end).is_none();
+            if is_empty && growth * M::PAGE_SIZE == span.len() {
+                if cursor.position() != span.start {
+                    cursor.seek(span.start);
+                }
+                let mut addr = span.start;
+                let pages = core::iter::from_fn(|| {
+                    let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
+                    let frame = page(addr)?;
+                    addr += M::PAGE_SIZE;
+                    Some((frame, PageProps::new(flags | young)))
+                });
+                added = growth as isize;
+                return cursor.map_run(growth, pages);
+            }
             let mut at = cursor.position();
             for addr in span.step_by(M::PAGE_SIZE) {
                 let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
