@@ -6,11 +6,13 @@
 //! ones, and it is the CPU that copies: it loads the one and saves into the other.
 //!
 //! ```text
-//! thread ends ──► POOL ──► new thread, which saves over all that it will ever load
-//!        │ bytes of it were written otherwise (a signal handler's frame)
-//!        ▼
-//!     dropped
+//! thread ends ─────────────────────────────────────────────────────┬──► POOL ──► new thread, which saves over
+//!        │ bytes of it were written otherwise (a handler's frame)  │             all that it will ever load
+//!        └───────────────────────────► cleared ────────────────────┘
 //! ```
+//!
+//! The pool is full from the start, and full again when no more threads live than then: what is free does not depend on
+//! how many there were meanwhile.
 //!
 //! Invariant: what the CPU does not save, such as the gaps between its parts, is zero in every state of the pool: a signal frame
 //! shows those bytes to the program too.
@@ -21,7 +23,7 @@ use spin::Once;
 use crate::prelude::*;
 
 /// The most states that are kept.
-const POOL_SIZE: usize = 16;
+const POOL_SIZE: usize = 4;
 
 static POOL: SpinLock<Pool, LocalIrqDisabled> =
     SpinLock::new(Pool { states: [const { None }; POOL_SIZE], len: 0 });
@@ -48,6 +50,13 @@ impl Pool {
             }
             None => Some(state),
         }
+    }
+}
+
+/// Fills the pool.
+pub(super) fn init() {
+    for _ in 0..POOL_SIZE {
+        drop(FpuState::initial());
     }
 }
 
@@ -107,9 +116,10 @@ impl FpuState {
 
 impl Drop for FpuState {
     fn drop(&mut self) {
-        if !self.is_foreign
-            && let Some(context) = self.context.take()
-        {
+        if let Some(mut context) = self.context.take() {
+            if self.is_foreign {
+                context.as_bytes_mut().fill(0);
+            }
             let surplus = POOL.lock().keep(context);
             drop(surplus);
         }

@@ -239,8 +239,9 @@ pub fn without_faults<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Has OSTD call this module at every switch between tasks.
+/// Has OSTD call this module at every switch between tasks, and prepares what new threads take.
 pub fn init() {
+    super::fpu::init();
     ostd::task::inject_pre_schedule_handler(before_switch);
     ostd::task::inject_post_schedule_handler(after_switch);
 }
