@@ -23,6 +23,8 @@ use ostd::{
     task::Task,
 };
 
+use crate::{spare, table::Table};
+
 /// Frames behind one marker.
 const BATCH: usize = 512;
 
@@ -43,16 +45,20 @@ pub fn pending_frames() -> usize {
 
 /// Sleeps for ever, except that it wakes up whenever its CPU is to switch contexts.
 ///
-/// A kernel runs this in one task on each CPU, bound to it, once.
+/// A kernel runs this in one task on each CPU, bound to it, once, and has each task that runs a program
+/// [activate](crate::OstdSpace::activate) its space whenever it is switched to.
 pub fn run_switcher() -> ! {
     let (waiter, waker) = Waiter::new_pair();
     SWITCHERS.disable_irq().lock().push(waker);
+    // A CPU holds the page table that it ran on last. Here it lets go of it, whose program may have ended.
+    let nobodys = Arc::new(Table::new());
     loop {
         waiter.wait();
+        nobodys.activate();
     }
 }
 
-/// Waits until everything that was unmapped before is given back.
+/// Waits until everything that was unmapped before is given back, and [spares](crate::spare) with it.
 ///
 /// Returns whether it is: not so where a CPU has no switcher and does not switch by itself. Does nothing in the bootstrap
 /// context, before there are tasks.
@@ -64,6 +70,7 @@ pub fn synchronize() -> bool {
     if Task::current().is_none() {
         return false;
     }
+    spare::drop_all();
     place_marker(SINCE_MARKER.swap(0, Relaxed));
     let is_over = Arc::new(AtomicBool::new(false));
     drop(RcuDrop::new(Signal(is_over.clone())));

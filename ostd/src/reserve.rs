@@ -11,14 +11,13 @@
 //!
 //! OSTD panics when it cannot allocate a page-table node, so every transaction that may need nodes first has them
 //! promised here, and nobody else takes promised frames: programs stop at the reserve, promises at the floor.
-//! Before either is refused, [spares](crate::spare) are dropped, and what was freed late is waited for
-//! ([`crate::reclaim`]).
+//! Before either is refused, what was freed late, or kept for use again, is waited for ([`crate::reclaim`]).
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use vmar::error::OutOfMemory;
 
-use crate::{allocator, reclaim, spare};
+use crate::{allocator, reclaim};
 
 /// The reserve in frames; half of it is the floor for promises.
 static RESERVE: AtomicUsize = AtomicUsize::new(2048);
@@ -51,7 +50,6 @@ pub fn ensure_user_frame() -> Result<(), OutOfMemory> {
     if available_frames() != 0 {
         return Ok(());
     }
-    spare::drop_all();
     reclaim::synchronize();
     if available_frames() != 0 { Ok(()) } else { Err(OutOfMemory) }
 }
@@ -79,7 +77,6 @@ pub fn promise_kernel_frames(count: usize) -> Result<Promise, OutOfMemory> {
     if is_kept() {
         return Ok(promise);
     }
-    spare::drop_all();
     reclaim::synchronize();
     if is_kept() { Ok(promise) } else { Err(OutOfMemory) }
 }
