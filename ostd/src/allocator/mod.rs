@@ -43,8 +43,11 @@ const ZONE_ORDER: Order = 10;
 /// The zone's frames.
 pub(crate) const ZONE_FRAMES: usize = 1 << ZONE_ORDER;
 
-/// The frames of a run that only half of the zone is for.
-const LONG_RUN: usize = 16;
+/// The frames of a run that only half of the zone is for: stacks of new threads are such runs, and would use it up.
+const LONG_RUN: usize = 8;
+
+/// The frames of a run that three quarters of the zone are for: the kernel's own lists when they grow, which must not fail.
+const LONGER_RUN: usize = 16;
 
 /// A region of memory gives some of it up for the zone only if it is so many times as large.
 const ZONE_PORTION: usize = 8;
@@ -89,11 +92,15 @@ impl Pool {
         }
     }
 
-    /// Takes a chunk from the zone. Long runs, of which there are stacks of new threads, leave half of it for the rest.
+    /// Takes a chunk from the zone. Long runs leave a part of it for the rest.
     fn alloc_from_zone(&mut self, order: Order) -> Option<Paddr> {
         let frames = 1 << order;
-        let is_had = frames < LONG_RUN || self.zone_free >= ZONE_FRAMES / 2 + frames;
-        let addr = is_had.then(|| self.zone.alloc(order)).flatten()?;
+        let left = match frames {
+            LONGER_RUN.. => ZONE_FRAMES / 4,
+            LONG_RUN.. => ZONE_FRAMES / 2,
+            _ => 0,
+        };
+        let addr = (self.zone_free >= left + frames).then(|| self.zone.alloc(order)).flatten()?;
         self.zone_free -= frames;
         Some(addr)
     }
