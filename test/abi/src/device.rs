@@ -137,6 +137,9 @@ fn fd_leads_to_open_files() {
 
 fn shm_is_writable_by_all() {
     let Ok(meta) = std::fs::metadata("/dev/shm") else { skip!("no /dev/shm") };
+    if std::fs::metadata("/").is_ok_and(|root| root.dev() == meta.dev()) {
+        skip!("nothing is mounted at /dev or /dev/shm");
+    }
     check_eq!(meta.mode() & 0o7777, 0o1777);
     let path = format!("/dev/shm/abi-{}", sys::getpid());
     let fd = ok!(sys::open(&path, O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600));

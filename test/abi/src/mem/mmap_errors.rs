@@ -256,7 +256,9 @@ fn executable_of_a_noexec_mount_is_eperm() {
     let (root, target, kind) = (sys::c_string("/"), sys::c_string(&dir), sys::c_string("tmpfs"));
     if syscall!(SYS_unshare, libc::CLONE_NEWNS).is_ok() {
         let flags = libc::MS_REC | libc::MS_PRIVATE;
-        ok!(syscall!(SYS_mount, none, root.as_ptr(), none, flags, none));
+        if syscall!(SYS_mount, none, root.as_ptr(), none, flags, none).is_err() {
+            skip!("the root is no mount: others would see what is mounted here");
+        }
     }
     let mounted = syscall!(SYS_mount, kind.as_ptr(), target.as_ptr(), kind.as_ptr(), libc::MS_NOEXEC, none);
     if let Err(error) = mounted {
