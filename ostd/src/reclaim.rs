@@ -58,7 +58,7 @@ pub fn run_switcher() -> ! {
     }
 }
 
-/// Waits until everything that was unmapped before is given back, and [spares](crate::spare) with it.
+/// Waits until everything that was unmapped before is given back, and the page tables kept for use again with it.
 ///
 /// Returns whether it is: not so where a CPU has no switcher and does not switch by itself. Does nothing in the bootstrap
 /// context, before there are tasks.
