@@ -236,9 +236,13 @@ fn judge(case: &Case, outcome: &Outcome, output: &str) -> Result<(), String> {
     if outcome.ended == Ended::TimedOut {
         return Err(format!("did not end within {} s; said {end:?}", case.seconds));
     }
-    if outcome.status != Some(case.status) {
-        let status = outcome.status.map_or("none".to_owned(), |status| status.to_string());
-        return Err(format!("status {status}, not {}; said {end:?}", case.status));
+    match outcome.status {
+        Some(status) if status == case.status => {}
+        Some(status) => return Err(format!("status {status}, not {}; said {end:?}", case.status)),
+        None => {
+            let last = tail(&outcome.log, 1);
+            return Err(format!("no status; the kernel's last words: {:?}; said {end:?}", last.trim()));
+        }
     }
     match &case.said {
         Said::Exactly(text) if output != *text => Err(format!("said {end:?}, not {text:?}")),
