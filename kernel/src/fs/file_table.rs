@@ -5,7 +5,8 @@
 //! A table is shared between processes made with `CLONE_FILES` and copied by fork. Its identity is also the owner of POSIX
 //! record locks, which go when the process closes any descriptor of the file.
 //!
-//! Lock: the slots are under a spin lock; files are dropped only after it is released, since that can sleep.
+//! Lock: the slots are under a spin lock; files are dropped only after it is released, since that can sleep. Many are taken out
+//! some at a time: closing must not need memory.
 
 use super::{file::File, locks};
 use crate::prelude::*;
@@ -15,6 +16,9 @@ pub type Fd = i32;
 
 /// The most descriptors a table ever holds (`fs.nr_open`).
 pub const NR_OPEN: usize = 1 << 20;
+
+/// Slots that are emptied in one go.
+const BATCH: usize = 32;
 
 /// Whether a descriptor survives execve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,12 +221,7 @@ impl FileTable {
 
     /// Closes all descriptors from `first` to `last`, both included.
     pub fn close_range(&self, first: usize, last: usize) {
-        let closed: Vec<Slot> = {
-            let mut slots = self.slots.write();
-            let end = slots.list.len().min(last.saturating_add(1));
-            (first..end).filter_map(|at| slots.take(at)).collect()
-        };
-        closed.into_iter().for_each(|slot| self.closed(slot));
+        self.close_those(first, last, |_| true);
     }
 
     /// Marks all descriptors from `first` to `last`, both included, to be closed on execve.
@@ -238,16 +237,7 @@ impl FileTable {
 
     /// Closes what execve must close.
     pub fn close_on_exec(&self) {
-        let closed: Vec<Slot> = {
-            let mut slots = self.slots.write();
-            let marked = |slot: &Option<Slot>| {
-                slot.as_ref().is_some_and(|slot| slot.close_on_exec == CloseOnExec::Yes)
-            };
-            (0..slots.list.len())
-                .filter_map(|at| if marked(&slots.list[at]) { slots.take(at) } else { None })
-                .collect()
-        };
-        closed.into_iter().for_each(|slot| self.closed(slot));
+        self.close_those(0, usize::MAX, |slot| slot.close_on_exec == CloseOnExec::Yes);
     }
 
     /// Whether `fd` is closed on execve.
@@ -269,10 +259,42 @@ impl FileTable {
         Ok(())
     }
 
-    /// All open descriptors, in order (`/proc/PID/fd`).
-    pub fn list(&self) -> Vec<Fd> {
+    /// The lowest open descriptor from `min` on (`/proc/PID/fd`).
+    pub fn next_open(&self, min: usize) -> Option<Fd> {
         let slots = self.slots.read();
-        (0..slots.list.len()).filter(|at| slots.list[*at].is_some()).map(|at| at as Fd).collect()
+        (min..slots.list.len()).find(|at| slots.list[*at].is_some()).map(|at| at as Fd)
+    }
+
+    /// The highest open descriptor.
+    pub fn last_open(&self) -> Option<Fd> {
+        self.slots.read().list.iter().rposition(Option::is_some).map(|at| at as Fd)
+    }
+
+    /// Closes those descriptors from `first` to `last` that are meant.
+    fn close_those(&self, first: usize, last: usize, is_meant: impl Fn(&Slot) -> bool) {
+        let mut start = first;
+        while let Some(taken) = self.take_batch(start, last, &is_meant) {
+            taken.into_iter().flatten().for_each(|slot| self.closed(slot));
+            start += BATCH;
+        }
+    }
+
+    /// Takes those that are meant out of the next slots; `None` if there are no more slots.
+    fn take_batch(
+        &self,
+        start: usize,
+        last: usize,
+        is_meant: impl Fn(&Slot) -> bool,
+    ) -> Option<[Option<Slot>; BATCH]> {
+        let mut slots = self.slots.write();
+        let end = slots.list.len().min(last.saturating_add(1));
+        (start < end).then(|| {
+            core::array::from_fn(|nth| {
+                let at = start + nth;
+                let is_taken = at < end && slots.list[at].as_ref().is_some_and(&is_meant);
+                if is_taken { slots.take(at) } else { None }
+            })
+        })
     }
 
     /// What every close of a descriptor does, whoever else still has the file open.
@@ -289,7 +311,8 @@ impl Default for FileTable {
 
 impl Drop for FileTable {
     fn drop(&mut self) {
-        self.close_range(0, usize::MAX);
+        let slots = core::mem::take(self.slots.get_mut());
+        slots.list.into_iter().flatten().for_each(|slot| self.closed(slot));
     }
 }
 
@@ -309,6 +332,11 @@ mod tests {
 
     fn any_file() -> Arc<File> {
         pipe::new_pipe(OpenFlags::empty()).unwrap().0
+    }
+
+    fn open(table: &FileTable) -> Vec<Fd> {
+        let next = |fd: &Fd| table.next_open(*fd as usize + 1);
+        core::iter::successors(table.next_open(0), next).collect()
     }
 
     #[ktest]
@@ -332,7 +360,7 @@ mod tests {
         let pair = || pipe::new_pipe(OpenFlags::empty()).unwrap();
         assert_eq!(table.insert_pair(pair(), CloseOnExec::No, 3), Ok((0, 1)));
         assert_eq!(table.insert_pair(pair(), CloseOnExec::No, 3), Err(EMFILE));
-        assert_eq!(table.list(), [0, 1]);
+        assert_eq!(open(&table), [0, 1]);
         assert_eq!(table.insert(any_file(), CloseOnExec::No, 0, 3), Ok(2));
     }
 
@@ -345,11 +373,27 @@ mod tests {
         assert_eq!(table.replace(0, LIMIT as Fd, CloseOnExec::No, LIMIT), Err(EBADF));
         let copy = table.fork().unwrap();
         table.close_on_exec();
-        assert_eq!(table.list(), [1, 4]);
+        assert_eq!(open(&table), [1, 4]);
         copy.close_range_on_exec(1, usize::MAX);
         copy.close_on_exec();
-        assert_eq!(copy.list(), []);
+        assert_eq!(open(&copy), []);
         table.close_range(2, usize::MAX);
-        assert_eq!(table.list(), [1]);
+        assert_eq!(open(&table), [1]);
+        assert_eq!((table.last_open(), copy.last_open()), (Some(1), None));
+    }
+
+    #[ktest]
+    fn a_range_of_many_batches_is_closed() {
+        let many = 3 * BATCH + 1;
+        let table = FileTable::new();
+        let file = any_file();
+        for _ in 0..many {
+            table.insert(file.clone(), CloseOnExec::No, 0, many).unwrap();
+        }
+        table.close_range(1, many - 2);
+        assert_eq!(open(&table), [0, many as Fd - 1]);
+        assert_eq!(Arc::strong_count(&file), 3);
+        drop(table);
+        assert_eq!(Arc::strong_count(&file), 1);
     }
 }

@@ -92,17 +92,15 @@ impl Inode for FdFolder {
     fn readdir(&self, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
         self.task.check_access()?;
         let Ok(thread) = self.task.thread() else { return Ok(()) };
-        for fd in thread.files().list() {
-            let position = 2 + fd as u64;
-            if position < from {
-                continue;
-            }
+        let mut start = from.saturating_sub(2) as usize;
+        while let Some(fd) = thread.files().next_open(start) {
+            start = fd as usize + 1;
             let name = format!("{fd}");
             let entry = DirEntry {
                 name: name.as_bytes(),
                 ino: self.task.ino(self.kind.index(fd)),
                 kind: self.kind.file_type(),
-                next: position + 1,
+                next: start as u64 + 2,
             };
             if !visit(entry) {
                 break;

@@ -139,7 +139,7 @@ fn ids(task: &Task, text: &mut Text) {
     let own = thread.credentials();
     put!(text, "Uid:\t{}\t{}\t{}\t{}\n", own.uid, own.euid, own.suid, own.fsuid);
     put!(text, "Gid:\t{}\t{}\t{}\t{}\n", own.gid, own.egid, own.sgid, own.fsgid);
-    let open = thread.files().list().last().map_or(0, |last| *last as usize + 1);
+    let open = thread.files().last_open().map_or(0, |last| last as usize + 1);
     put!(text, "FDSize:\t{}\nGroups:\t", open.next_power_of_two().max(64));
     own.groups.iter().for_each(|group| put!(text, "{group} "));
     text.push(if own.groups.is_empty() { b" \n" } else { b"\n" });
