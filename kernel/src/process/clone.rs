@@ -136,7 +136,6 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
             if has_pending(ctx.thread) {
                 return Err(ERESTARTNOINTR);
             }
-            table.make_room()?;
             if !args.has(CLONE_THREAD) {
                 let parent = parent_for(table, ctx, args)?;
                 table.add_process(process.clone(), parent, ctx.process.pid());

@@ -76,7 +76,7 @@ fn process_exited(process: &Arc<Process>) {
 
     let orphaned = super::exit_hooks::newly_orphaned_groups(process);
     let (reaper, children) = table::with(|table| table.reparent_children(process.pid()));
-    for child in &children {
+    for child in children.values() {
         super::exit_hooks::parent_died(child);
     }
     for group in orphaned {
@@ -84,7 +84,7 @@ fn process_exited(process: &Arc<Process>) {
     }
     if let Some(reaper) = reaper {
         // A zombie among the children is the new parent's to wait for.
-        if children.iter().any(|child| child.is_zombie()) {
+        if children.values().any(|child| child.is_zombie()) {
             super::exit_hooks::reap_ignored(&reaper, &children);
             reaper.child_events.wake_all();
         }

@@ -32,36 +32,41 @@ pub(super) fn account(thread: &Arc<Thread>) {
 }
 
 /// Groups that are orphaned by the end of `process` and have a stopped member.
-pub(super) fn newly_orphaned_groups(process: &Arc<Process>) -> Vec<Pid> {
+pub(super) fn newly_orphaned_groups(process: &Arc<Process>) -> BTreeSet<Pid> {
     table::with(|table| {
         let pid = process.pid();
-        let Some(node) = table.node(pid) else { return Vec::new() };
-        let mut groups: BTreeSet<Pid> =
-            node.children.iter().filter_map(|child| table.node(*child)).map(|child| child.group).collect();
+        let mut groups = BTreeSet::new();
+        let Some(node) = table.node(pid) else { return groups };
         groups.insert(node.group);
+        groups.extend(node.children.keys().filter_map(|child| table.node(*child)).map(|child| child.group));
         groups.retain(|group| {
-            let has_stopped =
-                !table.members(|other| other.group == *group && other.process.is_stopped()).is_empty();
+            let has_stopped = table.has_member(|other| other.group == *group && other.process.is_stopped());
             has_stopped && !table.is_orphaned(*group, None) && table.is_orphaned(*group, Some(pid))
         });
-        groups.into_iter().collect()
+        groups
     })
 }
 
 /// Tells a child that its parent has ended (`PR_SET_PDEATHSIG`).
 pub(super) fn parent_died(child: &Arc<Process>) {
-    for thread in child.threads() {
-        let wanted = thread.parent_death_signal.load(Ordering::Relaxed) as u8;
-        if wanted != 0 {
-            signal::send_to_thread(&thread, SigInfo::user(wanted, 0, 0));
-        }
+    let wanted = |thread: &Thread| thread.parent_death_signal.load(Ordering::Relaxed) as u8;
+    let next = |after: Tid| {
+        child.with_threads(|threads| {
+            let rest = threads.iter().filter(|thread| thread.tid() > after && wanted(thread) != 0);
+            rest.min_by_key(|thread| thread.tid()).cloned()
+        })
+    };
+    let mut after = 0;
+    while let Some(thread) = next(after) {
+        signal::send_to_thread(&thread, SigInfo::user(wanted(&thread), 0, 0));
+        after = thread.tid();
     }
 }
 
 /// Forgets those zombies among `children` that their new parent does not want to wait for.
-pub(super) fn reap_ignored(parent: &Arc<Process>, children: &[Arc<Process>]) {
+pub(super) fn reap_ignored(parent: &Arc<Process>, children: &BTreeMap<Pid, Arc<Process>>) {
     if parent.signals.reaps_children_itself() {
-        for child in children.iter().filter(|child| child.is_zombie()) {
+        for child in children.values().filter(|child| child.is_zombie()) {
             let node = table::with(|table| table.remove_process(child.pid()));
             drop(node);
         }

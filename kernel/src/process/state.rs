@@ -199,8 +199,12 @@ impl Process {
     }
 
     /// Its living threads.
-    pub fn threads(&self) -> Vec<Arc<Thread>> {
-        self.threads.lock().clone()
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn threads(&self) -> Result<Vec<Arc<Thread>>> {
+        Ok(try_to_vec(&self.threads.lock())?)
     }
 
     /// Its oldest living thread.

@@ -5,8 +5,6 @@
 //! One spin lock, which interrupts may take too, guards it all, so what `fork`, `exit`, `wait` and `setpgid` see of each
 //! other is one consistent tree. A process stays in the table until it is waited for. Nothing sleeps, and no user memory is touched, under the lock.
 
-use hashbrown::HashMap;
-
 use crate::prelude::*;
 
 /// The largest number of a process, plus one (`/proc/sys/kernel/pid_max`).
@@ -29,8 +27,8 @@ static TABLE: SpinLock<Option<Table>, LocalIrqDisabled> = SpinLock::new(None);
 /// All processes.
 #[derive(Default)]
 pub struct Table {
-    nodes: HashMap<Pid, Node>,
-    threads: HashMap<Tid, Arc<Thread>>,
+    nodes: BTreeMap<Pid, Node>,
+    threads: BTreeMap<Tid, Arc<Thread>>,
     reserved: BTreeSet<Pid>,
     last_pid: Pid,
 }
@@ -68,7 +66,7 @@ pub struct Node {
     /// Its parent; 0 for the first process.
     pub parent: Pid,
     /// Its children.
-    pub children: BTreeSet<Pid>,
+    pub children: BTreeMap<Pid, Arc<Process>>,
     /// Its process group.
     pub group: Pid,
     /// Its session.
@@ -91,9 +89,9 @@ pub fn thread(tid: Tid) -> Option<Arc<Thread>> {
     with(|table| table.threads.get(&tid).cloned())
 }
 
-/// The members of process group `group`.
-pub fn group_members(group: Pid) -> Vec<Arc<Process>> {
-    with(|table| table.members(|node| node.group == group))
+/// The members of process group `group`, as [`all`].
+pub fn group_members(group: Pid) -> impl Iterator<Item = Arc<Process>> {
+    members(0, move |node| node.group == group)
 }
 
 /// Calls `f` for each member of process group `group`, those included that members make meanwhile: a signal to a group must
@@ -116,16 +114,27 @@ pub fn visit_group(group: Pid, mut f: impl FnMut(&Arc<Process>)) {
     }
 }
 
-/// The members of session `session`.
-pub fn session_members(session: Pid) -> Vec<Arc<Process>> {
-    with(|table| table.members(|node| node.session == session))
+/// All processes, zombies included, by ascending pid. Those that come or go meanwhile are in it or not. It needs no memory, and
+/// nothing is locked while one of them is looked at.
+pub fn all() -> impl Iterator<Item = Arc<Process>> {
+    all_from(0)
 }
 
-/// All processes, zombies included, by ascending pid.
-pub fn all() -> Vec<Arc<Process>> {
-    let mut all = with(|table| table.members(|_| true));
-    all.sort_unstable_by_key(|process| process.pid());
-    all
+/// Those of [`all`] whose pid is `first` or more.
+pub fn all_from(first: Pid) -> impl Iterator<Item = Arc<Process>> {
+    members(first, |_| true)
+}
+
+fn members(first: Pid, filter: impl Fn(&Node) -> bool) -> impl Iterator<Item = Arc<Process>> {
+    let mut next = first;
+    core::iter::from_fn(move || {
+        let found = with(|table| {
+            let mut rest = table.nodes.range(next..).map(|(_, node)| node);
+            rest.find(|node| filter(node)).map(|node| node.process.clone())
+        })?;
+        next = found.pid() + 1;
+        Some(found)
+    })
 }
 
 impl Table {
@@ -150,16 +159,6 @@ impl Table {
         Err(EAGAIN)
     }
 
-    /// Makes room for a process and a thread more.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub fn make_room(&mut self) -> Result<()> {
-        self.nodes.try_reserve(1).map_err(|_| ENOMEM)?;
-        self.threads.try_reserve(1).map_err(|_| ENOMEM)
-    }
-
     /// Adds `process` as a child of `parent`, in the group and session of `creator`. The first process is, as on Linux, in
     /// group 0 and session 0, which nobody leads and nobody who has left them can come back to.
     pub fn add_process(&mut self, process: Arc<Process>, parent: Pid, creator: Pid) {
@@ -167,10 +166,10 @@ impl Table {
         let (group, session) =
             self.nodes.get(&creator).map_or((0, 0), |creator| (creator.group, creator.session));
         if let Some(parent) = self.nodes.get_mut(&parent) {
-            parent.children.insert(pid);
+            parent.children.insert(pid, process.clone());
         }
         process.parent_pid.store(parent, Ordering::Relaxed);
-        self.nodes.insert(pid, Node { process, parent, children: BTreeSet::new(), group, session });
+        self.nodes.insert(pid, Node { process, parent, children: BTreeMap::new(), group, session });
     }
 
     /// Removes a process that was waited for.
@@ -221,6 +220,11 @@ impl Table {
         self.node(tid).or_else(|| self.node(self.thread(tid)?.process().pid()))
     }
 
+    /// How many processes there are, zombies included.
+    pub fn process_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// How many threads live.
     pub fn thread_count(&self) -> usize {
         self.threads.len()
@@ -236,9 +240,9 @@ impl Table {
         self.last_pid
     }
 
-    /// The processes whose place satisfies `filter`.
-    pub fn members(&self, filter: impl Fn(&Node) -> bool) -> Vec<Arc<Process>> {
-        self.nodes.values().filter(|node| filter(node)).map(|node| node.process.clone()).collect()
+    /// Whether any process's place satisfies `filter`.
+    pub fn has_member(&self, filter: impl Fn(&Node) -> bool) -> bool {
+        self.nodes.values().any(filter)
     }
 
     /// The process that `weight` finds the heaviest, of those it finds to have any weight. Allocates no memory.
@@ -277,8 +281,8 @@ impl Table {
 
     /// Gives the children of `pid` to the nearest subreaper above it, or to the first process. Answers the new parent
     /// and the children.
-    pub fn reparent_children(&mut self, pid: Pid) -> (Option<Arc<Process>>, Vec<Arc<Process>>) {
-        let Some(node) = self.nodes.get_mut(&pid) else { return (None, Vec::new()) };
+    pub fn reparent_children(&mut self, pid: Pid) -> (Option<Arc<Process>>, BTreeMap<Pid, Arc<Process>>) {
+        let Some(node) = self.nodes.get_mut(&pid) else { return (None, BTreeMap::new()) };
         let children = core::mem::take(&mut node.children);
         let mut reaper = node.parent;
         while reaper != INIT {
@@ -292,19 +296,17 @@ impl Table {
                 _ => reaper = INIT,
             }
         }
-        let mut moved = Vec::new();
-        for child in &children {
+        for child in children.keys() {
             if let Some(child) = self.nodes.get_mut(child) {
                 child.parent = reaper;
                 child.process.parent_pid.store(reaper, Ordering::Relaxed);
-                moved.push(child.process.clone());
             }
         }
         let reaper = self.nodes.get_mut(&reaper).map(|reaper| {
-            reaper.children.extend(children);
+            reaper.children.extend(children.iter().map(|(pid, child)| (*pid, child.clone())));
             reaper.process.clone()
         });
-        (reaper, moved)
+        (reaper, children)
     }
 }
 
@@ -330,17 +332,5 @@ impl Process {
     /// Its session.
     pub fn session(&self) -> Pid {
         with(|table| table.node(self.pid()).map_or(0, |node| node.session))
-    }
-
-    /// Its children, zombies included.
-    pub fn children(&self) -> Vec<Arc<Process>> {
-        with(|table| {
-            let Some(node) = table.node(self.pid()) else { return Vec::new() };
-            node.children
-                .iter()
-                .filter_map(|pid| table.node(*pid))
-                .map(|child| child.process.clone())
-                .collect()
-        })
     }
 }

@@ -106,26 +106,28 @@ type Scanned = (Option<Waited>, Option<table::Node>);
 
 fn scan(table: &mut Table, ctx: &Ctx, target: &WaitTarget, options: WaitOptions) -> Result<Scanned> {
     let parent = ctx.process;
-    let children = table.node(parent.pid()).ok_or(ECHILD)?.children.iter().copied().collect::<Vec<_>>();
+    let children = &table.node(parent.pid()).ok_or(ECHILD)?.children;
+    let candidates = match target {
+        WaitTarget::Pid(wanted) => children.range(wanted..=wanted),
+        WaitTarget::Any | WaitTarget::Group(_) => children.range(..),
+    };
     let mut any = false;
-    for pid in children {
-        let Some(node) = table.node(pid) else { continue };
+    for (pid, child) in candidates {
         let matches = match target {
-            WaitTarget::Any => true,
-            WaitTarget::Pid(wanted) => pid == *wanted,
-            WaitTarget::Group(group) => node.group == *group,
+            WaitTarget::Any | WaitTarget::Pid(_) => true,
+            WaitTarget::Group(group) => table.node(*pid).is_some_and(|node| node.group == *group),
         };
-        let is_clone = node.process.exit_signal.load(Ordering::Relaxed) != SIGCHLD;
+        let is_clone = child.exit_signal.load(Ordering::Relaxed) != SIGCHLD;
         let right_kind =
             options.contains(WaitOptions::ALL) || is_clone == options.contains(WaitOptions::CLONE);
-        let own = !options.contains(WaitOptions::NO_THREAD)
-            || thread_of(table, parent, &node.process) == ctx.thread.tid();
+        let own =
+            !options.contains(WaitOptions::NO_THREAD) || thread_of(table, parent, child) == ctx.thread.tid();
         if !matches || !right_kind || !own {
             continue;
         }
         any = true;
-        let child = node.process.clone();
-        let Some(event) = take_event(&child, options) else { continue };
+        let Some(event) = take_event(child, options) else { continue };
+        let pid = *pid;
         let mut usage = child.usage();
         usage += child.times.lock().children;
         let waited = Waited { pid, uid: child.real_uid(), event, usage };

@@ -88,7 +88,7 @@ fn restart_sections(ctx: &Ctx, only: Option<u32>) {
         !Arc::ptr_eq(thread, ctx.thread) && only.is_none_or(is_there)
     };
     let sharing = |process: &Arc<Process>| process.vm().is_some_and(|vm| Arc::ptr_eq(&vm, ctx.vm));
-    for process in table::all().iter().filter(|process| sharing(process)) {
+    for process in table::all().filter(sharing) {
         process.with_threads(|threads| {
             for thread in threads.iter().filter(|thread| is_meant(thread)) {
                 thread.is_disturbed.store(true, Ordering::SeqCst);

@@ -104,18 +104,26 @@ pub fn sys_setpriority(ctx: &Ctx, which: u32, who: i32, nice: i32) -> Result<usi
 }
 
 pub(super) fn find_many(ctx: &Ctx, which: u32, who: i32) -> Result<Vec<Arc<Thread>>> {
-    let threads_of = |processes: Vec<Arc<Process>>| processes.iter().flat_map(|it| it.threads()).collect();
-    Ok(match which {
-        PRIO_PROCESS => find(ctx, who).into_iter().collect(),
-        PRIO_PGRP if who == 0 => threads_of(table::group_members(ctx.process.group())),
-        PRIO_PGRP => threads_of(table::group_members(who as Pid)),
+    let mut found = Vec::new();
+    match which {
+        PRIO_PROCESS => found.extend(find(ctx, who)),
+        PRIO_PGRP => {
+            let group = if who == 0 { ctx.process.group() } else { who as Pid };
+            for process in table::group_members(group) {
+                process.threads()?.into_iter().try_for_each(|thread| try_push(&mut found, thread))?;
+            }
+        }
         PRIO_USER => {
             let uid = if who == 0 { ctx.credentials().uid } else { who as u32 };
-            let all: Vec<Arc<Thread>> = threads_of(table::all());
-            all.into_iter().filter(|thread| thread.credentials().uid == uid).collect()
+            for process in table::all() {
+                let mut threads = process.threads()?;
+                threads.retain(|thread| thread.credentials().uid == uid);
+                threads.into_iter().try_for_each(|thread| try_push(&mut found, thread))?;
+            }
         }
         _ => return Err(EINVAL),
-    })
+    }
+    Ok(found)
 }
 
 /// `sched_getscheduler(2)`.

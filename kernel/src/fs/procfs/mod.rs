@@ -75,7 +75,7 @@ struct Root {
 impl Inode for Root {
     fn metadata(&self) -> Metadata {
         let meta = metadata(&self.fs, 1, FileType::Directory, 0o555, self.born);
-        Metadata { nlink: meta.nlink + table::all().len() as u32, ..meta }
+        Metadata { nlink: meta.nlink + table::with(|table| table.process_count()) as u32, ..meta }
     }
 
     fn kind(&self) -> FileType {
@@ -106,7 +106,8 @@ impl Inode for Root {
         if !list_rows(ROWS, from, visit) {
             return Ok(());
         }
-        let tasks = table::all().into_iter().map(|process| (process.pid(), Task::of_process(&process)));
+        let first = Pid::try_from(from.saturating_sub(FIRST_PID)).unwrap_or(Pid::MAX);
+        let tasks = table::all_from(first).map(|process| (process.pid(), Task::of_process(&process)));
         list_tasks(tasks, FIRST_PID, from, visit);
         Ok(())
     }

@@ -77,7 +77,7 @@ impl Pages {
     fn count() -> Self {
         let mut pages = Self { anonymous: 0, mapped: 0, files: 0 };
         let mut seen = BTreeSet::new();
-        for vm in table::all().iter().filter_map(|process| process.vm()) {
+        for vm in table::all().filter_map(|process| process.vm()) {
             if seen.insert(Arc::as_ptr(&vm)) {
                 let rss = vm.vmar().rss();
                 pages.anonymous += rss.pages(RssKind::Anonymous);
@@ -142,8 +142,8 @@ pub(super) fn meminfo(text: &mut Text) {
 
 /// What programs could still want of memory that is theirs alone, in KiB.
 fn committed_kib() -> usize {
-    let data = |process: &Arc<Process>| process.vm().map_or(0, |vm| vm.vmar().usage().data);
-    table::all().iter().map(data).sum::<usize>() / 1024
+    let data = |process: Arc<Process>| process.vm().map_or(0, |vm| vm.vmar().usage().data);
+    table::all().map(data).sum::<usize>() / 1024
 }
 
 /// `vmstat`: those of Linux's counts that are kept.

@@ -393,7 +393,7 @@ impl Inode for ThreadList {
     }
 
     fn readdir(&self, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
-        let mut threads = self.task.process().map_err(|_| ENOENT)?.threads();
+        let mut threads = self.task.process().map_err(|_| ENOENT)?.threads()?;
         threads.sort_unstable_by_key(|thread| thread.tid());
         let tasks = threads.iter().map(|thread| (thread.tid(), Task::of_thread(thread)));
         list_tasks(tasks, 2, from, visit);
