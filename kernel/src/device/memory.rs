@@ -119,7 +119,7 @@ impl FileOps for MemoryDevice {
             // What is thrown away is not even looked at.
             Self::Null | Self::Zero => {
                 let count = src.remain();
-                drop(src.take(count));
+                drop(src.take(count)?);
                 count
             }
             Self::Full => return Err(ENOSPC),

@@ -17,6 +17,8 @@
 //! The lock of `children` is the directory's lock: lookup of an unknown name, creation and removal hold it, so a file
 //! system sees one change at a time in each directory. See `fs` for its place in the order of locks.
 
+use alloc::collections::LinkedList;
+
 use ostd::sync::MutexGuard;
 
 use super::inode::Inode;
@@ -180,12 +182,13 @@ impl Dentry {
         false
     }
 
-    /// Takes a tree apart that nobody can reach any more, without recursion.
+    /// Takes a tree apart that nobody can reach any more, without recursion, and with no more memory than a little for each
+    /// directory.
     pub fn forget_tree(self: &Arc<Self>) {
-        let mut pending = vec![self.clone()];
-        while let Some(dentry) = pending.pop() {
+        let mut pending = LinkedList::from([self.clone()]);
+        while let Some(dentry) = pending.pop_back() {
             let children = core::mem::take(&mut *dentry.children.lock());
-            pending.extend(children.into_values());
+            pending.extend(children.into_values().filter(|child| !child.children.lock().is_empty()));
         }
     }
 }

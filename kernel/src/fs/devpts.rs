@@ -2,6 +2,8 @@
 
 //! The file system on `/dev/pts`: a node for each pseudoterminal, and `ptmx`.
 
+use core::iter::successors;
+
 use linux_raw_sys::general::DEVPTS_SUPER_MAGIC;
 use spin::Once;
 
@@ -107,8 +109,8 @@ impl Inode for Node {
         if !matches!(self.what, What::Root) {
             return Err(ENOTDIR);
         }
-        let terminals =
-            pty::pairs().into_iter().map(|index| (index.to_string(), FIRST_INO + u64::from(index)));
+        let indices = successors(pty::next_pair(0), |index| pty::next_pair(index + 1));
+        let terminals = indices.map(|index| (index.to_string(), FIRST_INO + u64::from(index)));
         let all = [("ptmx".to_owned(), PTMX_INO)].into_iter().chain(terminals);
         for (name, ino) in all {
             // Inode numbers begin where positions do.

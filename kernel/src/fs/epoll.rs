@@ -27,6 +27,7 @@ use super::{
     anon,
     file::{File, FileOps, OpenFlags},
     poll::{PollEvents, PollTable},
+    synthetic::{Text, put},
     types::FileType,
 };
 use crate::{
@@ -78,6 +79,8 @@ struct Items {
 
 struct Item {
     file: Weak<File>,
+    /// Whether the file is an epoll.
+    is_epoll: bool,
     interest: EpollEvent,
     signal: Arc<Signal>,
     /// Keeps the signal in the file's queues.
@@ -180,6 +183,8 @@ pub fn control(
             Some(inner) => {
                 let _nesting = NESTING.lock();
                 epoll.check_nesting(inner)?;
+                // Nobody but who has locked the shape uses the room that is made here.
+                try_reserve(&mut inner.outer.lock(), 1)?;
                 epoll.add(key, target, event)?;
                 inner.outer.lock().push(epoll.this.clone());
                 Ok(())
@@ -187,12 +192,11 @@ pub fn control(
             None => epoll.add(key, target, event),
         },
         EPOLL_CTL_DEL => {
-            let removed = epoll.remove(key)?;
+            epoll.remove(key)?;
             if let Some(inner) = inner {
                 let _nesting = NESTING.lock();
                 inner.outer.lock().retain(|outer| !Weak::ptr_eq(outer, &epoll.this));
             }
-            drop(removed);
             Ok(())
         }
         EPOLL_CTL_MOD => epoll.modify(key, target, event),
@@ -215,14 +219,15 @@ impl Epoll {
         if items.map.contains_key(&key) {
             return Err(EEXIST);
         }
-        let mut dead = Vec::new();
         if items.map.len() >= items.purge_at {
-            dead.extend(items.map.extract_if(.., |_, item| item.file.strong_count() == 0));
+            items.map.retain(|_, item| item.file.strong_count() > 0);
             items.purge_at = (2 * items.map.len()).max(64);
+            // Who is gone cannot be woken any more.
+            self.ready.keys.lock().retain(|key| items.map.contains_key(key));
         }
-        let room = items.map.len() + dead.len() + 1;
+        let room = items.map.len() + 1;
         {
-            // A key is in the list at most once, so that waking never has to allocate.
+            // Only items have their keys in the list, each at most once, so that waking never has to allocate.
             let mut keys = self.ready.keys.lock();
             let more = room.saturating_sub(keys.len());
             keys.try_reserve(more).map_err(|_| ENOMEM)?;
@@ -230,21 +235,23 @@ impl Epoll {
         let signal = Arc::new(Signal { key, is_queued: AtomicBool::new(false), ready: self.ready.clone() });
         let mut table = PollTable::new(signal.clone());
         let found = target.poll(&mut table);
+        table.check()?;
         table.stop();
-        let item = Item { file: Arc::downgrade(target), interest, signal, _table: table };
+        let is_epoll = target.downcast_ops::<Epoll>().is_some();
+        let item = Item { file: Arc::downgrade(target), is_epoll, interest, signal, _table: table };
         if !found.is_empty() {
             item.signal.wake();
         }
         items.map.insert(key, item);
-        drop(items);
-        drop(dead);
         Ok(())
     }
 
-    fn remove(&self, key: Key) -> Result<Item> {
-        let item = self.items.lock().map.remove(&key).ok_or(ENOENT)?;
+    fn remove(&self, key: Key) -> Result<()> {
+        let mut items = self.items.lock();
+        // Out of the file's queues first, so that the key does not come back.
+        drop(items.map.remove(&key).ok_or(ENOENT)?);
         self.ready.keys.lock().retain(|other| *other != key);
-        Ok(item)
+        Ok(())
     }
 
     fn modify(&self, key: Key, target: &Arc<File>, interest: EpollEvent) -> Result<()> {
@@ -263,7 +270,7 @@ impl Epoll {
     /// Fails if `self` could not wait for `inner` too.
     fn check_nesting(&self, inner: &Epoll) -> Result<()> {
         let below = inner.levels_below(self, 0)?;
-        if below + self.levels_above(0) > MAX_LEVELS { Err(ELOOP) } else { Ok(()) }
+        if below + self.levels_above(0)? > MAX_LEVELS { Err(ELOOP) } else { Ok(()) }
     }
 
     /// How many levels of epolls begin with this one. Fails if `outer` is among them.
@@ -271,8 +278,11 @@ impl Epoll {
         if core::ptr::eq(self, outer) || depth > MAX_LEVELS {
             return Err(ELOOP);
         }
-        let files: Vec<Arc<File>> =
-            self.items.lock().map.values().filter_map(|item| item.file.upgrade()).collect();
+        let files = {
+            let items = self.items.lock();
+            let epolls = items.map.values().filter(|item| item.is_epoll);
+            try_collect(epolls.filter_map(|item| item.file.upgrade()))?
+        };
         let mut levels = 0;
         for file in &files {
             if let Some(inner) = file.downcast_ops::<Epoll>() {
@@ -283,16 +293,20 @@ impl Epoll {
     }
 
     /// How many levels of epolls end with this one.
-    fn levels_above(&self, depth: usize) -> usize {
+    fn levels_above(&self, depth: usize) -> Result<usize> {
         if depth > MAX_LEVELS {
-            return depth;
+            return Ok(depth);
         }
-        let outer: Vec<Arc<Epoll>> = {
+        let outer = {
             let mut outer = self.outer.lock();
             outer.retain(|outer| outer.strong_count() > 0);
-            outer.iter().filter_map(Weak::upgrade).collect()
+            try_collect(outer.iter().filter_map(Weak::upgrade))?
         };
-        1 + outer.iter().map(|outer| outer.levels_above(depth + 1)).max().unwrap_or(0)
+        let mut most = 0;
+        for outer in &outer {
+            most = most.max(outer.levels_above(depth + 1)?);
+        }
+        Ok(1 + most)
     }
 
     /// Waits until files are ready, and hands the events of at most `max` of them to `report`. Answers how many there were;
@@ -367,8 +381,9 @@ impl Epoll {
     /// Whether a wait would find something.
     fn has_events(&self) -> bool {
         let items = self.items.lock();
-        let keys: Vec<Key> = self.ready.keys.lock().iter().copied().collect();
-        keys.iter().filter_map(|key| items.map.get(key)).any(|item| {
+        // With the items locked, keys come only at the end, and none goes.
+        let key_at = |place: usize| self.ready.keys.lock().get(place).copied();
+        (0..).map_while(key_at).filter_map(|key| items.map.get(&key)).any(|item| {
             item.file.upgrade().is_some_and(|file| !item.look(&file, &mut PollTable::query()).is_empty())
         })
     }
@@ -389,19 +404,20 @@ impl FileOps for Epoll {
         if self.has_events() { PollEvents::READABLE } else { PollEvents::empty() }
     }
 
-    fn fdinfo(&self, _file: &File, out: &mut String) {
+    fn fdinfo(&self, _file: &File, out: &mut Text) {
         for ((fd, _), item) in &self.items.lock().map {
             let Some(file) = item.file.upgrade() else { continue };
             let meta = file.inode().metadata();
             let [low, high] = item.interest.data;
-            out.push_str(&format!(
+            put!(
+                out,
                 "tfd: {fd:8} events: {:8x} data: {:16x}  pos:{} ino:{:x} sdev:{:x}\n",
                 item.interest.events,
                 u64::from(high) << 32 | u64::from(low),
                 file.offset(),
                 meta.ino,
                 meta.dev.encode(),
-            ));
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     file::{File, FileOps, OpenFlags},
     io::{Sink, Source},
     poll::{PollEvents, PollTable, wait_ready},
+    synthetic::{Text, put},
 };
 use crate::{prelude::*, wait::WaitQueue};
 
@@ -108,12 +109,9 @@ impl FileOps for EventFd {
         events
     }
 
-    fn fdinfo(&self, _file: &File, out: &mut String) {
+    fn fdinfo(&self, _file: &File, out: &mut Text) {
         let semaphore = u8::from(self.taking == Taking::One);
         let count = *self.count.lock();
-        out.push_str(&format!(
-            "eventfd-count: {count:16x}\neventfd-id: {}\neventfd-semaphore: {semaphore}\n",
-            self.id
-        ));
+        put!(out, "eventfd-count: {count:16x}\neventfd-id: {}\neventfd-semaphore: {semaphore}\n", self.id);
     }
 }

@@ -27,6 +27,7 @@ use super::{
     path::Path,
     poll::{Blocking, PollEvents, PollTable},
     sigio::FileOwner,
+    synthetic::Text,
     types::*,
 };
 use crate::{mm::mapped_file::MappedFile, prelude::*};
@@ -151,7 +152,7 @@ pub trait FileOps: Any + Send + Sync {
     }
 
     /// Further lines for `/proc/PID/fdinfo/N`.
-    fn fdinfo(&self, _file: &File, _out: &mut String) {}
+    fn fdinfo(&self, _file: &File, _out: &mut Text) {}
 
     /// Called when the last descriptor of `file` is gone.
     fn release(&self, _file: &File) {}

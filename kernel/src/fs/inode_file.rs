@@ -114,7 +114,7 @@ impl FileOps for InodeFile {
                 current::signal_file_too_large();
                 return Err(EFBIG);
             }
-            let mut part = src.take((limit - pos) as usize);
+            let mut part = src.take((limit - pos) as usize)?;
             let count = inode.write_at(pos, &mut part)?;
             return Ok((pos, count));
         }

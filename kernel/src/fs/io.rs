@@ -91,9 +91,14 @@ impl<'a> Source<'a> {
     }
 
     /// Splits off a source of the next `limit` bytes at most, which this one then no longer has.
-    pub fn take(&mut self, limit: usize) -> Source<'a> {
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub fn take(&mut self, limit: usize) -> Result<Source<'a>> {
         let mut left = limit.min(self.remain);
-        let mut segments = Vec::new();
+        // This one, and those that follow.
+        let mut segments = try_with_capacity(1 + self.rest.len())?;
         while left > 0 && self.advance() {
             let mut part = self.current.clone();
             part.limit(left);
@@ -102,7 +107,7 @@ impl<'a> Source<'a> {
             left -= part.remain();
             segments.push(part);
         }
-        Source::from_segments(segments)
+        Ok(Source::from_segments(segments))
     }
 
     /// Moves on to the next segment with bytes in it. Returns `false` at the end.

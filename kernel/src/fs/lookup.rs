@@ -365,6 +365,8 @@ impl<'a> Walk<'a> {
                 }
                 let absolute = target[0] == b'/';
                 let mut rest = target.into_vec();
+                // Links to links that are not the last of their paths make it longer and longer.
+                try_reserve(&mut rest, self.rest.len() - self.pos)?;
                 rest.extend_from_slice(&self.rest[self.pos..]);
                 (self.rest, self.pos) = (rest, 0);
                 if absolute { self.jump_to_root() } else { Ok(()) }

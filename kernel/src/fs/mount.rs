@@ -17,7 +17,13 @@ use bitflags::bitflags;
 use linux_raw_sys::general as abi;
 use spin::Once;
 
-use super::{dentry::Dentry, file_system::FileSystem, path::Path, ramfs::RamFs, types::FileType};
+use super::{
+    dentry::Dentry,
+    file_system::FileSystem,
+    path::Path,
+    ramfs::RamFs,
+    types::{DeviceId, FileType},
+};
 use crate::prelude::*;
 
 bitflags! {
@@ -49,21 +55,20 @@ pub struct Volume {
     root: Arc<Dentry>,
 }
 
-static VOLUMES: Mutex<Vec<Weak<Volume>>> = Mutex::new(Vec::new());
+/// By the devices of their file systems.
+static VOLUMES: Mutex<BTreeMap<DeviceId, Weak<Volume>>> = Mutex::new(BTreeMap::new());
 
 impl Volume {
     /// The volume of a file system, the same one for each mount of it.
     pub fn of(fs: Arc<dyn FileSystem>) -> Arc<Self> {
         let mut volumes = VOLUMES.lock();
-        volumes.retain(|volume| volume.strong_count() > 0);
-        for volume in volumes.iter().filter_map(Weak::upgrade) {
-            if volume.fs.device() == fs.device() {
-                return volume;
-            }
+        volumes.retain(|_, volume| volume.strong_count() > 0);
+        if let Some(volume) = volumes.get(&fs.device()).and_then(Weak::upgrade) {
+            return volume;
         }
-        let root = Dentry::new_root(fs.root());
+        let (device, root) = (fs.device(), Dentry::new_root(fs.root()));
         let volume = Arc::new(Self { fs, root });
-        volumes.push(Arc::downgrade(&volume));
+        volumes.insert(device, Arc::downgrade(&volume));
         volume
     }
 }
@@ -157,13 +162,13 @@ impl Mount {
 
 #[derive(Default)]
 struct Table {
-    /// All attached mounts in the order they were attached.
-    list: Vec<Arc<Mount>>,
+    /// All attached mounts by their numbers, which is the order they were attached in.
+    list: BTreeMap<u32, Arc<Mount>>,
     /// What is mounted on a place: (mount, address of the dentry). A mount holds its dentry, so the address stays its own.
     by_point: BTreeMap<(u32, usize), Arc<Mount>>,
 }
 
-static TABLE: RwMutex<Table> = RwMutex::new(Table { list: Vec::new(), by_point: BTreeMap::new() });
+static TABLE: RwMutex<Table> = RwMutex::new(Table { list: BTreeMap::new(), by_point: BTreeMap::new() });
 
 fn key(point: &Path) -> (u32, usize) {
     (point.mount().id, Arc::as_ptr(point.dentry()) as usize)
@@ -174,9 +179,14 @@ pub fn mounted_at(point: &Path) -> Option<Arc<Mount>> {
     TABLE.read().by_point.get(&key(point)).cloned()
 }
 
-/// All attached mounts, in the order they were attached.
-pub fn all() -> Vec<Arc<Mount>> {
-    TABLE.read().list.clone()
+/// All attached mounts, in the order they were attached. Those that come or go meanwhile are in it or not.
+pub fn all() -> impl Iterator<Item = Arc<Mount>> {
+    let mut next = 0;
+    core::iter::from_fn(move || {
+        let found = TABLE.read().list.range(next..).next().map(|(_, mount)| mount.clone())?;
+        next = found.id + 1;
+        Some(found)
+    })
 }
 
 static ROOT: Once<Path> = Once::new();
@@ -185,7 +195,7 @@ static ROOT: Once<Path> = Once::new();
 pub fn root() -> Path {
     ROOT.call_once(|| {
         let mount = Mount::new(Volume::of(RamFs::new_root()), None, b"rootfs", MountFlags::RELATIME);
-        TABLE.write().list.push(mount.clone());
+        TABLE.write().list.insert(mount.id, mount.clone());
         let root = mount.root().clone();
         Path::new(mount, root)
     })
@@ -206,16 +216,20 @@ pub fn attach(mount: Arc<Mount>, point: Path) -> Result<()> {
     point.dentry().add_mount();
     table.by_point.insert(key(&point), mount.clone());
     *mount.point.lock() = Some(point);
-    table.list.push(mount);
+    table.list.insert(mount.id, mount);
     Ok(())
 }
 
 /// The mounts attached in the mount of `place`, at it or below it.
-pub fn below(place: &Path) -> Vec<Arc<Mount>> {
+///
+/// # Errors
+///
+/// ENOMEM.
+pub fn below(place: &Path) -> Result<Vec<Arc<Mount>>> {
     let inside = |point: Path| {
         Arc::ptr_eq(point.mount(), place.mount()) && place.dentry().is_ancestor_of(point.dentry())
     };
-    all().into_iter().filter(|mount| mount.point().is_some_and(inside)).collect()
+    Ok(try_collect(all().filter(|mount| mount.point().is_some_and(inside)))?)
 }
 
 /// Moves the mount that `from` is the root of to another place (`MS_MOVE`).
@@ -265,7 +279,7 @@ pub enum Detach {
 ///
 /// # Errors
 ///
-/// EINVAL if `path` is no root of a mount, or the root of the whole tree; EBUSY if it is in use.
+/// EINVAL if `path` is no root of a mount, or the root of the whole tree; EBUSY if it is in use; ENOMEM.
 pub fn detach(path: Path, how: Detach) -> Result<()> {
     if !path.is_mount_root() || path.mount().point().is_none() {
         return Err(EINVAL);
@@ -274,13 +288,13 @@ pub fn detach(path: Path, how: Detach) -> Result<()> {
     // What is dropped goes after the table's lock: the last mount takes a whole volume apart.
     let mut dropped = Vec::new();
     let mut table = TABLE.write();
-    let mut doomed = vec![target.clone()];
+    let mut doomed = try_to_vec(core::slice::from_ref(&target))?;
     let mut next = 0;
     while let Some(above) = doomed.get(next).cloned() {
         next += 1;
         let on_it =
             |mount: &&Arc<Mount>| mount.point().is_some_and(|point| Arc::ptr_eq(point.mount(), &above));
-        doomed.extend(table.list.iter().filter(on_it).cloned());
+        table.list.values().filter(on_it).try_for_each(|mount| try_push(&mut doomed, mount.clone()))?;
     }
     if how == Detach::Unused {
         // Held by: the list, the table, `path`, `target`, `doomed`.
@@ -288,6 +302,8 @@ pub fn detach(path: Path, how: Detach) -> Result<()> {
             return Err(EBUSY);
         }
     }
+    // Four for each: the mount three times, and the one that it is on.
+    try_reserve(&mut dropped, 4 * doomed.len())?;
     for mount in doomed {
         let point = mount.point.lock().take();
         if let Some(point) = point {
@@ -295,7 +311,7 @@ pub fn detach(path: Path, how: Detach) -> Result<()> {
             dropped.extend(table.by_point.remove(&key(&point)));
             dropped.push(point.mount().clone());
         }
-        table.list.retain(|other| !Arc::ptr_eq(other, &mount));
+        dropped.extend(table.list.remove(&mount.id));
         dropped.push(mount);
     }
     drop(table);

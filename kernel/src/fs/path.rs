@@ -95,8 +95,12 @@ impl Path {
     /// The path as text from `root` down, without a mark for removed names.
     ///
     /// The second value says whether the path lies below `root` at all; if not, the text starts at the top of its own tree.
-    pub fn text_from(&self, root: &Self) -> (Vec<u8>, bool) {
-        let mut names: Vec<Box<[u8]>> = Vec::new();
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub fn text_from(&self, root: &Self) -> Result<(Vec<u8>, bool)> {
+        let mut text = ReversedPath::default();
         let mut at = self.clone();
         let reachable = loop {
             if at.is_same(root) {
@@ -112,30 +116,55 @@ impl Path {
                 }
             }
             let Some(parent) = at.dentry.parent() else { break false };
-            names.push(at.dentry.name());
+            text.add(&at.dentry.name())?;
             at.dentry = parent;
         };
-        if names.is_empty() {
-            return (b"/".to_vec(), reachable);
-        }
-        let mut text = Vec::new();
-        for name in names.iter().rev() {
-            text.push(b'/');
-            text.extend_from_slice(name);
-        }
-        (text, reachable)
+        Ok((text.finish(), reachable))
     }
 
     /// The path as `/proc/PID/fd` and `/proc/PID/maps` show it: from the caller's root, with ` (deleted)` after a name that
     /// is gone.
-    pub fn display(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub fn display(&self) -> Result<Vec<u8>> {
+        const DELETED: &[u8] = b" (deleted)";
         if self.mount.fs().names_are_labels() {
-            return self.dentry.name().into_vec();
+            return Ok(self.dentry.name().into_vec());
         }
-        let (mut text, _) = self.text_from(&super::current::root());
+        let (mut text, _) = self.text_from(&super::current::root())?;
         if self.is_removed() {
-            text.extend_from_slice(b" (deleted)");
+            try_reserve(&mut text, DELETED.len())?;
+            text.extend_from_slice(DELETED);
         }
-        text
+        Ok(text)
+    }
+}
+
+/// A path that is put together from its end. It can be longer than any that a program gives.
+#[derive(Default)]
+pub struct ReversedPath(Vec<u8>);
+
+impl ReversedPath {
+    /// Puts a name in front.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub fn add(&mut self, name: &[u8]) -> Result<()> {
+        try_reserve(&mut self.0, name.len() + 1)?;
+        self.0.extend(name.iter().rev());
+        self.0.push(b'/');
+        Ok(())
+    }
+
+    /// The path, which starts with a slash.
+    pub fn finish(mut self) -> Vec<u8> {
+        if self.0.is_empty() {
+            self.0.push(b'/');
+        }
+        self.0.reverse();
+        self.0
     }
 }

@@ -87,17 +87,18 @@ pub fn wait_ready<T>(
 pub struct PollTable {
     wake: Option<Arc<dyn Wake>>,
     subscriptions: Vec<(Arc<WaitQueue>, SubscriptionId)>,
+    lacks_memory: bool,
 }
 
 impl PollTable {
     /// A table that only asks for the present state.
     pub const fn query() -> Self {
-        Self { wake: None, subscriptions: Vec::new() }
+        Self { wake: None, subscriptions: Vec::new(), lacks_memory: false }
     }
 
     /// A table that has `wake` told of changes in every file that is polled with it, as long as the table lives.
     pub const fn new(wake: Arc<dyn Wake>) -> Self {
-        Self { wake: Some(wake), subscriptions: Vec::new() }
+        Self { wake: Some(wake), subscriptions: Vec::new(), lacks_memory: false }
     }
 
     /// Stops getting into further queues; those it is in already stay. For a poll that has found a ready file.
@@ -108,9 +109,22 @@ impl PollTable {
     /// Called by a file for each of its queues, before it looks at its own state.
     pub fn observe(&mut self, queue: &Arc<WaitQueue>) {
         if let Some(wake) = &self.wake {
+            if try_reserve(&mut self.subscriptions, 1).is_err() {
+                self.lacks_memory = true;
+                return;
+            }
             let id = queue.subscribe(wake.clone());
             self.subscriptions.push((queue.clone(), id));
         }
+    }
+
+    /// Fails if it could not get into a queue. To be asked before anything is waited for.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub fn check(&self) -> Result<()> {
+        if self.lacks_memory { Err(ENOMEM) } else { Ok(()) }
     }
 }
 

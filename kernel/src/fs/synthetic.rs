@@ -29,13 +29,40 @@ macro_rules! put {
 pub(crate) use put;
 
 /// The text of a file, as bytes: names need not be Unicode.
+///
+/// Without memory for more, what is added is left out; [`Text::finish`] tells.
 #[derive(Debug, Default)]
-pub struct Text(Vec<u8>);
+pub struct Text {
+    bytes: Vec<u8>,
+    is_cut: bool,
+}
 
 impl Text {
     /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        if try_reserve(&mut self.bytes, bytes.len()).is_ok() {
+            self.bytes.extend_from_slice(bytes);
+        } else {
+            self.is_cut = true;
+        }
+    }
+
+    /// Adds a byte so many times.
+    fn fill(&mut self, byte: u8, count: usize) {
+        if try_reserve(&mut self.bytes, count).is_ok() {
+            self.bytes.resize(self.bytes.len() + count, byte);
+        } else {
+            self.is_cut = true;
+        }
+    }
+
+    /// The text.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM if something was left out.
+    pub fn finish(self) -> Result<Vec<u8>> {
+        if self.is_cut { Err(ENOMEM) } else { Ok(self.bytes) }
     }
 
     /// Adds formatted text.
@@ -47,9 +74,9 @@ impl Text {
     /// Adds `number` in hexadecimal, with at least `width` digits.
     pub fn push_hex(&mut self, mut number: u64, width: usize) {
         let digits = (u64::BITS - number.leading_zeros()).div_ceil(4) as usize;
-        let start = self.0.len();
-        self.0.resize(start + digits.max(width), b'0');
-        let mut places = self.0[start..].iter_mut().rev();
+        let start = self.bytes.len();
+        self.fill(b'0', digits.max(width));
+        let mut places = self.bytes[start..].iter_mut().rev();
         while number != 0
             && let Some(place) = places.next()
         {
@@ -61,7 +88,7 @@ impl Text {
     /// Adds `number` in decimal.
     pub fn push_decimal(&mut self, number: u64) {
         match number {
-            0..=9 => self.0.push(b'0' + number as u8),
+            0..=9 => self.push(&[b'0' + number as u8]),
             _ => put!(self, "{number}"),
         }
     }
@@ -69,7 +96,7 @@ impl Text {
     /// Makes room for `more` bytes, if there is any: what comes is then not moved about.
     pub fn reserve(&mut self, more: usize) {
         // Without it the room is made bit by bit.
-        let _ = self.0.try_reserve(more);
+        let _ = try_reserve(&mut self.bytes, more);
     }
 
     /// Adds bytes, those in `special` as a backslash and three octal digits.
@@ -78,24 +105,24 @@ impl Text {
             if special.contains(byte) {
                 put!(self, "\\{byte:03o}");
             } else {
-                self.0.push(*byte);
+                self.push(&[*byte]);
             }
         }
     }
 
     /// Adds spaces until the line that began at `start` has `width` columns.
     pub fn pad_from(&mut self, start: usize, width: usize) {
-        self.0.resize(self.0.len().max(start + width), b' ');
+        self.fill(b' ', (start + width).saturating_sub(self.bytes.len()));
     }
 
     /// How many bytes there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 }
 
@@ -140,7 +167,7 @@ impl FileOps for OpenText {
             kept => {
                 let mut text = Text::default();
                 (self.show)(&mut text)?;
-                kept.insert(text.0)
+                kept.insert(text.finish()?)
             }
         };
         let rest = usize::try_from(pos).ok().and_then(|pos| text.get(pos..)).unwrap_or(&[]);

@@ -25,16 +25,16 @@ impl Xattrs {
     ///
     /// # Errors
     ///
-    /// ENODATA if it is not set.
+    /// ENODATA if it is not set; ENOMEM.
     pub fn get(&self, name: &[u8]) -> Result<Vec<u8>> {
-        self.0.lock().get(name).map(|value| value.to_vec()).ok_or(ENODATA)
+        Ok(try_to_vec(self.0.lock().get(name).ok_or(ENODATA)?)?)
     }
 
     /// Sets the value of `name`.
     ///
     /// # Errors
     ///
-    /// EEXIST, ENODATA against `mode`; ENOSPC if the inode has too many.
+    /// EEXIST, ENODATA against `mode`; ENOSPC if the inode has too many; ENOMEM.
     pub fn set(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
         super::current::require_memory()?;
         let mut map = self.0.lock();
@@ -51,14 +51,23 @@ impl Xattrs {
         if others + name.len() + value.len() > MAX_BYTES {
             return Err(ENOSPC);
         }
-        map.insert(name.into(), value.into());
+        map.insert(name.into(), try_to_vec(value)?.into());
         Ok(())
     }
 
     /// All names, each followed by a NUL.
-    pub fn list(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub fn list(&self) -> Result<Vec<u8>> {
         let map = self.0.lock();
-        map.keys().flat_map(|name| name.iter().copied().chain([0])).collect()
+        let mut names = try_with_capacity(map.keys().map(|name| name.len() + 1).sum())?;
+        for name in map.keys() {
+            names.extend_from_slice(name);
+            names.push(0);
+        }
+        Ok(names)
     }
 
     /// Removes `name`.

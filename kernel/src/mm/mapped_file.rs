@@ -40,7 +40,8 @@ impl Mappable for MappedFile {
 
 impl fmt::Debug for MappedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MappedFile({})", String::from_utf8_lossy(&self.file.path().display()))
+        let path = self.file.path().display().map_err(|_| fmt::Error)?;
+        write!(f, "MappedFile({})", String::from_utf8_lossy(&path))
     }
 }
 

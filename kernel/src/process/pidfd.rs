@@ -12,6 +12,7 @@ use crate::{
         anon,
         file::{File, FileOps, OpenFlags},
         poll::{PollEvents, PollTable},
+        synthetic::{Text, put},
     },
     prelude::*,
     process::table,
@@ -28,10 +29,10 @@ impl FileOps for PidFd {
         if self.process.is_zombie() { PollEvents::READABLE } else { PollEvents::empty() }
     }
 
-    fn fdinfo(&self, _file: &File, out: &mut String) {
+    fn fdinfo(&self, _file: &File, out: &mut Text) {
         let pid = self.process.pid();
         let alive = table::process(pid).is_some_and(|process| Arc::ptr_eq(&process, &self.process));
-        out.push_str(&format!("Pid:\t{}\n", if alive { pid as i32 } else { -1 }));
+        put!(out, "Pid:\t{}\n", if alive { pid as i32 } else { -1 });
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
         file::{File, FileOps, OpenFlags},
         io::Sink,
         poll::{PollEvents, PollTable, wait_ready},
+        synthetic::{Text, put},
     },
     prelude::*,
 };
@@ -76,8 +77,8 @@ impl FileOps for SignalFd {
         }
     }
 
-    fn fdinfo(&self, _file: &File, out: &mut String) {
-        out.push_str(&format!("sigmask:\t{:016x}\n", self.set().bits()));
+    fn fdinfo(&self, _file: &File, out: &mut Text) {
+        put!(out, "sigmask:\t{:016x}\n", self.set().bits());
     }
 }
 

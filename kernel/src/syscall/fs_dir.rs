@@ -20,6 +20,8 @@ use crate::{
 
 /// The most bytes of a listing that are gathered at once.
 const LIST_BUFFER: usize = 32 * 1024;
+/// The longest record of an entry, whose name has 255 bytes.
+const LONGEST: usize = 280;
 
 /// Creates a node under the path at `path`. The umask is taken off `mode`.
 fn create(ctx: &Ctx, dir_fd: Fd, path: Vaddr, node: NewNode<'_>, mode: u32) -> Result<usize> {
@@ -151,12 +153,12 @@ enum Layout {
     New,
 }
 
-/// Adds the record of an entry to `out`, unless that would make it longer than `limit`.
+/// Adds the record of an entry to `out`, unless that would make it longer than `limit`, or there is no memory.
 fn put_entry(out: &mut Vec<u8>, limit: usize, entry: DirEntry<'_>, layout: Layout) -> bool {
     // Inode number and offset (8 each), length of the record (2), type (1), name, NUL.
     let len = (8 + 8 + 2 + 1 + entry.name.len() + 1).next_multiple_of(8);
     let start = out.len();
-    if start + len > limit {
+    if start + len > limit || try_reserve(out, len).is_err() {
         return false;
     }
     out.extend_from_slice(&entry.ino.to_ne_bytes());
@@ -178,6 +180,7 @@ fn list(ctx: &Ctx, fd: Fd, buf: Vaddr, size: u32, layout: Layout) -> Result<usiz
     let limit = (size as usize).min(LIST_BUFFER);
     let before = file.offset();
     let mut out = Vec::new();
+    try_reserve(&mut out, LONGEST.min(limit))?;
     let mut too_small = false;
     file.readdir(&mut |entry| {
         let fits = put_entry(&mut out, limit, entry, layout);
@@ -209,8 +212,10 @@ pub(super) fn sys_getcwd(ctx: &Ctx, buf: Vaddr, size: usize) -> Result<usize> {
     if cwd.is_removed() {
         return Err(ENOENT);
     }
-    let (text, reachable) = cwd.text_from(&fs.root());
-    let mut out = if reachable { Vec::new() } else { b"(unreachable)".to_vec() };
+    let (text, reachable) = cwd.text_from(&fs.root())?;
+    let mark: &[u8] = if reachable { b"" } else { b"(unreachable)" };
+    let mut out = try_with_capacity(mark.len() + text.len() + 1)?;
+    out.extend_from_slice(mark);
     out.extend_from_slice(&text);
     out.push(0);
     if out.len() > size {

@@ -94,7 +94,7 @@ fn bind(ctx: &Ctx, source: &[u8], target: Path, flags: u32) -> Result<()> {
     if is_directory(&from) != is_directory(&target) {
         return Err(ENOTDIR);
     }
-    let below = if flags & MS_REC != 0 { mount::below(&from) } else { Vec::new() };
+    let below = if flags & MS_REC != 0 { mount::below(&from)? } else { Vec::new() };
     let copy = |path: &Path| {
         let (mount, root) = (path.mount(), path.dentry().clone());
         Mount::new(mount.volume().clone(), Some(root), mount.source(), mount.flags())

@@ -323,7 +323,7 @@ pub(super) fn sys_readlinkat(ctx: &Ctx, dir_fd: Fd, path: Vaddr, buf: Vaddr, siz
     }
     let target = match place.inode().read_link()? {
         LinkTarget::Path(target) => target.into_vec(),
-        LinkTarget::File(place) => place.display(),
+        LinkTarget::File(place) => place.display()?,
     };
     touch_path_atime(&place);
     let len = target.len().min(size);

@@ -17,6 +17,7 @@ use crate::{
         file::{File, FileOps, OpenFlags},
         io::Sink,
         poll::{PollEvents, PollTable, wait_ready},
+        synthetic::{Text, put},
     },
     prelude::*,
     wait::WaitQueue,
@@ -140,9 +141,10 @@ impl FileOps for TimerFd {
         if ready { PollEvents::READABLE } else { PollEvents::empty() }
     }
 
-    fn fdinfo(&self, _file: &File, out: &mut String) {
+    fn fdinfo(&self, _file: &File, out: &mut Text) {
         let Setting { value, interval } = self.countdown.left();
-        out.push_str(&format!(
+        put!(
+            out,
             "clockid: {}\nticks: {}\nsettime flags: 00\nit_value: ({}, {})\nit_interval: ({}, {})\n",
             self.clock_id,
             self.ticks.count.load(Ordering::Relaxed),
@@ -150,7 +152,7 @@ impl FileOps for TimerFd {
             value.subsec_nanos(),
             interval.as_secs(),
             interval.subsec_nanos(),
-        ));
+        );
     }
 
     fn release(&self, _file: &File) {

@@ -15,6 +15,9 @@
 //! Invariant: `ends` are ascending positions in the stream of ready bytes at which a line ends; a position is counted from
 //! the first byte that was ever ready.
 
+use alloc::collections::LinkedList;
+use core::ops::Deref;
+
 use linux_raw_sys::general::{
     ECHO, ECHOCTL, ECHOE, ECHOK, ECHOKE, ECHONL, ICRNL, IEXTEN, IGNCR, INLCR, ISIG, ISTRIP, IUCLC, IUTF8,
     IXANY, IXON, NOFLSH, OCRNL, OLCUC, ONLCR, ONLRET, ONOCR, OPOST, SIGINT, SIGQUIT, SIGTSTP, VEOF, VEOL,
@@ -40,6 +43,30 @@ pub enum Event {
     Start,
 }
 
+/// Bytes to be shown. One byte typed can lead to very many; those that there is no memory for are lost.
+#[derive(Default)]
+pub struct Shown(Vec<u8>);
+
+impl Shown {
+    fn push(&mut self, byte: u8) {
+        self.extend_from_slice(&[byte]);
+    }
+
+    fn extend_from_slice(&mut self, bytes: &[u8]) {
+        if try_reserve(&mut self.0, bytes.len()).is_ok() {
+            self.0.extend_from_slice(bytes);
+        }
+    }
+}
+
+impl Deref for Shown {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A line discipline's state.
 pub struct Discipline {
     /// The terminal's settings.
@@ -47,7 +74,7 @@ pub struct Discipline {
     /// The line being edited.
     line: Vec<u8>,
     ready: VecDeque<u8>,
-    ends: VecDeque<u64>,
+    ends: LinkedList<u64>,
     /// How many ready bytes were read so far.
     taken: u64,
     /// The next byte is to be taken literally (`VLNEXT`).
@@ -66,7 +93,7 @@ impl Discipline {
             termios: Termios::default(),
             line: Vec::new(),
             ready: VecDeque::new(),
-            ends: VecDeque::new(),
+            ends: LinkedList::new(),
             taken: 0,
             is_literal: false,
             is_stopped: false,
@@ -162,7 +189,7 @@ impl Discipline {
     }
 
     /// Takes in a byte that was typed; what is to be shown for it goes to `echo`.
-    pub fn receive(&mut self, byte: u8, echo: &mut Vec<u8>) -> Option<Event> {
+    pub fn receive(&mut self, byte: u8, echo: &mut Shown) -> Option<Event> {
         let mut byte = byte;
         if self.termios.has_input(ISTRIP) {
             byte &= 0x7f;
@@ -210,7 +237,7 @@ impl Discipline {
     }
 
     /// Turns a byte that a program has written into what is shown.
-    pub fn process_output(&mut self, byte: u8, out: &mut Vec<u8>) {
+    pub fn process_output(&mut self, byte: u8, out: &mut Shown) {
         if !self.termios.has_output(OPOST) {
             self.advance(byte);
             out.push(byte);
@@ -237,7 +264,7 @@ impl Discipline {
         }
     }
 
-    fn process_newline_for_return(&mut self, out: &mut Vec<u8>) {
+    fn process_newline_for_return(&mut self, out: &mut Shown) {
         out.push(b'\n');
         if self.termios.has_output(ONLRET) {
             self.column = 0;
@@ -263,7 +290,7 @@ impl Discipline {
     }
 
     /// Takes a byte as it is.
-    fn add(&mut self, byte: u8, echo: &mut Vec<u8>) {
+    fn add(&mut self, byte: u8, echo: &mut Shown) {
         // Room for the end of the line is always kept.
         if self.room() <= 1 {
             echo.push(0x07);
@@ -282,7 +309,7 @@ impl Discipline {
         }
     }
 
-    fn edit(&mut self, byte: u8, echo: &mut Vec<u8>) {
+    fn edit(&mut self, byte: u8, echo: &mut Shown) {
         let is_extended = self.termios.has_local(IEXTEN);
         let is_end = byte == b'\n'
             || self.termios.is_char(VEOL, byte)
@@ -296,7 +323,10 @@ impl Discipline {
             }
             self.finish_line();
         } else if self.termios.is_char(VEOF, byte) {
-            self.finish_line();
+            // An end takes no room of its own.
+            if self.ends.len() < CAPACITY {
+                self.finish_line();
+            }
         } else if self.termios.is_char(VERASE, byte) {
             self.erase_one(echo);
         } else if self.termios.is_char(VKILL, byte) {
@@ -321,7 +351,7 @@ impl Discipline {
         self.ends.push_back(self.end_position());
     }
 
-    fn erase_one(&mut self, echo: &mut Vec<u8>) {
+    fn erase_one(&mut self, echo: &mut Shown) {
         let Some(mut erased) = self.line.pop() else { return };
         let mut width = self.width(erased);
         if self.termios.has_input(IUTF8) {
@@ -348,7 +378,7 @@ impl Discipline {
         self.column = self.column.saturating_sub(width);
     }
 
-    fn erase_word(&mut self, echo: &mut Vec<u8>) {
+    fn erase_word(&mut self, echo: &mut Shown) {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
         while self.line.last().is_some_and(|byte| !is_word(*byte)) {
             self.erase_one(echo);
@@ -358,7 +388,7 @@ impl Discipline {
         }
     }
 
-    fn kill(&mut self, byte: u8, echo: &mut Vec<u8>) {
+    fn kill(&mut self, byte: u8, echo: &mut Shown) {
         let shows_erasing = [ECHO, ECHOE, ECHOK, ECHOKE].into_iter().all(|mode| self.termios.has_local(mode));
         if shows_erasing {
             while !self.line.is_empty() {
@@ -375,19 +405,19 @@ impl Discipline {
         }
     }
 
-    fn reprint(&mut self, byte: u8, echo: &mut Vec<u8>) {
+    fn reprint(&mut self, byte: u8, echo: &mut Shown) {
         if !self.termios.has_local(ECHO) {
             return;
         }
         self.echo_byte(byte, echo);
         self.echo_byte(b'\n', echo);
-        for byte in self.line.clone() {
-            self.echo_byte(byte, echo);
+        for place in 0..self.line.len() {
+            self.echo_byte(self.line[place], echo);
         }
     }
 
     /// Shows a byte as typed: a control character as `^X` where `ECHOCTL` says so.
-    fn echo_byte(&mut self, byte: u8, echo: &mut Vec<u8>) {
+    fn echo_byte(&mut self, byte: u8, echo: &mut Shown) {
         if self.is_shown_as_control(byte) {
             echo.extend_from_slice(&[b'^', byte ^ 0x40]);
             self.column += 2;
@@ -396,7 +426,7 @@ impl Discipline {
         }
     }
 
-    fn echo_control(&mut self, byte: u8, echo: &mut Vec<u8>) {
+    fn echo_control(&mut self, byte: u8, echo: &mut Shown) {
         if self.termios.has_local(ECHO) {
             self.echo_byte(byte, echo);
         }

@@ -7,7 +7,7 @@ use linux_raw_sys::{
     ioctl::TIOCSPGRP,
 };
 
-use super::{Tty, job::controlling_terminal};
+use super::{Tty, discipline::Shown, job::controlling_terminal};
 use crate::{
     fs::{
         Fd, FileOps, Inode, OpenFlags,
@@ -119,7 +119,7 @@ impl FileOps for TtyFile {
         if self.is_hung_up() {
             return Err(ENOTTY);
         }
-        self.tty.async_list.set(owner, fd)?;
+        self.tty.async_list.set(owner, fd);
         if fd.is_some() {
             // Who is in front reads what is typed; without job control, whoever asks.
             let target = match (self.tty.control().foreground, Thread::current()) {
@@ -235,7 +235,7 @@ impl TtyFile {
                 Err(_) if total > 0 => break,
                 Err(error) => return Err(error),
             };
-            let mut shown = Vec::with_capacity(WIDEST * CHUNK);
+            let mut shown = Shown::default();
             let mut discipline = self.tty.discipline.lock();
             buffer[..count].iter().for_each(|byte| discipline.process_output(*byte, &mut shown));
             self.tty.output.show(&shown);

@@ -24,7 +24,7 @@ mod termios;
 use linux_raw_sys::general::NOFLSH;
 
 use self::{
-    discipline::{Discipline, Event},
+    discipline::{Discipline, Event, Shown},
     job::Control,
     packet::Change,
 };
@@ -132,7 +132,7 @@ impl Tty {
 
     /// Takes in what was typed.
     pub fn receive(&self, bytes: &[u8]) {
-        let mut echo = Vec::new();
+        let mut echo = Shown::default();
         let mut signals = Vec::new();
         let mut is_restarted = false;
         {

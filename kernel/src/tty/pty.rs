@@ -111,7 +111,9 @@ impl State {
         }
         let header = self.packet_mode.is_on().then_some(TIOCPKT_DATA as u8);
         let count = self.to_master.len().min(max - usize::from(header.is_some()));
-        Ok(Packet { header, data: self.to_master.drain(..count).collect() })
+        let mut data = try_with_capacity(count)?;
+        data.extend(self.to_master.drain(..count));
+        Ok(Packet { header, data })
     }
 }
 
@@ -123,7 +125,11 @@ impl Output for MasterEnd {
     fn show(&self, bytes: &[u8]) {
         let mut state = self.state.lock();
         let room = CAPACITY.saturating_sub(state.to_master.len());
-        state.to_master.extend(&bytes[..bytes.len().min(room)]);
+        let shown = &bytes[..bytes.len().min(room)];
+        // What there is no memory for is lost.
+        if state.to_master.try_reserve(shown.len()).is_ok() {
+            state.to_master.extend(shown);
+        }
         drop(state);
         self.readable.wake_all();
         if !bytes.is_empty() {
@@ -153,9 +159,9 @@ impl Output for MasterEnd {
     }
 }
 
-/// All pairs by number, for `/dev/pts`.
-pub(crate) fn pairs() -> Vec<u32> {
-    PAIRS.lock().keys().copied().collect()
+/// The number of the next pair from `first` on, for `/dev/pts`.
+pub(crate) fn next_pair(first: u32) -> Option<u32> {
+    PAIRS.lock().range(first..).next().map(|(index, _)| *index)
 }
 
 /// The pair with this number.
@@ -277,7 +283,7 @@ impl FileOps for Master {
     }
 
     fn set_async(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) -> Result<()> {
-        self.0.end.async_list.set(owner, fd)?;
+        self.0.end.async_list.set(owner, fd);
         if let (Some(_), Some(thread)) = (fd, Thread::current()) {
             owner.set_target_if_none(Target::Process(Arc::downgrade(thread.process())));
         }

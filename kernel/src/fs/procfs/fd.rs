@@ -170,8 +170,6 @@ fn show(task: &Task, fd: Fd, text: &mut Text) -> Result<()> {
     let flags = file.flags().bits() | if closes { O_CLOEXEC } else { 0 };
     put!(text, "pos:\t{}\nflags:\t0{:o}\n", file.offset(), flags);
     put!(text, "mnt_id:\t{}\nino:\t{}\n", file.path().mount().id(), file.inode().metadata().ino);
-    let mut more = String::new();
-    file.ops().fdinfo(&file, &mut more);
-    text.push(more.as_bytes());
+    file.ops().fdinfo(&file, text);
     Ok(())
 }

@@ -45,7 +45,7 @@ pub(super) fn maps(task: &Task, text: &mut Text) -> Result<()> {
         let places = Places::of(&vm);
         text.reserve(vm.vmar().usage().mappings * USUAL_LINE);
         let guard = vm.vmar().query(0..TASK_SIZE);
-        guard.iter().for_each(|mapping| line(&places, &mapping, text));
+        guard.iter().try_for_each(|mapping| line(&places, &mapping, text))?;
     }
     Ok(())
 }
@@ -57,7 +57,7 @@ pub(super) fn smaps(task: &Task, text: &mut Text) -> Result<()> {
     mm::finish_frees();
     let guard = vm.vmar().query(0..TASK_SIZE);
     for mapping in guard.iter() {
-        line(&places, &mapping, text);
+        line(&places, &mapping, text)?;
         let mut sums = Sums::default();
         sums.add(&mapping);
         row(text, "Size", mapping.range().len());
@@ -113,37 +113,37 @@ enum Origin {
     File(DeviceId, u64, Vec<u8>),
 }
 
-fn origin(places: &Places, mapping: &Info<'_>) -> Origin {
+fn origin(places: &Places, mapping: &Info<'_>) -> Result<Origin> {
     if let Some(mappable) = mapping.mappable() {
         let any: &dyn Any = &**mappable;
         if let Some(mapped) = any.downcast_ref::<MappedFile>() {
             let path = mapped.file().path();
             let meta = path.inode().metadata();
-            return Origin::File(meta.dev, meta.ino, path.display());
+            return Ok(Origin::File(meta.dev, meta.ino, path.display()?));
         }
         if let Some(SharedMemory(object)) = any.downcast_ref() {
             // Each piece of shared memory is a file of its own in Linux.
             let number = object.id() as u64 >> 4 & 0xffff_ffff;
-            return Origin::File(SHARED_MEMORY, number, SharedMemory::NAME.into());
+            return Ok(Origin::File(SHARED_MEMORY, number, SharedMemory::NAME.into()));
         }
     }
     let range = mapping.range();
     let Places { heap, stack } = places;
     if range.start <= heap.end && range.end >= heap.start && !heap.is_empty() {
-        return Origin::Named("[heap]");
+        return Ok(Origin::Named("[heap]"));
     }
     if (range.start..=range.end).contains(stack) {
-        return Origin::Named("[stack]");
+        return Ok(Origin::Named("[stack]"));
     }
-    Origin::Nowhere
+    Ok(Origin::Nowhere)
 }
 
-fn line(places: &Places, mapping: &Info<'_>, text: &mut Text) {
+fn line(places: &Places, mapping: &Info<'_>, text: &mut Text) -> Result<()> {
     let start = text.len();
     let range = mapping.range();
     let perms = mapping.perms();
     let letter = |perm, letter| if perms.contains(perm) { letter } else { b'-' };
-    let origin = origin(places, mapping);
+    let origin = origin(places, mapping)?;
     let (device, inode) = match &origin {
         Origin::File(device, inode, _) => (*device, *inode),
         _ => (DeviceId::default(), 0),
@@ -178,6 +178,7 @@ fn line(places: &Places, mapping: &Info<'_>, text: &mut Text) {
         text.push_escaped(name, b"\n");
     }
     text.push(b"\n");
+    Ok(())
 }
 
 fn row(text: &mut Text, name: &str, bytes: usize) {

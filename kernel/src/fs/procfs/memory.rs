@@ -3,6 +3,7 @@
 //! `/proc/PID/mem` and `/proc/PID/pagemap`: the memory of a task, as debuggers reach it.
 
 use vmar::vmar::query::PageSharing;
+use zerocopy::IntoBytes;
 
 use super::{
     super::{
@@ -70,7 +71,7 @@ impl FileOps for OpenMem {
 
     fn read_at(&self, _file: &File, pos: u64, dst: &mut Sink<'_>) -> Result<usize> {
         let Some(vm) = self.vm.upgrade() else { return Ok(0) };
-        let mut bytes = vec![0; CHUNK];
+        let mut bytes = try_filled(0, CHUNK)?;
         in_pieces(pos, dst.avail(), |at, wanted| {
             let count = vm.vmar().read_bytes_forced(at, &mut bytes[..wanted]).map_err(|_| EIO)?;
             dst.write_bytes(&bytes[..count])
@@ -80,7 +81,7 @@ impl FileOps for OpenMem {
     fn write_at(&self, _file: &File, at: WriteAt, src: &mut Source<'_>) -> Result<(u64, usize)> {
         let WriteAt::Offset(start) = at else { return Err(EINVAL) };
         let Some(vm) = self.vm.upgrade() else { return Ok((start, 0)) };
-        let mut bytes = vec![0; CHUNK];
+        let mut bytes = try_filled(0, CHUNK)?;
         let count = in_pieces(start, src.remain(), |at, wanted| {
             let count = src.read_bytes(&mut bytes[..wanted])?;
             vm.vmar().write_bytes_forced(at, &bytes[..count]).map_err(|_| EIO)
@@ -136,7 +137,7 @@ impl FileOps for OpenPageMap {
         let mut total = 0;
         while dst.avail() > 0 && page < end {
             let count = (dst.avail() / ENTRY).min(CHUNK / ENTRY).min(end - page);
-            let mut entries = vec![0u64; count];
+            let mut entries = try_filled(0u64, count)?;
             let range = page * PAGE_SIZE..(page + count) * PAGE_SIZE;
             let guard = vm.vmar().query(range.clone());
             for mapping in guard.iter() {
@@ -145,8 +146,7 @@ impl FileOps for OpenPageMap {
                 });
             }
             drop(guard);
-            let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_ne_bytes()).collect();
-            match dst.write_bytes(&bytes) {
+            match dst.write_bytes(entries.as_bytes()) {
                 Ok(written) => total += written,
                 Err(_) if total > 0 => break,
                 Err(error) => return Err(error),

@@ -6,7 +6,7 @@ use super::{
     super::{
         dentry::Dentry,
         mount::{self, Mount, MountFlags},
-        path::Path,
+        path::{Path, ReversedPath},
         synthetic::{Text, put},
     },
     task::Task,
@@ -19,12 +19,15 @@ const SPECIAL: &[u8] = b" \t\n\\";
 /// All mounts below the task's root, with the path of each.
 fn visible(task: &Task) -> Result<Vec<(Arc<Mount>, Vec<u8>)>> {
     let root = task.thread().map_err(|_| EINVAL)?.fs().root();
-    let is_visible = |mount: Arc<Mount>| {
+    let mut visible = Vec::new();
+    for mount in mount::all() {
         let place = Path::new(mount.clone(), mount.root().clone());
-        let (path, is_below) = place.text_from(&root);
-        is_below.then_some((mount, path))
-    };
-    Ok(mount::all().into_iter().filter_map(is_visible).collect())
+        let (path, is_below) = place.text_from(&root)?;
+        if is_below {
+            try_push(&mut visible, (mount, path))?;
+        }
+    }
+    Ok(visible)
 }
 
 fn flags(mount: &Mount, text: &mut Text) {
@@ -70,7 +73,7 @@ pub(super) fn mountinfo(task: &Task, text: &mut Text) -> Result<()> {
         let parent = mount.point().map_or(mount.id(), |point| point.mount().id());
         let device = mount.fs().device();
         put!(text, "{} {parent} {}:{} ", mount.id(), device.major, device.minor);
-        text.push_escaped(&path_within(mount.root()), SPECIAL);
+        text.push_escaped(&path_within(mount.root())?, SPECIAL);
         text.push(b" ");
         text.push_escaped(&path, SPECIAL);
         text.push(b" ");
@@ -84,15 +87,12 @@ pub(super) fn mountinfo(task: &Task, text: &mut Text) -> Result<()> {
 }
 
 /// The path of a dentry within its file system.
-fn path_within(dentry: &Arc<Dentry>) -> Vec<u8> {
-    let mut names = Vec::new();
+fn path_within(dentry: &Arc<Dentry>) -> Result<Vec<u8>> {
+    let mut path = ReversedPath::default();
     let mut at = dentry.clone();
     while let Some(parent) = at.parent() {
-        names.push(at.name());
+        path.add(&at.name())?;
         at = parent;
     }
-    if names.is_empty() {
-        return b"/".to_vec();
-    }
-    names.iter().rev().flat_map(|name| [b"/", &**name].concat()).collect()
+    Ok(path.finish())
 }

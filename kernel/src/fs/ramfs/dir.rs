@@ -5,6 +5,8 @@
 //! Every entry has a position that it keeps as long as it lives, and positions are given out in ascending order: a listing that
 //! goes on from a position neither misses nor repeats an entry, whatever was added and removed in between.
 
+use alloc::collections::LinkedList;
+
 use super::{super::types::*, RamInode};
 use crate::{fs::inode::Inode, prelude::*};
 
@@ -87,18 +89,22 @@ impl Entries {
         self.next.max(FIRST)
     }
 
-    fn take_all(&mut self) -> Vec<Arc<dyn Inode>> {
+    fn take_all(&mut self) -> impl Iterator<Item = Arc<dyn Inode>> + use<> {
         self.positions.clear();
-        core::mem::take(&mut self.entries).into_values().map(|entry| entry.inode).collect()
+        core::mem::take(&mut self.entries).into_values().map(|entry| entry.inode)
     }
 }
 
-/// Takes a tree apart that nobody can reach any more, without recursion.
+/// Takes a tree apart that nobody can reach any more, without recursion, and with no more memory than a little for each folder.
 pub(super) fn forget_tree(root: Arc<dyn Inode>) {
-    let mut pending = vec![root];
-    while let Some(inode) = pending.pop() {
-        if let Some(entries) = inode.downcast_ref::<RamInode>().and_then(RamInode::entries) {
-            pending.extend(entries.write().take_all());
-        }
+    let mut pending = LinkedList::from([root]);
+    while let Some(folder) = pending.pop_back() {
+        let Some(entries) = entries_of(&folder) else { continue };
+        let all = entries.write().take_all();
+        pending.extend(all.filter(|inode| entries_of(inode).is_some_and(|entries| entries.read().len() > 0)));
     }
+}
+
+fn entries_of(inode: &Arc<dyn Inode>) -> Option<&RwMutex<Entries>> {
+    inode.downcast_ref::<RamInode>().and_then(RamInode::entries)
 }

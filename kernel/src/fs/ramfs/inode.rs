@@ -387,7 +387,7 @@ impl Inode for RamInode {
             // What fits into the file as it is may still be written.
             match cache.size().checked_sub(pos) {
                 None | Some(0) => return Err(EPERM),
-                Some(room) => cache.write(pos, &mut src.take(room as usize))?,
+                Some(room) => cache.write(pos, &mut src.take(room as usize)?)?,
             }
         } else {
             cache.write(pos, src)?
@@ -458,7 +458,7 @@ impl Inode for RamInode {
     }
 
     fn list_xattr(&self) -> Result<Vec<u8>> {
-        Ok(self.xattrs.list())
+        self.xattrs.list()
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
