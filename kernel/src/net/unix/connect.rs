@@ -87,6 +87,7 @@ impl Socket {
         if queue.len() > *backlog {
             return Err(EAGAIN);
         }
+        queue.try_reserve(1).map_err(|_| ENOMEM)?;
         let accepted = Self::build(self.kind, address.clone());
         accepted.options.inherit(&listener.options);
         {

@@ -67,7 +67,8 @@ impl FileOps for Socket {
     }
 
     fn set_async(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) -> Result<()> {
-        self.async_list.set(owner, fd)
+        self.async_list.set(owner, fd);
+        Ok(())
     }
 
     fn ioctl(&self, _file: &File, command: u32, arg: usize) -> Result<usize> {

@@ -12,10 +12,9 @@
 //! garbage for good. The search looks at one inbox after the other, while others receive and send; it counts only if
 //! nothing has arrived meanwhile.
 
-use super::{
-    Role, Socket,
-    message::{self, Message},
-};
+use alloc::collections::LinkedList;
+
+use super::{Role, Socket, message::Message};
 use crate::{fs::File, prelude::*};
 
 /// The files of sockets that are on their way.
@@ -95,52 +94,64 @@ pub(super) fn collect() {
     IS_WANTED.store(true, Ordering::Release);
     while IS_WANTED.load(Ordering::Acquire) && !IS_SEARCHING.swap(true, Ordering::AcqRel) {
         IS_WANTED.store(false, Ordering::Release);
-        message::bury(find_garbage());
+        // Without memory there is none to be found now; it is still there on the next occasion.
+        drop(find_garbage());
         LEFT_OUT.store(COUNT.load(Ordering::Relaxed) / SHARE, Ordering::Relaxed);
         IS_SEARCHING.store(false, Ordering::Release);
     }
 }
 
-/// Takes the messages out of the inboxes of all garbage.
-fn find_garbage() -> VecDeque<Message> {
-    let (mut candidates, arrivals) = candidates();
-    let places: BTreeMap<usize, usize> =
-        candidates.iter().enumerate().map(|(place, candidate)| (address(&candidate.file), place)).collect();
-    let mut held_by_candidates = vec![0; candidates.len()];
+/// Takes the messages out of the inboxes of all garbage: those of one inbox after the other. The files that go with them may be
+/// sockets with messages of their own.
+fn find_garbage() -> Result<LinkedList<VecDeque<Message>>> {
+    let (mut candidates, arrivals) = candidates()?;
+    // They are in the order of their addresses.
+    let addresses = try_collect(candidates.iter().map(|candidate| address(&candidate.file)))?;
+    let mut held_by_candidates = try_filled(0, candidates.len())?;
     for candidate in &mut candidates {
         let mut inbox = Vec::new();
         for_each_inbox(&candidate.file, |socket| {
             let messages = socket.inbox.lock();
-            inbox.extend(messages.files().filter_map(|file| places.get(&address(file)).copied()));
-        });
+            let mut places = messages.files().filter_map(|file| addresses.binary_search(&address(file)).ok());
+            Ok(places.try_for_each(|place| try_push(&mut inbox, place))?)
+        })?;
         inbox.iter().for_each(|place| held_by_candidates[*place] += 1);
         candidate.inbox = inbox;
     }
 
-    let mut is_reachable = vec![false; candidates.len()];
-    let mut found: Vec<usize> =
-        (0..candidates.len()).filter(|place| candidates[*place].count > held_by_candidates[*place]).collect();
+    let mut is_reachable = try_filled(false, candidates.len())?;
+    let mut found = try_collect(
+        (0..candidates.len()).filter(|place| candidates[*place].count > held_by_candidates[*place]),
+    )?;
     while let Some(place) = found.pop() {
         if !core::mem::replace(&mut is_reachable[place], true) {
-            found.extend(&candidates[place].inbox);
+            let inbox = &candidates[place].inbox;
+            try_reserve(&mut found, inbox.len())?;
+            found.extend(inbox);
         }
     }
 
-    let mut garbage = VecDeque::new();
+    let mut garbage = LinkedList::new();
     if FLIGHTS.lock().arrivals != arrivals {
-        return garbage;
+        return Ok(garbage);
     }
     for (candidate, _) in candidates.iter().zip(is_reachable).filter(|(_, is_reachable)| !is_reachable) {
-        for_each_inbox(&candidate.file, |socket| garbage.append(&mut socket.inbox.lock().take_all()));
+        for_each_inbox(&candidate.file, |socket| {
+            garbage.push_back(socket.inbox.lock().take_all());
+            Ok(())
+        })?;
     }
-    garbage
+    Ok(garbage)
 }
 
 /// The files that nothing but messages holds, and how many arrivals there were by now.
-fn candidates() -> (Vec<Candidate>, u64) {
-    let flights = FLIGHTS.lock();
+fn candidates() -> Result<(Vec<Candidate>, u64)> {
+    // Dropped after the lock is released: each may be the last that holds a file.
     let mut candidates = Vec::new();
     let mut others = Vec::new();
+    let flights = FLIGHTS.lock();
+    try_reserve(&mut candidates, flights.by_address.len())?;
+    try_reserve(&mut others, flights.by_address.len())?;
     for flight in flights.by_address.values() {
         let Some(file) = flight.file.upgrade() else { continue };
         // This one holds it, too.
@@ -152,20 +163,18 @@ fn candidates() -> (Vec<Candidate>, u64) {
     }
     let arrivals = flights.arrivals;
     drop(flights);
-    // Only now: it may be the last that holds them.
-    drop(others);
-    (candidates, arrivals)
+    Ok((candidates, arrivals))
 }
 
 /// Calls `visit` with the socket, and with those that wait in its queue to be accepted.
-fn for_each_inbox(file: &Arc<File>, mut visit: impl FnMut(&Socket)) {
-    let Some(socket) = file.downcast_ops::<Socket>() else { return };
-    visit(socket);
-    let waiting: Vec<Arc<Socket>> = match &socket.state.lock().role {
-        Role::Listening { queue, .. } => queue.iter().cloned().collect(),
+fn for_each_inbox(file: &Arc<File>, mut visit: impl FnMut(&Socket) -> Result<()>) -> Result<()> {
+    let Some(socket) = file.downcast_ops::<Socket>() else { return Ok(()) };
+    visit(socket)?;
+    let waiting = match &socket.state.lock().role {
+        Role::Listening { queue, .. } => try_collect(queue.iter().cloned())?,
         _ => Vec::new(),
     };
-    waiting.iter().for_each(|socket| visit(socket));
+    waiting.iter().try_for_each(|socket| visit(socket))
 }
 
 fn address(file: &Arc<File>) -> usize {

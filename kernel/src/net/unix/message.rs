@@ -2,6 +2,8 @@
 
 //! Messages on their way, and what goes with them: descriptors and credentials.
 
+use alloc::collections::LinkedList;
+
 use super::{Address, garbage};
 use crate::{
     fs::File,
@@ -146,28 +148,23 @@ impl Drop for FlyingFiles {
             return;
         }
         self.land();
-        GRAVES.lock().append(&mut self.files);
+        GRAVES.lock().push_back(core::mem::take(&mut self.files));
         dig();
     }
 }
 
-/// Files that nobody has received, to be closed.
-static GRAVES: SpinLock<Vec<Arc<File>>> = SpinLock::new(Vec::new());
+/// Files that nobody has received, to be closed: those of each message.
+static GRAVES: SpinLock<LinkedList<Vec<Arc<File>>>> = SpinLock::new(LinkedList::new());
 static IS_DIGGING: AtomicBool = AtomicBool::new(false);
-
-/// Drops messages. The files that go with them may be sockets with messages of their own.
-pub fn bury(messages: VecDeque<Message>) {
-    drop(messages);
-}
 
 /// Closes what is in [`GRAVES`], one after the other: what a file leaves behind when it is closed comes there as well, instead
 /// of being closed within.
 fn dig() {
     while !GRAVES.lock().is_empty() && !IS_DIGGING.swap(true, Ordering::AcqRel) {
         loop {
-            let file = GRAVES.lock().pop();
-            match file {
-                Some(file) => drop(file),
+            let files = GRAVES.lock().pop_front();
+            match files {
+                Some(files) => drop(files),
                 None => break,
             }
         }
@@ -238,7 +235,16 @@ impl Inbox {
         self.messages.iter().flat_map(|message| message.files.files())
     }
 
-    /// Adds a message.
+    /// Makes room for a message.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub fn reserve(&mut self) -> Result<()> {
+        self.messages.try_reserve(1).map_err(|_| ENOMEM)
+    }
+
+    /// Adds a message, for which room was made.
     pub fn push(&mut self, message: Message) {
         self.charge += message.charge();
         self.messages.push_back(message);

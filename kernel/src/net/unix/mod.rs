@@ -274,7 +274,7 @@ impl Socket {
         }
         self.shut_down(SHUT_BOTH);
         self.unbind();
-        message::bury(unread);
+        drop(unread);
         if let Role::Listening { queue, .. } = role {
             // Those that were never accepted have no file whose end would close them.
             queue.iter().for_each(|waiting| waiting.close());

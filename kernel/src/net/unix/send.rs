@@ -151,12 +151,16 @@ impl Socket {
             let step = room.and_then(|(peer, room)| Ok((peer, src.read_all(room.min(PIECE))?)));
             match step {
                 Ok((peer, data)) => {
-                    total += data.len();
                     let files = match files.take() {
                         Some(files) => files,
                         None => FlyingFiles::new(Vec::new())?,
                     };
-                    peer.deliver(Message::new(data, from.clone(), credentials, files));
+                    let delivered = peer.deliver(Message::new(data, from.clone(), credentials, files));
+                    match delivered {
+                        Ok(len) => total += len,
+                        Err(_) if total > 0 => break,
+                        Err(error) => return Err(error),
+                    }
                 }
                 Err(_) if total > 0 => break,
                 Err(error) => return Err(error),
@@ -165,9 +169,15 @@ impl Socket {
         Ok(total)
     }
 
-    fn deliver(&self, message: Message) {
-        self.inbox.lock().push(message);
+    /// Puts a message into the inbox, and answers how many bytes that were.
+    fn deliver(&self, message: Message) -> Result<usize> {
+        let len = message.rest().len();
+        let mut inbox = self.inbox.lock();
+        inbox.reserve()?;
+        inbox.push(message);
+        drop(inbox);
         self.tell_input();
+        Ok(len)
     }
 
     fn send_message(
@@ -220,6 +230,7 @@ impl Socket {
                 self.lacks_room.store(true, Ordering::Relaxed);
                 return Err(EAGAIN);
             }
+            inbox.reserve()?;
             if let Some(message) = message.take() {
                 inbox.push(message);
             }
