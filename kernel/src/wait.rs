@@ -41,9 +41,45 @@ pub struct WaitQueue {
     len: AtomicUsize,
 }
 
+/// Entries in the first part of a queue.
+const FEW: usize = 64;
+
+/// Entries in their order: what is in `first` comes before what is in `rest`, and in both the ids ascend.
+///
+/// Nearly all queues have few entries, which are quickly added to a list. A program can have very many in one, for which there may
+/// be no run of memory, and there is nobody to be told; a map of many is in small pieces.
 struct Entries {
     next_id: u64,
-    list: VecDeque<(u64, Arc<dyn Wake>)>,
+    first: VecDeque<(u64, Arc<dyn Wake>)>,
+    rest: BTreeMap<u64, Arc<dyn Wake>>,
+}
+
+impl Entries {
+    const fn new() -> Self {
+        Self { next_id: 0, first: VecDeque::new(), rest: BTreeMap::new() }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<dyn Wake>> {
+        self.first.iter().map(|(_, entry)| entry).chain(self.rest.values())
+    }
+
+    fn add(&mut self, entry: Arc<dyn Wake>) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        if self.rest.is_empty() && self.first.len() < FEW {
+            self.first.push_back((id, entry));
+        } else {
+            self.rest.insert(id, entry);
+        }
+        id
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Arc<dyn Wake>> {
+        match self.first.iter().position(|(other, _)| *other == id) {
+            Some(place) => self.first.remove(place).map(|(_, entry)| entry),
+            None => self.rest.remove(&id),
+        }
+    }
 }
 
 /// The name of a subscription, for [`WaitQueue::unsubscribe`].
@@ -53,10 +89,7 @@ pub struct SubscriptionId(u64);
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> Self {
-        Self {
-            entries: SpinLock::new(Entries { next_id: 0, list: VecDeque::new() }),
-            len: AtomicUsize::new(0),
-        }
+        Self { entries: SpinLock::new(Entries::new()), len: AtomicUsize::new(0) }
     }
 
     /// Waits, without being disturbed by signals, until `condition` gives a value.
@@ -109,31 +142,26 @@ impl WaitQueue {
         if self.is_empty() {
             return 0;
         }
-        self.entries.lock().list.iter().filter(|(_, entry)| entry.wake()).count()
+        self.entries.lock().iter().filter(|entry| entry.wake()).count()
     }
 
     /// Wakes those at the head of the queue up to and including the first who was asleep.
     pub fn wake_one(&self) -> bool {
-        !self.is_empty() && self.entries.lock().list.iter().any(|(_, entry)| entry.wake())
+        !self.is_empty() && self.entries.lock().iter().any(|entry| entry.wake())
     }
 
     /// Adds `entry` to the queue until [`WaitQueue::unsubscribe`].
     pub fn subscribe(&self, entry: Arc<dyn Wake>) -> SubscriptionId {
         let mut entries = self.entries.lock();
-        let id = entries.next_id;
-        entries.next_id += 1;
-        entries.list.push_back((id, entry));
+        let id = entries.add(entry);
         self.len.fetch_add(1, Ordering::SeqCst);
         SubscriptionId(id)
     }
 
     /// Removes what [`WaitQueue::subscribe`] has added.
     pub fn unsubscribe(&self, id: SubscriptionId) {
-        let removed = {
-            let mut entries = self.entries.lock();
-            let place = entries.list.iter().position(|(other, _)| *other == id.0);
-            place.and_then(|place| entries.list.remove(place))
-        };
+        // Dropped with the lock released: it may be the last reference.
+        let removed = self.entries.lock().remove(id.0);
         if removed.is_some() {
             self.len.fetch_sub(1, Ordering::SeqCst);
         }
@@ -249,5 +277,42 @@ impl Sleeper {
 impl Default for Sleeper {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(ktest)]
+mod test {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    /// Notes its number when it is woken.
+    struct Sign(usize, Arc<SpinLock<Vec<usize>>>);
+
+    impl Wake for Sign {
+        fn wake(&self) -> bool {
+            self.1.lock().push(self.0);
+            self.0.is_multiple_of(2)
+        }
+    }
+
+    #[ktest]
+    fn many_are_woken_in_their_order() {
+        let woken = Arc::new(SpinLock::new(Vec::new()));
+        let queue = WaitQueue::new();
+        let subscribe = |number| queue.subscribe(Arc::new(Sign(number, woken.clone())));
+        let mut ids: Vec<_> = (0..3 * FEW).map(subscribe).collect();
+        queue.unsubscribe(ids.remove(1));
+        queue.unsubscribe(ids.remove(2 * FEW));
+        ids.push(subscribe(3 * FEW));
+        let expected: Vec<_> = (0..=3 * FEW).filter(|number| ![1, 2 * FEW + 1].contains(number)).collect();
+        assert_eq!(queue.wake_all(), expected.iter().filter(|number| number.is_multiple_of(2)).count());
+        assert_eq!(core::mem::take(&mut *woken.lock()), expected);
+        queue.unsubscribe(ids.remove(0));
+        assert!(queue.wake_one());
+        assert_eq!(*woken.lock(), [2]);
+        ids.into_iter().for_each(|id| queue.unsubscribe(id));
+        assert!(queue.is_empty());
+        assert_eq!(queue.wake_all(), 0);
     }
 }

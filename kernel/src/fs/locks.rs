@@ -159,7 +159,7 @@ struct Wait {
 /// Which process waits for which. What is no longer true leaves the table before others can act on it.
 static WAITS: Mutex<Vec<Wait>> = Mutex::new(Vec::new());
 
-/// Notes that `waiter` waits for `holder`, unless that closes a circle.
+/// Notes that `waiter` waits for `holder`, unless that closes a circle (EDEADLK) or there is no memory (ENOLCK).
 fn note_wait(waiter: u64, holder: u64, file: usize) -> Result<()> {
     let mut waits = WAITS.lock();
     waits.retain(|wait| wait.waiter != waiter);
@@ -174,8 +174,7 @@ fn note_wait(waiter: u64, holder: u64, file: usize) -> Result<()> {
             None => break,
         }
     }
-    waits.push(Wait { waiter, holder, file });
-    Ok(())
+    try_push(&mut waits, Wait { waiter, holder, file }).map_err(|_| ENOLCK)
 }
 
 fn forget_wait(waiter: u64) {
@@ -261,8 +260,8 @@ impl FileLocks {
     ///
     /// # Errors
     ///
-    /// EAGAIN if another has it and `blocking` is `No`; ERESTARTSYS. A lock that is being changed is given up first, as
-    /// flock(2) says.
+    /// EAGAIN if another has it and `blocking` is `No`; ERESTARTSYS; ENOLCK without memory. A lock that is being changed is given
+    /// up first, as flock(2) says.
     pub fn flock(&self, owner: LockOwner, kind: LockKind, blocking: Blocking) -> Result<()> {
         let already = {
             let mut state = self.state.lock();
@@ -282,7 +281,7 @@ impl FileLocks {
                 return Err(EAGAIN);
             }
             state.flocks.retain(|(other, _)| *other != owner);
-            state.flocks.push((owner, kind));
+            try_push(&mut state.flocks, (owner, kind)).map_err(|_| ENOLCK)?;
             self.any.store(true, Ordering::Release);
             Ok(())
         });

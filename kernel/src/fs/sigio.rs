@@ -224,33 +224,29 @@ fn send(process: &Arc<Process>, thread: Option<&Thread>, signal: u8, fd: Fd, rea
 
 /// The files that want a signal when something becomes possible.
 pub struct AsyncList {
-    entries: SpinLock<Vec<(Weak<FileOwner>, Fd)>>,
+    /// By numbers that ascend.
+    entries: SpinLock<BTreeMap<u64, (Weak<FileOwner>, Fd)>>,
     /// So that most are told without a lock.
     len: AtomicUsize,
 }
 
 impl Default for AsyncList {
     fn default() -> Self {
-        Self { entries: SpinLock::new(Vec::new()), len: AtomicUsize::new(0) }
+        Self { entries: SpinLock::new(BTreeMap::new()), len: AtomicUsize::new(0) }
     }
 }
 
 impl AsyncList {
     /// Adds the file with this owner, under the number that its signals name; or takes it out.
-    ///
-    /// # Errors
-    ///
-    /// ENOMEM.
-    pub fn set(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) -> Result<()> {
+    pub fn set(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) {
         let own = Arc::downgrade(owner);
         let mut entries = self.entries.lock();
-        entries.retain(|(other, _)| other.strong_count() > 0 && !other.ptr_eq(&own));
+        entries.retain(|_, (other, _)| other.strong_count() > 0 && !other.ptr_eq(&own));
         if let Some(fd) = fd {
-            entries.try_reserve(1).map_err(|_| ENOMEM)?;
-            entries.push((own, fd));
+            let next = entries.last_key_value().map_or(0, |(last, _)| last + 1);
+            entries.insert(next, (own, fd));
         }
         self.len.store(entries.len(), Ordering::Relaxed);
-        Ok(())
     }
 
     /// Takes all files out.
@@ -265,11 +261,16 @@ impl AsyncList {
         if self.len.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let entries = self.entries.lock().clone();
-        for (owner, fd) in entries {
+        let from = |number: u64| {
+            let entries = self.entries.lock();
+            entries.range(number..).next().map(|(number, (owner, fd))| (*number, owner.clone(), *fd))
+        };
+        let mut next = 0;
+        while let Some((number, owner, fd)) = from(next) {
             if let Some(owner) = owner.upgrade() {
                 owner.tell(fd, readiness);
             }
+            next = number + 1;
         }
     }
 }

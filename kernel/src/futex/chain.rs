@@ -64,21 +64,21 @@ pub(super) fn hand_over<'a>(winner: &Arc<Waiter>, others: impl Iterator<Item = &
     pass_on(&claims, Some(claim.thread().clone()));
 }
 
-/// Has nobody wait for `thread` any more. Answers what they wait for, which has no owner now.
-pub(super) fn disown(thread: &Arc<Thread>, leaving: Leaving) -> Vec<Key> {
+/// Has one who waits for `thread` not do so any more. Answers what it waits for, which has no owner now; `None` if nobody waits
+/// for the thread, and nobody will if it leaves for good.
+pub(super) fn disown_one(thread: &Arc<Thread>, leaving: Leaving) -> Option<Key> {
     let claims = CLAIMS.lock();
     if leaving == Leaving::Exit {
         thread.has_left_futexes.store(true, Ordering::Relaxed);
     }
-    let mut orphaned = Vec::new();
-    for waiter in claims.iter().filter(|waiter| waits_for(waiter, thread)) {
-        if let Some(claim) = &waiter.claim {
-            claim.set_owner(None);
-        }
-        orphaned.push(waiter.key());
+    let Some(waiter) = claims.iter().find(|waiter| waits_for(waiter, thread)) else {
+        thread.sched.set_boost(0);
+        return None;
+    };
+    if let Some(claim) = &waiter.claim {
+        claim.set_owner(None);
     }
-    thread.sched.set_boost(0);
-    orphaned
+    Some(waiter.key())
 }
 
 /// Passes on that `thread` is more or less urgent than it was.

@@ -75,8 +75,8 @@ pub fn requeue(
     })?;
     let waiting = pair.first.waiters.len();
     pair.second().reserve(waiting)?;
+    let mut moved = try_with_capacity(waiting.min(moves))?;
     let woken = pair.first.wake(&from_key, wakes, u32::MAX)?;
-    let mut moved = Vec::new();
     let (count, stopped) = pair.first.take(&from_key, moves, u32::MAX, |waiter| moved.push(waiter));
     for waiter in moved {
         *waiter.key.lock() = to_key.clone();

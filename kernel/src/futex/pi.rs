@@ -233,7 +233,7 @@ fn try_conclude(vm: &AddressSpace, addr: Vaddr, waiter: &Arc<Waiter>, claim: &Cl
 
 /// Has those who wait for locks of `thread`, which leaves its futexes behind, take over.
 pub(super) fn release_claims_on(thread: &Arc<Thread>, leaving: Leaving) {
-    for key in chain::disown(thread, leaving) {
+    while let Some(key) = chain::disown_one(thread, leaving) {
         bucket(&key).grant(&key);
     }
 }

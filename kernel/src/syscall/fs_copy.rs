@@ -52,13 +52,6 @@ impl Cursor {
     }
 }
 
-fn buffer(len: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| ENOMEM)?;
-    bytes.resize(len, 0);
-    Ok(bytes)
-}
-
 /// Moves up to `count` bytes by `step`, which is given the most to move and returns what it has moved. Errors count only
 /// before the first byte.
 fn pump(count: usize, mut step: impl FnMut(usize) -> Result<usize>) -> Result<usize> {
@@ -87,7 +80,7 @@ pub(super) fn sys_sendfile(ctx: &Ctx, out_fd: Fd, in_fd: Fd, pos: Vaddr, count: 
         return Err(EINVAL);
     }
     let mut cursor = Cursor::new(ctx, &input, pos)?;
-    let mut bytes = buffer(min(count, STEP))?;
+    let mut bytes = try_filled(0, min(count, STEP))?;
     let result = pump(min(count, MAX_RW_COUNT), |limit| {
         let read = input.pread(cursor.pos, &mut Sink::from_bytes(&mut bytes[..limit]))?;
         let moved = output.write(&mut Source::from_bytes(&bytes[..read]))?;
@@ -135,7 +128,7 @@ pub(super) fn sys_copy_file_range(
     if same_inode(input.inode(), output.inode()) && from.pos < to_end && to.pos < from_end {
         return Err(EINVAL);
     }
-    let mut bytes = buffer(min(count, STEP))?;
+    let mut bytes = try_filled(0, min(count, STEP))?;
     let moved = pump(count, |limit| {
         let read = input.pread(from.pos, &mut Sink::from_bytes(&mut bytes[..limit]))?;
         let moved = output.pwrite(to.pos, &mut Source::from_bytes(&bytes[..read]))?;
@@ -244,7 +237,7 @@ fn splice_to_pipe(
         (addr, Position::Seekable) => Some(Cursor::new(ctx, input, addr)?),
     };
     let room = pipe.wait_room(blocking)?;
-    let mut bytes = buffer(min(min(count, room), STEP))?;
+    let mut bytes = try_filled(0, min(min(count, room), STEP))?;
     let mut dst = Sink::from_bytes(&mut bytes);
     let read = match &cursor {
         Some(cursor) => input.pread(cursor.pos, &mut dst)?,

@@ -99,19 +99,28 @@ pub(super) fn source<'a>(ctx: &'a Ctx, addr: Vaddr, len: usize) -> Result<Source
     }
 }
 
-fn iovecs(ctx: &Ctx, addr: Vaddr, count: usize) -> Result<impl Iterator<Item = IoVec>> {
-    Ok(ctx.vm.read_iovecs(addr, count)?.into_iter().filter(|iovec| iovec.len > 0))
+/// What `make` makes of each of the caller's buffers that is not empty.
+fn segments<T>(
+    ctx: &Ctx,
+    addr: Vaddr,
+    count: usize,
+    make: impl Fn(Vaddr, usize) -> Result<T>,
+) -> Result<Vec<T>> {
+    let iovecs: Vec<IoVec> = ctx.vm.read_iovecs(addr, count)?;
+    let mut segments = try_with_capacity(iovecs.len())?;
+    for iovec in iovecs.iter().filter(|iovec| iovec.len > 0) {
+        segments.push(make(iovec.base, iovec.len)?);
+    }
+    Ok(segments)
 }
 
 /// The caller's buffers as a place to read into.
 ///
 /// # Errors
 ///
-/// EINVAL for too many, or for a length that is too large; EFAULT.
+/// EINVAL for too many, or for a length that is too large; EFAULT; ENOMEM.
 pub(super) fn sinks<'a>(ctx: &'a Ctx, addr: Vaddr, count: usize) -> Result<Sink<'a>> {
-    let writers: Result<Vec<_>> =
-        iovecs(ctx, addr, count)?.map(|iovec| ctx.vm.writer(iovec.base, iovec.len)).collect();
-    Ok(Sink::from_segments(writers?))
+    Ok(Sink::from_segments(segments(ctx, addr, count, |base, len| ctx.vm.writer(base, len))?))
 }
 
 /// The caller's buffers as something to write.
@@ -120,9 +129,7 @@ pub(super) fn sinks<'a>(ctx: &'a Ctx, addr: Vaddr, count: usize) -> Result<Sink<
 ///
 /// As [`sinks`].
 pub(super) fn sources<'a>(ctx: &'a Ctx, addr: Vaddr, count: usize) -> Result<Source<'a>> {
-    let readers: Result<Vec<_>> =
-        iovecs(ctx, addr, count)?.map(|iovec| ctx.vm.reader(iovec.base, iovec.len)).collect();
-    Ok(Source::from_segments(readers?))
+    Ok(Source::from_segments(segments(ctx, addr, count, |base, len| ctx.vm.reader(base, len))?))
 }
 
 /// Passes on the result of a write; a write to a pipe without readers sends SIGPIPE too.

@@ -135,10 +135,11 @@ fn remove(ctx: &Ctx, range: Range<Vaddr>) -> Result<usize> {
             let shift = info.offset().wrapping_sub(mapped.start);
             let hole = part.start.wrapping_add(shift)..part.end.wrapping_add(shift);
             let known: Arc<dyn Any + Send + Sync> = known.clone();
-            holes.push(match known.downcast::<MappedFile>() {
+            let hole = match known.downcast::<MappedFile>() {
                 Ok(file) => Holed::File(file, hole),
                 Err(other) => Holed::Shared(other.downcast().map_err(|_| EINVAL)?, hole),
-            });
+            };
+            try_push(&mut holes, hole)?;
         }
         if !query.is_fully_mapped() {
             return Err(ENOMEM);
@@ -183,9 +184,9 @@ pub fn sys_mincore(ctx: &Ctx, addr: Vaddr, len: usize, vector: Vaddr) -> Result<
     let mut place = vector;
     while at < range.end {
         let end = range.end.min(at + MINCORE_CHUNK * PAGE_SIZE);
-        let mut resident = vec![false; (end - at) / PAGE_SIZE];
+        let mut resident = try_filled(false, (end - at) / PAGE_SIZE)?;
         ctx.vm.vmar().resident(at..end, &mut resident)?;
-        let bytes: Vec<u8> = resident.iter().map(|resident| u8::from(*resident)).collect();
+        let bytes = try_collect(resident.iter().map(|resident| u8::from(*resident)))?;
         ctx.vm.write_bytes(place, &bytes)?;
         place += bytes.len();
         at = end;

@@ -100,7 +100,7 @@ pub(crate) fn read_extensible<T: Pod>(ctx: &Ctx, addr: Vaddr, size: usize) -> Re
     if size > PAGE_SIZE {
         return Err(E2BIG);
     }
-    let mut bytes = vec![0; size.max(size_of::<T>())];
+    let mut bytes = try_filled(0, size.max(size_of::<T>()))?;
     ctx.vm.read_bytes(addr, &mut bytes[..size])?;
     let (known, unknown) = bytes.split_at(size_of::<T>());
     if unknown.iter().any(|byte| *byte != 0) {

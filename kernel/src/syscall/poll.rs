@@ -35,6 +35,7 @@ fn wait_ready(files: &mut [Watched], deadline: Deadline) -> Result<usize> {
     if count > 0 || deadline == Deadline::Monotonic(Duration::ZERO) {
         return Ok(count);
     }
+    table.check()?;
     let mut query = PollTable::query();
     let ready = deadline.sleep(&sleeper, || match ask(files, &mut query) {
         0 => None,
@@ -129,8 +130,7 @@ fn poll(ctx: &Ctx, fds: Vaddr, count: usize, deadline: Deadline) -> Result<usize
     }
     let mut entries: Vec<PollFd> = ctx.vm.read_vec(fds, count)?;
     let table = ctx.files();
-    let mut files = Vec::new();
-    files.try_reserve_exact(count).map_err(|_| ENOMEM)?;
+    let mut files = try_with_capacity(count)?;
     for entry in &entries {
         let file = if entry.fd < 0 { None } else { table.get(entry.fd).ok() };
         let found = match &file {
@@ -223,7 +223,7 @@ fn select(ctx: &Ctx, count: i32, sets: [Vaddr; 3], deadline: Deadline) -> Result
     let words = count.div_ceil(WORD_BITS);
     let mut wanted: [Vec<u64>; 3] = Default::default();
     for (set, addr) in wanted.iter_mut().zip(sets) {
-        *set = if addr != 0 { ctx.vm.read_vec(addr, words)? } else { vec![0; words] };
+        *set = if addr != 0 { ctx.vm.read_vec(addr, words)? } else { try_filled(0, words)? };
     }
     let has = |set: &[u64], fd: usize| set[fd / WORD_BITS] >> (fd % WORD_BITS) & 1 != 0;
 
@@ -239,13 +239,13 @@ fn select(ctx: &Ctx, count: i32, sets: [Vaddr; 3], deadline: Deadline) -> Result
         }
         if !events.is_empty() {
             let file = Some(table.get(fd as i32)?);
-            fds.push(fd);
-            files.push(Watched { file, wanted: events, found: PollEvents::empty() });
+            try_push(&mut fds, fd)?;
+            try_push(&mut files, Watched { file, wanted: events, found: PollEvents::empty() })?;
         }
     }
+    let mut found = [try_filled(0, words)?, try_filled(0, words)?, try_filled(0, words)?];
     wait_ready(&mut files, deadline)?;
 
-    let mut found: [Vec<u64>; 3] = core::array::from_fn(|_| vec![0; words]);
     let mut ready = 0;
     for (fd, watched) in fds.iter().zip(&files) {
         for (index, (asks, shows)) in SETS.into_iter().enumerate() {

@@ -156,7 +156,7 @@ fn read_control(ctx: &Ctx, header: &MessageHeader) -> Result<Control> {
     if header.control_len > MAX_CONTROL {
         return Err(ENOBUFS);
     }
-    let mut bytes = vec![0; header.control_len];
+    let mut bytes = try_filled(0, header.control_len)?;
     ctx.vm.read_bytes(header.control, &mut bytes)?;
     let mut rest = &bytes[..];
     while let Some(first) = rest.get(..CONTROL_HEADER) {

@@ -17,6 +17,7 @@
 use super::{
     Clock, monotonic_nanos, real_to_monotonic,
     timer::{self, Timer},
+    watchers::Watchers,
 };
 use crate::prelude::*;
 
@@ -226,19 +227,16 @@ impl OnClockSet for Countdown {
     }
 }
 
-static CLOCK_WATCHERS: SpinLock<Vec<Weak<dyn OnClockSet>>, LocalIrqDisabled> = SpinLock::new(Vec::new());
+static CLOCK_WATCHERS: Watchers<dyn OnClockSet> = Watchers::new();
 
 /// Has `watcher` told when the real-time clock is set, for as long as it lives.
 pub(super) fn watch_clock(watcher: Weak<dyn OnClockSet>) {
-    let mut watchers = CLOCK_WATCHERS.lock();
-    watchers.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&watcher));
-    watchers.push(watcher);
+    CLOCK_WATCHERS.add(watcher, || {});
 }
 
 /// Tells all watchers that the real-time clock was set.
 pub(super) fn clock_was_set() {
-    let watchers: Vec<_> = CLOCK_WATCHERS.lock().iter().filter_map(Weak::upgrade).collect();
-    watchers.iter().for_each(|watcher| watcher.clock_was_set());
+    CLOCK_WATCHERS.for_each(|watcher| watcher.clock_was_set());
 }
 
 #[cfg(ktest)]

@@ -23,6 +23,7 @@ mod rtc;
 mod spec;
 pub mod timer;
 pub mod timerfd;
+mod watchers;
 
 use ostd::arch::{read_tsc, tsc_freq};
 

@@ -6,7 +6,7 @@
 
 use linux_raw_sys::general::{ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL, SIGALRM, SIGPROF, SIGVTALRM};
 
-use super::{Clock, Countdown, PosixTimer, Setting, Start, cpu};
+use super::{Clock, Countdown, PosixTimer, Setting, Start, cpu, watchers::Watchers};
 use crate::{
     prelude::*,
     signal::{self, SigInfo},
@@ -60,7 +60,7 @@ pub struct ProcessTimers {
     interval: SpinLock<[Option<Arc<Countdown>>; 3]>,
     posix: SpinLock<PosixTimers>,
     /// Countdowns on the CPU time of the process or of its threads, whoever's they are.
-    watched: SpinLock<Vec<Weak<Countdown>>, LocalIrqDisabled>,
+    watched: Watchers<Countdown>,
     has_watched: AtomicBool,
     /// The last second of CPU time at which `SIGXCPU` was sent.
     limit_second: AtomicU64,
@@ -78,7 +78,7 @@ impl ProcessTimers {
         Self {
             interval: SpinLock::new([const { None }; 3]),
             posix: SpinLock::new(PosixTimers::default()),
-            watched: SpinLock::new(Vec::new()),
+            watched: Watchers::new(),
             has_watched: AtomicBool::new(false),
             limit_second: AtomicU64::new(0),
         }
@@ -154,10 +154,7 @@ impl ProcessTimers {
 
     /// Has `countdown` looked at in each tick of the process.
     pub(super) fn watch(&self, countdown: Weak<Countdown>) {
-        let mut watched = self.watched.lock();
-        watched.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&countdown));
-        watched.push(countdown);
-        self.has_watched.store(true, Ordering::Relaxed);
+        self.watched.add(countdown, || self.has_watched.store(true, Ordering::Relaxed));
     }
 
     /// Looks at the countdowns on CPU time.
@@ -165,14 +162,9 @@ impl ProcessTimers {
         if !self.has_watched.load(Ordering::Relaxed) {
             return;
         }
-        let due: Vec<_> = {
-            let mut watched = self.watched.lock();
-            let alive: Vec<_> = watched.iter().filter_map(Weak::upgrade).collect();
-            watched.retain(|countdown| countdown.upgrade().is_some_and(|countdown| countdown.is_armed()));
-            self.has_watched.store(!watched.is_empty(), Ordering::Relaxed);
-            alive
-        };
-        due.iter().for_each(|countdown| countdown.check());
+        self.watched.for_each(Countdown::check);
+        let note = |has_watched| self.has_watched.store(has_watched, Ordering::Relaxed);
+        self.watched.retain(Countdown::is_armed, note);
     }
 
     /// Whether `SIGXCPU` was not yet sent for this second of CPU time.

@@ -55,10 +55,10 @@ impl FileOps for PipeEnd {
 
     fn set_async(&self, owner: &Arc<FileOwner>, fd: Option<Fd>) -> Result<()> {
         if self.access.contains(AccessMode::READ) {
-            self.pipe.async_readers.set(owner, fd)?;
+            self.pipe.async_readers.set(owner, fd);
         }
         if self.access.contains(AccessMode::WRITE) {
-            self.pipe.async_writers.set(owner, fd)?;
+            self.pipe.async_writers.set(owner, fd);
         }
         Ok(())
     }

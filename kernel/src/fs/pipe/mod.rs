@@ -154,6 +154,7 @@ impl State {
         if self.is_full() {
             return Ok(0);
         }
+        self.chunks.try_reserve(1).map_err(|_| ENOMEM)?;
         let frame = self.new_frame()?;
         let mut chunk = Chunk { frame, start: 0, end: 0, kind };
         match src.read_to(&mut chunk.frame.writer()) {
