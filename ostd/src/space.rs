@@ -56,6 +56,10 @@ impl AddressSpace for OstdSpace {
         0..MAX_USERSPACE_VADDR
     }
 
+    fn may_be_mapped(&self, page: usize) -> bool {
+        !self.table.present.is_clear(page)
+    }
+
     fn transact<T>(
         &self,
         range: Range<usize>,

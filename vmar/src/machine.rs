@@ -212,6 +212,13 @@ pub trait AddressSpace: Send + Sync + Sized + 'static {
     /// Returns the addresses (bytes) that a program can ever use, page-aligned.
     fn user_range(&self) -> Range<usize>;
 
+    /// Returns whether something may be mapped at `page` (an address, page-aligned): what can be told without a transaction, and out
+    /// of date when it is told. By default anything may be.
+    fn may_be_mapped(&self, page: usize) -> bool {
+        let _ = page;
+        true
+    }
+
     /// Runs `body` with a cursor that owns the entries of `range` (bytes, page-aligned, not empty) and stands at its
     /// start. At most `growth` pages may be mapped by the body.
     ///

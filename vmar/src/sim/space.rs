@@ -105,6 +105,10 @@ impl AddressSpace for SimSpace {
         super::USER_RANGE
     }
 
+    fn may_be_mapped(&self, page: usize) -> bool {
+        self.table().entries.contains_key(&page)
+    }
+
     fn transact<T>(
         &self,
         range: Range<usize>,

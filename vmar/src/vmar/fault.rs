@@ -17,6 +17,7 @@
 //! one page come one after the other, and the later ones find the page there.
 
 mod around;
+mod replace;
 
 use alloc::sync::Arc;
 use core::{
@@ -26,6 +27,7 @@ use core::{
 
 use aster_rights::{TRightSet, TRights, require};
 
+pub(crate) use self::replace::WriteFront;
 use super::{Vmar, Vmar_};
 use crate::{
     error::Error,
@@ -285,26 +287,58 @@ impl<M: Machine> Fault<'_, M> {
         if self.access != Access::Write {
             return self.read_object(object, index);
         }
-        let is_shared = self.mapping.is_shared();
-        if is_shared {
-            object.note_write(index);
+        if self.mapping.is_shared() {
+            self.write_object(object, index)
+        } else {
+            self.write_copy(object, index)
         }
-        let found = object.lookup(index);
-        let blank = if is_shared { None } else { Some(self.space.machine.alloc()?) };
-        let frame = match found {
-            Lookup::Resident(frame) if blank.is_some() => {
-                return self.settle_or_retry(Fresh::CopyOf(frame), blank);
-            }
-            Lookup::Absent if blank.is_some() => return self.settle_or_retry(Fresh::Zeros, blank),
+    }
+
+    /// Maps the object's page `index`, to be written.
+    fn write_object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
+        object.note_write(index);
+        let frame = match object.lookup(index) {
             Lookup::Resident(frame) => frame,
-            // The page may be there all the same: a copy, made before the object lost its own.
-            _ if self.may_be_resident() && self.settle(Fresh::None, blank)? => return Ok(Step::Done),
+            // The page may be there all the same, if the object has just lost it.
+            _ if self.may_be_resident() && self.settle(Fresh::None, None)? => return Ok(Step::Done),
             Lookup::PastEnd => return Err(FaultError::BusError),
             Lookup::Paged => return Ok(Step::Wait(object.clone(), index)),
             Lookup::Absent => object.commit(index)?,
         };
-        self.settle(Fresh::Ready(frame, self.written()), None)?;
-        Ok(Step::Done)
+        if !self.may_be_resident() {
+            return self.fill(frame, self.written());
+        }
+        self.settle_or_retry(Fresh::Ready(frame, self.written()), None)
+    }
+
+    /// Maps a copy of the object's page `index`, to be written, where there is none.
+    fn write_copy(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
+        let may_be_there = self.may_be_resident();
+        let (fresh, otherwise) = match object.lookup(index) {
+            Lookup::Resident(frame) => (Fresh::CopyOf(frame), Ok(Step::Again)),
+            Lookup::Absent => (Fresh::Zeros, Ok(Step::Again)),
+            // The copy may have been made before the object lost its own.
+            Lookup::PastEnd => (Fresh::None, Err(FaultError::BusError)),
+            Lookup::Paged => (Fresh::None, Ok(Step::Wait(object.clone(), index))),
+        };
+        if !may_be_there && matches!(fresh, Fresh::None) {
+            return otherwise;
+        }
+        let blank = self.space.machine.alloc()?;
+        match fresh {
+            Fresh::CopyOf(frame) if !may_be_there => {
+                self.space.write_front.note(self.page + M::PAGE_SIZE);
+                self.fill(blank.copy_of(&frame), self.written() | PageFlags::PRIVATE)
+            }
+            Fresh::Zeros if !may_be_there => self.fill(blank.zeroed(), self.written() | PageFlags::PRIVATE),
+            fresh => {
+                if self.settle(fresh, Some(blank))? {
+                    Ok(Step::Done)
+                } else {
+                    otherwise
+                }
+            }
+        }
     }
 
     fn settle_or_retry(&self, fresh: Fresh<M>, blank: Option<M::Blank>) -> Result<Step<M>, FaultError> {
@@ -318,15 +352,17 @@ impl<M: Machine> Fault<'_, M> {
 
     /// Returns whether the page table may hold something for the page.
     fn may_be_resident(&self) -> bool {
-        self.mapping.resident_span(&self.one()).is_some()
+        self.mapping.resident_span(&self.one()).is_some() && self.space.space.may_be_mapped(self.page)
     }
 
     /// Brings the entry into a state that allows the access, in one transaction. `blank` becomes the page of the mapping's
     /// own, where it takes one. Returns whether the fault is served.
     fn settle(&self, fresh: Fresh<M>, blank: Option<M::Blank>) -> Result<bool, FaultError> {
-        let growth = usize::from(blank.is_some() || !matches!(fresh, Fresh::None));
         // Whoever has a blank page at hand may find that the page there is his own to write, and so are the next.
-        let window = if blank.is_some() { self.window() } else { self.one() };
+        let window = if blank.is_some() { self.write_window() } else { self.one() };
+        let mut ahead = if blank.is_some() { self.blanks_ahead() } else { Default::default() };
+        let growth =
+            usize::from(blank.is_some() || !matches!(fresh, Fresh::None)) + ahead.iter().flatten().count();
         let mut at_hand = (fresh, blank);
         let mut delta = self.space.rss.delta();
         let is_served = self.space.space.transact(window.clone(), growth, |cursor| {
@@ -347,13 +383,7 @@ impl<M: Machine> Fault<'_, M> {
                     delta.add(self.mapping.kind_of(flags), 1);
                 }
                 Action::Replace(frame, replaced) => {
-                    let flags = self.written() | PageFlags::PRIVATE;
-                    self.mapping.note_entries(&self.one(), flags);
-                    cursor.unmap(self.page + M::PAGE_SIZE);
-                    cursor.seek(self.page);
-                    cursor.map(frame, PageProps::new(flags));
-                    delta.add(self.mapping.kind_of(replaced), -1);
-                    delta.add(self.mapping.kind_of(flags), 1);
+                    self.replace(cursor, &window, (frame, replaced), &mut ahead, &mut delta);
                 }
             }
             true

@@ -76,6 +76,7 @@ pub struct Vmar_<M: Machine> {
     pub(crate) limits: Limits,
     /// The most that the space allows anybody.
     pub(crate) ceiling: Rights,
+    write_front: fault::WriteFront,
 }
 
 impl<M: Machine> Vmar<M, TRightSet<FullRights>> {
@@ -173,7 +174,15 @@ impl<M: Machine> Vmar_<M> {
         let rss = Rss::new(&machine)?;
         let window = Window::covering(space.user_range(), M::PAGE_SIZE);
         let mappings = M::Lock::new(Mappings::new(window));
-        Ok(fallible::try_arc(Self { machine, mappings, space, rss, limits, ceiling })?)
+        Ok(fallible::try_arc(Self {
+            machine,
+            mappings,
+            space,
+            rss,
+            limits,
+            ceiling,
+            write_front: Default::default(),
+        })?)
     }
 
     /// Checks that a range (bytes) is made of whole pages, not empty and within the space.

@@ -2,8 +2,8 @@
 
 //! What a fault does for the pages around its own: those that cost nothing are mapped, or may be written, ahead of the program.
 //!
-//! A block of [`AROUND`] pages, aligned to its size and as far as the mapping reaches, is all that is looked at; it never crosses
-//! from one page-table node to the next. `MADV_RANDOM` turns it off.
+//! A block of [`AROUND`] or [`WRITE_AROUND`] pages, aligned to its size and as far as the mapping reaches, is all that is looked
+//! at; it never crosses from one page-table node to the next. `MADV_RANDOM` turns it off.
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -19,8 +19,11 @@ use crate::{
 /// How many pages, the faulting one included, a fault maps around.
 const AROUND: usize = 16;
 
+/// How many pages, the faulting one included, a write looks at.
+const WRITE_AROUND: usize = 2 * AROUND;
+
 /// How many pages are too few to be mapped around.
-const SMALL: usize = 4;
+pub(super) const SMALL: usize = 4;
 
 impl<M: Machine> Fault<'_, M> {
     /// Maps the shared zeros for a read of memory that is not there.
@@ -74,13 +77,22 @@ impl<M: Machine> Fault<'_, M> {
         self.map_around(span, growth, flags, |addr| frames[(addr - window.start) / M::PAGE_SIZE].take())
     }
 
-    /// Returns the addresses that a fault may settle at once, its own among them: a block of [`AROUND`] pages, as far as the
-    /// mapping reaches.
-    pub(super) fn window(&self) -> Range<usize> {
+    /// Returns the addresses that a read may settle at once.
+    fn window(&self) -> Range<usize> {
+        self.block(AROUND)
+    }
+
+    /// Returns the addresses that a write may settle at once.
+    pub(super) fn write_window(&self) -> Range<usize> {
+        self.block(WRITE_AROUND)
+    }
+
+    /// Returns a block of so many pages, that of the fault among them, as far as the mapping reaches.
+    fn block(&self, pages: usize) -> Range<usize> {
         if self.mapping.flags().contains(MappingFlags::RANDOM) {
             return self.one();
         }
-        let size = AROUND * M::PAGE_SIZE;
+        let size = pages * M::PAGE_SIZE;
         let block = self.page - self.page % size;
         block.max(self.range.start)..block.saturating_add(size).min(self.range.end)
     }
