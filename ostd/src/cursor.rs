@@ -212,12 +212,10 @@ impl Cursor for OstdCursor<'_> {
         let start = self.position();
         let end = start + most * PAGE_SIZE;
         self.table.present.set_all(&(start..end));
-        let mut at = start;
         for (frame, props) in pages.take(most) {
             self.inner.map(frame.into_uframe(), to_property(props));
-            at += PAGE_SIZE;
         }
-        self.table.present.clear(&(at..end));
+        self.table.present.clear(&(self.position()..end));
     }
 
     fn map_device(&mut self, io: &DeviceMemory, offset: usize, props: PageProps) {

@@ -5,11 +5,11 @@
 //! One operation makes at most one transaction, over no more than the part of its range in which anything was ever
 //! resident, and none at all where nothing was. The caller holds the mappings' lock for writing.
 
-use core::ops::Range;
+use core::ops::{Deref, Range};
 
 use super::{Vmar_, mappings::Mappings};
 use crate::{
-    machine::{AddressSpace, Cursor, Entry, Machine, PageFlags},
+    machine::{AddressSpace, Cursor, Entry, Frame, Machine, PageFlags},
     mapping::VmMapping,
     perms::VmPerms,
     rss::RssDelta,
@@ -17,6 +17,13 @@ use crate::{
 
 /// The cursor of a machine.
 pub(crate) type CursorOf<'a, M> = <<M as Machine>::Space as AddressSpace>::Cursor<'a>;
+
+/// Returns whether an entry holds a page that is its mapping's own and nobody else's, but cannot be written: whoever may write to the
+/// mapping may be given that.
+pub(super) fn lacks_write<F: Deref<Target: Frame>>(entry: &Entry<F>) -> bool {
+    matches!(entry, Entry::Page { frame, props }
+        if props.flags & (PageFlags::PRIVATE | PageFlags::WRITE) == PageFlags::PRIVATE && frame.holders() == 1)
+}
 
 impl<M: Machine> Vmar_<M> {
     /// Runs `body` with a cursor over `range`, of which it maps nothing.

@@ -22,7 +22,7 @@ mod replace;
 use alloc::sync::Arc;
 use core::{
     fmt, mem,
-    ops::{Deref, Range},
+    ops::{ControlFlow, Deref, Range},
 };
 
 use aster_rights::{TRightSet, TRights, require};
@@ -297,18 +297,35 @@ impl<M: Machine> Fault<'_, M> {
     /// Maps the object's page `index`, to be written.
     fn write_object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
         object.note_write(index);
-        let frame = match object.lookup(index) {
-            Lookup::Resident(frame) => frame,
-            // The page may be there all the same, if the object has just lost it.
-            _ if self.may_be_resident() && self.settle(Fresh::None, None)? => return Ok(Step::Done),
-            Lookup::PastEnd => return Err(FaultError::BusError),
-            Lookup::Paged => return Ok(Step::Wait(object.clone(), index)),
-            Lookup::Absent => object.commit(index)?,
-        };
-        if !self.may_be_resident() {
-            return self.fill(frame, self.written());
+        match self.page_of(object, index, object.lookup(index))? {
+            ControlFlow::Continue(frame) => self.put(frame, self.written()),
+            ControlFlow::Break(step) => Ok(step),
         }
-        self.settle_or_retry(Fresh::Ready(frame, self.written()), None)
+    }
+
+    /// Returns the object's page `index`, of which it said `found`, or how the fault ends without it.
+    fn page_of(
+        &self,
+        object: &Arc<Vmo_<M>>,
+        index: usize,
+        found: Lookup<M::Frame>,
+    ) -> Result<ControlFlow<Step<M>, M::Frame>, FaultError> {
+        Ok(match found {
+            Lookup::Resident(frame) => ControlFlow::Continue(frame),
+            // The page may be there all the same: a copy, made before the object lost its own.
+            _ if self.may_be_resident() && self.settle(Fresh::None, None)? => ControlFlow::Break(Step::Done),
+            Lookup::PastEnd => return Err(FaultError::BusError),
+            Lookup::Paged => ControlFlow::Break(Step::Wait(object.clone(), index)),
+            Lookup::Absent => ControlFlow::Continue(object.commit(index)?),
+        })
+    }
+
+    /// Maps the object's page, where the mapping has not a page there that will do.
+    fn put(&self, frame: M::Frame, flags: PageFlags) -> Result<Step<M>, FaultError> {
+        if !self.may_be_resident() {
+            return self.fill(frame, flags);
+        }
+        self.settle_or_retry(Fresh::Ready(frame, flags), None)
     }
 
     /// Maps a copy of the object's page `index`, to be written, where there is none.

@@ -3,17 +3,21 @@
 //! Changing what mappings allow.
 //!
 //! Access that is taken away leaves the page table before the operation returns. Access that is granted is not put into
-//! it: the fault that misses it does that for the pages it is wanted on, and only it knows which pages may be written
-//! without being copied first.
+//! it: the fault that misses it does that for the pages it is wanted on. Only a single page is most likely wanted at once, and
+//! then spared the fault.
 
 use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
 
-use super::{Vmar, Vmar_, entries::clip, mappings::Mappings};
+use super::{
+    Vmar, Vmar_,
+    entries::{self, clip},
+    mappings::Mappings,
+};
 use crate::{
     error::{Error, Limit},
-    machine::{Machine, SleepLock},
+    machine::{AddressSpace, Cursor, Machine, SleepLock},
     mapping::{self, VmMapping},
     perms::VmPerms,
 };
@@ -63,6 +67,9 @@ impl<M: Machine> Vmar_<M> {
             }
             // From here on nothing fails.
             mappings.change_part_of_one(&found, &range, |mapping| mapping.set_access(access));
+            if range.len() == M::PAGE_SIZE && access.contains(VmPerms::WRITE) {
+                self.widen_own(mappings, range);
+            }
             return Ok(());
         }
         let (end, outcome) = self.protectable(mappings, &range, access);
@@ -77,6 +84,19 @@ impl<M: Machine> Vmar_<M> {
         self.narrow_entries(mappings, &range, access);
         mappings.change(&range, |_, mapping| mapping.set_access(access));
         outcome
+    }
+
+    /// Lets `page` be written without a fault, if it is its mapping's own.
+    fn widen_own(&self, mappings: &Mappings<M>, page: Range<usize>) {
+        let Some((_, mapping)) = mappings.find(page.start) else { return };
+        if mapping.resident_span(&page).is_none() || !self.space.may_be_mapped(page.start) {
+            return;
+        }
+        self.transact(page.clone(), |cursor| {
+            if entries::lacks_write(&cursor.query()) {
+                cursor.widen(page.end, mapping.perms().page_flags());
+            }
+        });
     }
 
     /// Checks that `size` bytes of `mapping` may be given `access` where there are `data` bytes of data.

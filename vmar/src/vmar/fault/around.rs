@@ -6,14 +6,17 @@
 //! at; it never crosses from one page-table node to the next. `MADV_RANDOM` turns it off.
 
 use alloc::sync::Arc;
-use core::ops::Range;
+use core::{
+    iter,
+    ops::{ControlFlow, Range},
+};
 
-use super::{Fault, FaultError, Fresh, Step};
+use super::{Fault, FaultError, Step};
 use crate::{
-    machine::{AddressSpace, Cursor, Entry, Frame, Machine, PageFlags, PageProps},
+    machine::{AddressSpace, Cursor, Entry, Machine, PageFlags, PageProps},
     mapping::MappingFlags,
-    object::{Lookup, Vmo_},
-    vmar::entries::CursorOf,
+    object::Vmo_,
+    vmar::entries::{self, CursorOf},
 };
 
 /// How many pages, the faulting one included, a fault maps around.
@@ -33,14 +36,23 @@ impl<M: Machine> Fault<'_, M> {
         match window.len() / M::PAGE_SIZE {
             // Of few pages, it pays more to be quick about the first.
             1..SMALL if !self.may_be_resident() => self.fill(zeros, flags | PageFlags::ACCESSED),
-            growth => self.map_around(window, growth, flags, |_| Some(zeros.clone())),
+            growth => self.map_around(window, growth, flags, iter::repeat_with(|| Some(zeros.clone()))),
         }
     }
 
     /// Maps the object's page `index`, and those of its neighbours that are in memory and not mapped.
     pub(super) fn read_object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
+        // Where the object wants to know of writes, the first write must fault as well.
+        let may_write = self.mapping.is_shared() && !object.notes_writes();
+        let flags = if may_write { self.allowed } else { self.allowed - PageFlags::WRITE };
         let is_around = self.mapping.flags().contains(MappingFlags::FAULT_AROUND);
         let window = if is_around { self.window() } else { self.one() };
+        if window == self.one() {
+            return match self.page_of(object, index, object.lookup(index))? {
+                ControlFlow::Continue(frame) => self.put(frame, flags | PageFlags::ACCESSED),
+                ControlFlow::Break(step) => Ok(step),
+            };
+        }
         let own = (self.page - window.start) / M::PAGE_SIZE;
         let base = index - own;
         let mut frames = [const { None }; AROUND];
@@ -51,30 +63,21 @@ impl<M: Machine> Fault<'_, M> {
             growth += 1;
         });
         if frames[own].is_none() {
-            let frame = match missing {
-                // The page may be there all the same: a copy, made before the object lost its own.
-                _ if self.may_be_resident() && self.settle(Fresh::None, None)? => return Ok(Step::Done),
-                Lookup::PastEnd => return Err(FaultError::BusError),
-                Lookup::Paged => return Ok(Step::Wait(object.clone(), index)),
-                Lookup::Absent => object.commit(index)?,
-                Lookup::Resident(frame) => frame,
+            frames[own] = match self.page_of(object, index, missing)? {
+                ControlFlow::Continue(frame) => Some(frame),
+                ControlFlow::Break(step) => return Ok(step),
             };
-            frames[own] = Some(frame);
             growth += 1;
         }
-        // Where the object wants to know of writes, the first write must fault as well.
-        let may_write = self.mapping.is_shared() && !object.notes_writes();
-        let flags = if may_write { self.allowed } else { self.allowed - PageFlags::WRITE };
         if growth == 1
-            && !self.may_be_resident()
             && let Some(frame) = frames[own].take()
         {
-            return self.fill(frame, flags | PageFlags::ACCESSED);
+            return self.put(frame, flags | PageFlags::ACCESSED);
         }
         let first = frames.iter().position(Option::is_some).unwrap_or(own);
         let end = last.max(own) + 1;
         let span = window.start + first * M::PAGE_SIZE..window.start + end * M::PAGE_SIZE;
-        self.map_around(span, growth, flags, |addr| frames[(addr - window.start) / M::PAGE_SIZE].take())
+        self.map_around(span, growth, flags, frames[first..end].iter_mut().map(Option::take))
     }
 
     /// Returns the addresses that a read may settle at once.
@@ -111,28 +114,20 @@ impl<M: Machine> Fault<'_, M> {
         while at < window.end {
             cursor.seek(at);
             at += M::PAGE_SIZE;
-            let is_own = match cursor.query() {
-                Entry::Page { frame, props: PageProps { flags, .. } } => {
-                    flags.contains(PageFlags::PRIVATE)
-                        && !flags.contains(PageFlags::WRITE)
-                        && frame.holders() == 1
-                }
-                _ => false,
-            };
-            if is_own {
+            if entries::lacks_write(&cursor.query()) {
                 cursor.widen(at, self.allowed);
             }
         }
     }
 
-    /// Maps at each address of `span`, the fault's own among them, the page that `page` has for it, where nothing is mapped: `growth`
+    /// Maps at each address of `span`, the fault's own among them, what `pages` has for it, where nothing is mapped: `growth`
     /// pages at most. The neighbours are told from the fault's own page by the ACCESSED flag, which they have not.
     fn map_around(
         &self,
         span: Range<usize>,
         growth: usize,
         flags: PageFlags,
-        mut page: impl FnMut(usize) -> Option<M::Frame>,
+        mut pages: impl Iterator<Item = Option<M::Frame>>,
     ) -> Result<Step<M>, FaultError> {
         self.mapping.note_entries(&span, flags);
         let mut added = 0;
@@ -144,11 +139,10 @@ impl<M: Machine> Fault<'_, M> {
                     cursor.seek(span.start);
                 }
                 let mut addr = span.start;
-                let pages = core::iter::from_fn(|| {
+                let pages = pages.map_while(|page| {
                     let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
-                    let frame = page(addr)?;
                     addr += M::PAGE_SIZE;
-                    Some((frame, PageProps::new(flags | young)))
+                    Some((page?, PageProps::new(flags | young)))
                 });
                 added = growth as isize;
                 return cursor.map_run(growth, pages);
@@ -156,12 +150,13 @@ impl<M: Machine> Fault<'_, M> {
             let mut at = cursor.position();
             for addr in span.step_by(M::PAGE_SIZE) {
                 let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
+                let page = pages.next().flatten();
                 if at != addr {
                     cursor.seek(addr);
                     at = addr;
                 }
                 if is_empty || matches!(cursor.query(), Entry::Empty) {
-                    if let Some(frame) = page(addr) {
+                    if let Some(frame) = page {
                         cursor.map(frame, PageProps::new(flags | young));
                         at += M::PAGE_SIZE;
                         added += 1;

@@ -157,3 +157,6 @@ impl<M: Machine> Fault<'_, M> {
         run
     }
 }
+
+#[cfg(test)]
+mod tests;

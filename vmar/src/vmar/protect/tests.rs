@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-use alloc::vec;
+use alloc::{vec, vec::Vec};
 
 use proptest::prelude::*;
 
@@ -198,4 +198,23 @@ proptest! {
             prop_assert_eq!(pages_and_perms(&process), runs(&model));
         }
     }
+}
+
+#[test]
+fn v13_a_single_page_of_the_mappings_own_can_be_written_at_once() {
+    let process = process();
+    map(&process, 0..4, RW);
+    touch(&process, 0..3);
+    let child = process.fork_on(1).unwrap();
+    touch(&process, 1..2);
+    for page in 0..4 {
+        process.vmar.protect(pages(page..page + 1), R).unwrap();
+        process.vmar.protect(pages(page..page + 1), RW).unwrap();
+    }
+    let entries = process.vmar.space().walk();
+    let can_write: Vec<_> =
+        entries.iter().map(|entry| entry.props.flags.contains(PageFlags::WRITE)).collect();
+    assert_eq!(can_write, [false, true, false], "what the child has as well must be copied first");
+    assert_eq!(child.read_byte(at(0)), Ok(1));
+    process.audit();
 }
