@@ -9,8 +9,11 @@
 //! ```text
 //!   unmap ──► since marker ──(BATCH)──► marker behind the frames, switchers woken ──► grace period over: marker drops
 //!                                       │
-//!                                       └─ more than LIMIT frames behind markers: the unmapper waits
+//!                                       └─ more than LIMIT behind markers: the unmapper waits
 //! ```
+//!
+//! Both bounds are of frames and of transactions: OSTD keeps what waits in a list, with an entry for each time that pages were
+//! unmapped on each CPU, and a long list needs a run of memory.
 
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{
@@ -25,22 +28,74 @@ use ostd::{
 
 use crate::{spare, table::Table};
 
-/// Frames behind one marker.
-const BATCH: usize = 512;
+/// What is put behind one marker.
+const BATCH: Pending = Pending::new(512, 128);
 
-/// Frames that may wait for a grace period before whoever unmaps more must wait too (32 MiB).
-const LIMIT: usize = 8192;
+/// What may wait for a grace period before whoever unmaps more must wait too (32 MiB).
+const LIMIT: Pending = Pending::new(8192, 512);
 
 /// How often a waiter makes all CPUs switch before it gives up: only where a CPU has no switcher.
 const ATTEMPTS: usize = 10_000;
 
-static SINCE_MARKER: AtomicUsize = AtomicUsize::new(0);
-static BEHIND_MARKERS: AtomicUsize = AtomicUsize::new(0);
+static SINCE_MARKER: AtomicPending = AtomicPending::new();
+static BEHIND_MARKERS: AtomicPending = AtomicPending::new();
 static SWITCHERS: SpinLock<Vec<Arc<Waker>>> = SpinLock::new(Vec::new());
 
 /// Returns how many unmapped frames may not have been given back yet.
 pub fn pending_frames() -> usize {
-    SINCE_MARKER.load(Relaxed) + BEHIND_MARKERS.load(Relaxed)
+    SINCE_MARKER.get().frames() + BEHIND_MARKERS.get().frames()
+}
+
+/// Frames, and the transactions that unmapped them: one word, in which both are counted at once.
+#[derive(Clone, Copy)]
+struct Pending(usize);
+
+impl Pending {
+    const NONE: Self = Self(0);
+    const TRANSACTION: usize = 1 << 32;
+
+    const fn new(frames: usize, transactions: usize) -> Self {
+        Self(frames + transactions * Self::TRANSACTION)
+    }
+
+    const fn frames(self) -> usize {
+        self.0 % Self::TRANSACTION
+    }
+
+    const fn transactions(self) -> usize {
+        self.0 / Self::TRANSACTION
+    }
+
+    /// Whether either is as many as in `other`.
+    const fn reaches(self, other: Self) -> bool {
+        self.frames() >= other.frames() || self.transactions() >= other.transactions()
+    }
+}
+
+/// A count that all CPUs change.
+struct AtomicPending(AtomicUsize);
+
+impl AtomicPending {
+    const fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    fn get(&self) -> Pending {
+        Pending(self.0.load(Relaxed))
+    }
+
+    /// Adds to it, and returns what it is then.
+    fn add(&self, more: Pending) -> Pending {
+        Pending(self.0.fetch_add(more.0, Relaxed) + more.0)
+    }
+
+    fn subtract(&self, less: Pending) {
+        self.0.fetch_sub(less.0, Relaxed);
+    }
+
+    fn take(&self) -> Pending {
+        Pending(self.0.swap(Pending::NONE.0, Relaxed))
+    }
 }
 
 /// Sleeps for ever, except that it wakes up whenever its CPU is to switch contexts.
@@ -71,7 +126,7 @@ pub fn synchronize() -> bool {
         return false;
     }
     spare::drop_all();
-    place_marker(SINCE_MARKER.swap(0, Relaxed));
+    place_marker();
     let is_over = Arc::new(AtomicBool::new(false));
     drop(RcuDrop::new(Signal(is_over.clone())));
     for _ in 0..ATTEMPTS {
@@ -84,22 +139,28 @@ pub fn synchronize() -> bool {
     is_over.load(Acquire)
 }
 
-/// Takes note of frames that an address space has let go.
+/// Takes note of frames that an address space has let go in one transaction.
 pub(crate) fn note_unmapped(count: usize) {
-    if SINCE_MARKER.fetch_add(count, Relaxed) + count < BATCH {
-        return;
+    if SINCE_MARKER.add(Pending::new(count, 1)).reaches(BATCH) {
+        finish_batch();
     }
-    place_marker(SINCE_MARKER.swap(0, Relaxed));
+}
+
+#[cold]
+#[inline(never)]
+fn finish_batch() {
+    place_marker();
     wake_switchers();
-    if BEHIND_MARKERS.load(Relaxed) > LIMIT {
+    if BEHIND_MARKERS.get().reaches(LIMIT) {
         synchronize();
     }
 }
 
-fn place_marker(count: usize) {
-    if count != 0 {
-        BEHIND_MARKERS.fetch_add(count, Relaxed);
-        drop(RcuDrop::new(Marker(count)));
+fn place_marker() {
+    let batch = SINCE_MARKER.take();
+    if batch.transactions() != 0 {
+        BEHIND_MARKERS.add(batch);
+        drop(RcuDrop::new(Marker(batch)));
     }
 }
 
@@ -110,11 +171,11 @@ fn wake_switchers() {
 }
 
 /// Goes when the frames unmapped before it have gone.
-struct Marker(usize);
+struct Marker(Pending);
 
 impl Drop for Marker {
     fn drop(&mut self) {
-        BEHIND_MARKERS.fetch_sub(self.0, Relaxed);
+        BEHIND_MARKERS.subtract(self.0);
     }
 }
 
