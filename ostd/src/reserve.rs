@@ -54,6 +54,19 @@ pub fn ensure_user_frame() -> Result<(), OutOfMemory> {
     if available_frames() != 0 { Ok(()) } else { Err(OutOfMemory) }
 }
 
+/// Refuses a new thread for which there is no kernel stack, or only one that the kernel may come to need for itself.
+///
+/// # Errors
+///
+/// [`OutOfMemory`].
+pub fn ensure_stack() -> Result<(), OutOfMemory> {
+    if allocator::can_spare_stack() {
+        return Ok(());
+    }
+    reclaim::synchronize();
+    if allocator::can_spare_stack() { Ok(()) } else { Err(OutOfMemory) }
+}
+
 /// Frames that the kernel may take while this lives.
 #[must_use]
 #[derive(Debug)]

@@ -30,6 +30,7 @@ use crate::{
 ///
 /// `ENOMEM` if there is no memory for a kernel stack.
 pub fn build(thread: Arc<Thread>, local: ThreadLocal, registers: UserContext) -> Result<Arc<Task>> {
+    vmar_ostd::reserve::ensure_stack()?;
     let task = TaskOptions::new(move || run(registers))
         .data(TaskData::User(thread))
         .local_data(local)

@@ -36,6 +36,11 @@ impl Buddies {
         Self { chunks: [const { LinkedList::new() }; ORDERS] }
     }
 
+    /// Whether there is a chunk of an order, or a larger one.
+    pub fn has(&self, order: Order) -> bool {
+        self.chunks[order..].iter().any(|chunks| !chunks.is_empty())
+    }
+
     /// Takes a chunk of an order, cut from a larger one if need be.
     pub fn alloc(&mut self, order: Order) -> Option<Paddr> {
         let found = (order..ORDERS).find(|order| !self.chunks[*order].is_empty())?;

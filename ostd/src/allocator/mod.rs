@@ -13,7 +13,8 @@
 //!
 //! - A single frame is refused to the kernel only if none is free, and to a program only if none is free but in the zone.
 //! - The *zone* is contiguous memory that goes to the kernel, and only when there is no other. What was taken from it comes
-//!   back to it, so it has runs of frames for kernel stacks when all other free memory is in single frames.
+//!   back to it, so it has runs of frames for kernel stacks, and for lists that the kernel cannot do without, when all other free
+//!   memory is in single frames.
 //! - Frames are counted exactly: [`free_frames`] is what could be had one by one.
 
 pub(crate) mod buddies;
@@ -43,11 +44,14 @@ const ZONE_ORDER: Order = 10;
 /// The zone's frames.
 pub(crate) const ZONE_FRAMES: usize = 1 << ZONE_ORDER;
 
-/// The frames of a run that only half of the zone is for: stacks of new threads are such runs, and would use it up.
-const LONG_RUN: usize = 8;
+/// The frames of a run that three quarters of the zone are for: such long lists can do without.
+const LONG_RUN: usize = 16;
 
-/// The frames of a run that three quarters of the zone are for: the kernel's own lists when they grow, which must not fail.
-const LONGER_RUN: usize = 16;
+/// A thread's kernel stack: 8 frames in a row.
+const STACK_ORDER: Order = 3;
+
+/// The part of the zone that new threads leave alone: the kernel's own lists, when they grow, must not fail.
+const NOT_FOR_STACKS: usize = ZONE_FRAMES / 4 * 3;
 
 /// A region of memory gives some of it up for the zone only if it is so many times as large.
 const ZONE_PORTION: usize = 8;
@@ -92,12 +96,16 @@ impl Pool {
         }
     }
 
+    /// Whether there is a stack for a new thread.
+    fn has_stack(&self) -> bool {
+        self.common.has(STACK_ORDER) || self.zone_free >= NOT_FOR_STACKS && self.zone.has(STACK_ORDER)
+    }
+
     /// Takes a chunk from the zone. Long runs leave a part of it for the rest.
     fn alloc_from_zone(&mut self, order: Order) -> Option<Paddr> {
         let frames = 1 << order;
         let left = match frames {
-            LONGER_RUN.. => ZONE_FRAMES / 4,
-            LONG_RUN.. => ZONE_FRAMES / 2,
+            LONG_RUN.. => ZONE_FRAMES / 4,
             _ => 0,
         };
         let addr = (self.zone_free >= left + frames).then(|| self.zone.alloc(order)).flatten()?;
@@ -149,6 +157,17 @@ impl GlobalFrameAllocator for TesseraAllocator {
 /// Returns how many frames are free, those for the kernel alone included.
 pub fn free_frames() -> usize {
     FREE.load(Relaxed)
+}
+
+/// Returns whether there is a stack for a new thread that the kernel can spare. Who makes the thread asks for it next; a few who
+/// do so at the same time may all be told of the same one.
+pub(crate) fn can_spare_stack() -> bool {
+    let has_stack = || POOL.lock().has_stack();
+    has_stack() || {
+        // Frames in caches keep their neighbours from becoming one with them.
+        empty_caches();
+        has_stack()
+    }
 }
 
 /// Allocates a frame for a program: never from the zone.

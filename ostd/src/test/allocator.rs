@@ -124,6 +124,31 @@ fn the_kernel_has_runs_however_fragmented_memory_is() {
 }
 
 #[ktest]
+fn threads_leave_most_of_the_zone_to_lists() {
+    const RUN: usize = 8;
+    type Runs = [Option<ostd::mm::Segment<()>>; ZONE_FRAMES / RUN];
+    let mut taken = take_all(list());
+    give_back_every_other(&mut taken);
+    let mut options = FrameAllocOptions::new();
+    options.zeroed(false);
+    let mut take = |runs: &mut Runs, is_allowed: &dyn Fn() -> bool| {
+        let free = runs.iter_mut().filter(|run| run.is_none());
+        free.map_while(|run| {
+            *run = is_allowed().then(|| options.alloc_segment(RUN).ok()).flatten();
+            run.is_some().then_some(())
+        })
+        .count()
+    };
+    let mut runs: Runs = [const { None }; ZONE_FRAMES / RUN];
+    let stacks = take(&mut runs, &|| reserve::ensure_stack().is_ok());
+    let lists = take(&mut runs, &|| true);
+    let refused = reserve::ensure_stack();
+    drop((runs, taken));
+    assert_eq!((stacks, stacks + lists), (ZONE_FRAMES / 4 / RUN + 1, ZONE_FRAMES / RUN));
+    assert_eq!((refused, reserve::ensure_stack()), (Err(OutOfMemory), Ok(())));
+}
+
+#[ktest]
 fn free_frames_are_counted_one_by_one() {
     let before = free_frames();
     let options = FrameAllocOptions::new();
