@@ -144,6 +144,12 @@ impl<T: Link, const SHIFT: u32> Arena<T, SHIFT> {
         &self.chunks[number as usize >> SHIFT][number as usize & (Self::CHUNK - 1)]
     }
 
+    /// An item whose number may be of none.
+    #[inline]
+    pub(super) fn try_get(&self, number: u32) -> Option<&T> {
+        self.chunks.get(number as usize >> SHIFT)?.get(number as usize & (Self::CHUNK - 1))
+    }
+
     #[inline]
     pub(super) fn get_mut(&mut self, number: u32) -> &mut T {
         &mut self.chunks[number as usize >> SHIFT][number as usize & (Self::CHUNK - 1)]

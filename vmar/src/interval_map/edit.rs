@@ -3,42 +3,45 @@
 //! Changes to the tree: insert, remove, resize.
 //!
 //! Each change is made in one leaf. Then [`Span`]s are brought up to date from there towards the root, and no further
-//! than something changes. Splitting and merging are the rare cases; they compute spans from scratch.
+//! than something changes: the way down is looked for only if the leaf's own has. Splitting and merging are the rare cases; they compute spans from scratch.
 
 use core::ops::Range;
 
 use super::{
     arena::NIL,
     node::{Inner, Leaf, Node, Span},
-    tree::{Path, Step, Tree},
+    tree::{Position, Step, Tree},
 };
 use crate::fallible::OutOfMemory;
 
 impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
-    /// Finds where a range that is not empty would go: fills in the path, which is new, and returns the place in the
-    /// leaf, or `None` if the range overlaps an entry.
+    /// Finds where a range that is not empty would go; `None` if it overlaps an entry. The leaf is `NIL` if the tree is
+    /// empty.
     #[inline]
-    pub(super) fn vacancy(&self, range: &Range<usize>, path: &mut Path) -> Option<usize> {
-        if self.is_empty() {
-            return Some(0);
-        }
-        self.find_path(range.start, path);
-        let leaf = self.leaf(path.leaf);
-        let at = leaf.rank(range.start);
-        let low = if at > 0 { leaf.ends[at - 1] } else { path.low };
-        let high = if at < leaf.len() { leaf.starts[at] } else { path.high };
-        (low <= range.start && range.end <= high).then_some(at)
+    pub(super) fn vacancy(&self, range: &Range<usize>) -> Option<Position> {
+        let Some(below) = self.at_or_below(range.start) else {
+            let Some(first) = self.first() else { return Some(Position { leaf: NIL, at: 0 }) };
+            return (range.end <= self.span.start).then_some(first);
+        };
+        let fits = self.range(below).end <= range.start && range.end <= self.start_after(below);
+        fits.then_some(Position { at: below.at + 1, ..below })
     }
 
-    /// Makes sure that [`Tree::insert`] finds the nodes it needs at the end of that path.
+    /// Makes sure that [`Tree::insert`] finds the nodes it needs for an entry that starts at `start`, at that place.
     #[inline]
-    pub(super) fn reserve_at(&mut self, path: &Path) -> Result<(), OutOfMemory> {
-        if path.leaf == NIL {
-            return self.reserve_nodes(1, 0);
-        }
-        if self.leaf(path.leaf).len() < LEAF {
+    pub(super) fn reserve_at(&mut self, at: Position, start: usize) -> Result<(), OutOfMemory> {
+        if at.leaf != NIL && self.leaf(at.leaf).len() < LEAF {
             return Ok(());
         }
+        self.reserve_split(at, start)
+    }
+
+    #[cold]
+    fn reserve_split(&mut self, at: Position, start: usize) -> Result<(), OutOfMemory> {
+        if at.leaf == NIL {
+            return self.reserve_nodes(1, 0);
+        }
+        let path = self.path(at.leaf, start);
         let full = path.steps().iter().rev().take_while(|step| self.inner(step.node).len() == FAN).count();
         let new_root = usize::from(full == path.steps().len());
         self.reserve_nodes(1, full + new_root)
@@ -47,33 +50,39 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     /// Adds an entry at a place found by [`Tree::vacancy`]. There is room, by [`Tree::reserve_at`] or
     /// [`Tree::reserve`].
     #[inline]
-    pub(super) fn insert(&mut self, path: &Path, at: usize, range: Range<usize>, slot: u32) {
+    pub(super) fn insert(&mut self, at: Position, range: Range<usize>, slot: u32) {
         self.entries += 1;
         self.total += range.len();
-        if path.leaf == NIL {
-            self.span = Span { start: range.start, end: range.end, gap: 0 };
-            self.root = self.new_leaf();
-            let root = self.root;
-            self.leaf_mut(root).insert(0, range, slot, 0);
-            return;
+        if at.leaf == NIL {
+            return self.insert_first(range, slot);
         }
-        let leaf = self.leaf_mut(path.leaf);
+        let leaf = self.leaf_mut(at.leaf);
         if leaf.len() == LEAF {
-            return self.insert_splitting(path, at, range, slot);
+            return self.insert_splitting(at, range, slot);
         }
-        let old = leaf.span_with(path.gap);
-        let gap = leaf.insert(at, range, slot, path.gap);
-        let new = leaf.span_with(gap);
-        if new != old {
-            self.propagate(path.steps(), new);
+        let start = range.start;
+        let changed = leaf.insert(at.at, range, slot);
+        self.expect(at);
+        if changed {
+            self.tell(at.leaf, start);
         }
+    }
+
+    #[cold]
+    fn insert_first(&mut self, range: Range<usize>, slot: u32) {
+        self.root = self.new_leaf();
+        let root = self.root;
+        let leaf = self.leaf_mut(root);
+        leaf.insert(0, range, slot);
+        self.span = leaf.span();
     }
 
     /// Splits a full leaf and whichever nodes above it are full too.
     #[cold]
-    fn insert_splitting(&mut self, path: &Path, at: usize, range: Range<usize>, slot: u32) {
+    fn insert_splitting(&mut self, at: Position, range: Range<usize>, slot: u32) {
+        let path = self.path(at.leaf, range.start);
         let mut right = self.new_leaf();
-        let mut left = path.leaf;
+        let Position { leaf: mut left, at } = at;
         let next = self.leaf(left).next;
         if next != NIL {
             self.leaf_mut(next).prev = right;
@@ -83,11 +92,11 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         let keep = <Leaf<LEAF> as Node>::split_at(at);
         Leaf::share(one, two, keep);
         if at <= keep {
-            one.insert(at, range, slot, 0);
+            one.insert(at, range, slot);
         } else {
-            two.insert(at - keep, range, slot, 0);
+            two.insert(at - keep, range, slot);
         }
-        let (mut left_span, mut right_span) = (one.span(), two.span());
+        let (mut left_span, mut right_span) = (one.measure(), two.measure());
 
         for (above, step) in path.steps().iter().enumerate().rev() {
             let at = step.at() + 1;
@@ -95,7 +104,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
             inner.set(step.at(), left_span);
             if inner.len() < FAN {
                 inner.insert(at, right, right_span);
-                let span = inner.span();
+                let span = inner.measure();
                 return self.propagate(&path.steps()[..above], span);
             }
             let (child, child_span) = (right, right_span);
@@ -109,7 +118,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
             } else {
                 two.insert(at - keep, child, child_span);
             }
-            (left_span, right_span) = (one.span(), two.span());
+            (left_span, right_span) = (one.measure(), two.measure());
         }
 
         self.height += 1;
@@ -118,38 +127,39 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         let inner = self.inner_mut(root);
         inner.insert(0, left, left_span);
         inner.insert(1, right, right_span);
-        self.span = inner.span();
+        self.span = inner.measure();
     }
 
-    /// Takes out the entry that starts at `start` and returns its range and slot.
+    /// Takes out an entry and returns its range and slot.
     #[inline]
-    pub(super) fn remove(&mut self, start: usize) -> Option<(Range<usize>, u32)> {
-        let mut path = Path::new();
-        let at = self.find_entry(start, &mut path)?;
-        let leaf = self.leaf_mut(path.leaf);
-        let range = leaf.range(at);
-        let old = leaf.span_with(path.gap);
-        let (slot, gap) = leaf.remove(at, path.gap);
+    pub(super) fn remove(&mut self, entry: Position) -> (Range<usize>, u32) {
+        let has_above = self.height > 0;
+        let leaf = self.leaf_mut(entry.leaf);
+        let range = leaf.range(entry.at);
+        let (slot, changed) = leaf.remove(entry.at);
         let len = leaf.len();
-        if len >= <Leaf<LEAF> as Node>::MIN || (path.steps().is_empty() && len > 0) {
-            let new = leaf.span_with(gap);
-            if new != old {
-                self.propagate(path.steps(), new);
-            }
-        } else if path.steps().is_empty() {
-            self.discard(0, path.leaf);
-            self.root = NIL;
-        } else {
-            self.refill(path.steps());
+        self.expect(Position { at: entry.at.saturating_sub(1), ..entry });
+        if len < if has_above { <Leaf<LEAF> as Node>::MIN } else { 1 } {
+            self.refill(entry.leaf, range.start);
+        } else if changed {
+            self.tell(entry.leaf, range.start);
         }
         self.entries -= 1;
         self.total -= range.len();
-        Some((range, slot))
+        (range, slot)
     }
 
-    /// Sees to it that the leaf at the end of `steps`, and then each node above it, has as many items as it must.
+    /// Sees to it that a leaf which has too few entries since that at `start` went, and then each node above it, has as
+    /// many items as it must.
     #[cold]
-    fn refill(&mut self, steps: &[Step]) {
+    fn refill(&mut self, leaf: u32, start: usize) {
+        if self.height == 0 {
+            self.discard(0, leaf);
+            self.root = NIL;
+            return;
+        }
+        let path = self.path(leaf, start);
+        let steps = path.steps();
         for (above, step) in steps.iter().enumerate().rev() {
             let level = self.height - above - 1;
             let parent = self.inner(step.node);
@@ -160,7 +170,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
                 _ => (self.inner(child).len(), <Inner<FAN> as Node>::MIN),
             };
             if len >= min {
-                let span = self.inner(child).span();
+                let span = self.inner_mut(child).measure();
                 return self.propagate(&steps[..=above], span);
             }
             let left_at = if step.at() + 1 < children { step.at() } else { step.at() - 1 };
@@ -172,15 +182,15 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
             parent.set(left_at, left_span);
             if let Some(right_span) = right_span {
                 parent.set(left_at + 1, right_span);
-                let span = parent.span();
+                let span = parent.measure();
                 return self.propagate(&steps[..above], span);
             }
             parent.remove(left_at + 1);
             self.discard(level, right);
         }
 
-        let root = self.inner(self.root);
-        let (span, children, only) = (root.span(), root.len(), root.children[0]);
+        let root = self.inner_mut(self.root);
+        let (span, children, only) = (root.measure(), root.len(), root.children[0]);
         self.span = span;
         if children == 1 {
             self.discard(self.height, self.root);
@@ -212,46 +222,48 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
 
     /// Gives the entry at `start` another range that is not empty, if it fits between its neighbours.
     pub(super) fn resize(&mut self, start: usize, range: Range<usize>) -> Result<(), Misfit> {
-        let mut path = Path::new();
-        let at = self.find_entry(start, &mut path).ok_or(Misfit::NoEntry)?;
-        let leaf = self.leaf_mut(path.leaf);
-        let low = if at > 0 { leaf.ends[at - 1] } else { path.low };
-        let high = if at + 1 < leaf.len() { leaf.starts[at + 1] } else { path.high };
-        if range.start < low || high < range.end {
+        let entry = self.starting_at(start).ok_or(Misfit::NoEntry)?;
+        if range.start < self.end_before(entry) || self.start_after(entry) < range.end {
             return Err(Misfit::Overlaps);
         }
-        let (old_size, new_size) = (leaf.range(at).len(), range.len());
-        let gap = leaf.resize(at, range, path.gap);
-        let span = leaf.span_with(gap);
-        self.total = self.total - old_size + new_size;
-        self.propagate(path.steps(), span);
+        self.total = self.total - self.range(entry).len() + range.len();
+        if self.leaf_mut(entry.leaf).resize(entry.at, range) {
+            self.tell(entry.leaf, start);
+        }
         Ok(())
     }
 
-    /// Finds the entry that starts at `start`: fills in the path, which is new, and returns the place in the leaf.
+    /// The end of the entry before one, or 0.
     #[inline]
-    fn find_entry(&self, start: usize, path: &mut Path) -> Option<usize> {
-        if self.is_empty() || start == usize::MAX {
-            return None;
+    fn end_before(&self, entry: Position) -> usize {
+        self.before(entry).map_or(0, |before| self.leaf(before.leaf).ends[before.at])
+    }
+
+    /// The start of the entry after one, or `usize::MAX`.
+    #[inline]
+    fn start_after(&self, entry: Position) -> usize {
+        self.after(entry).map_or(usize::MAX, |after| self.leaf(after.leaf).starts[after.at])
+    }
+
+    /// Tells the nodes above a leaf what has become of it. They still know it as the one that `addr` is in.
+    fn tell(&mut self, leaf: u32, addr: usize) {
+        let span = self.leaf(leaf).span();
+        if self.height == 0 {
+            self.span = span;
+        } else {
+            let path = self.path(leaf, addr);
+            self.propagate(path.steps(), span);
         }
-        self.find_path(start, path);
-        let leaf = self.leaf(path.leaf);
-        let at = leaf.rank(start).checked_sub(1)?;
-        (leaf.starts[at] == start).then_some(at)
     }
 
     /// Tells the nodes above what has become of the one that the last step leads to.
-    fn propagate(&mut self, mut steps: &[Step], mut span: Span) {
-        while let Some((step, above)) = steps.split_last() {
-            if self.inner(step.node).child_span(step.at()) == span {
+    fn propagate(&mut self, steps: &[Step], mut span: Span) {
+        for step in steps.iter().rev() {
+            let inner = self.inner_mut(step.node);
+            if inner.child_span(step.at()) == span {
                 return;
             }
-            let gap = match above.last() {
-                Some(step) => self.inner(step.node).gaps[step.at()],
-                None => self.span.gap,
-            };
-            span = self.inner_mut(step.node).update(step.at(), span, gap);
-            steps = above;
+            span = inner.update(step.at(), span);
         }
         self.span = span;
     }
@@ -267,8 +279,8 @@ fn join<N: Node>(left: &mut N, right: &mut N) -> (Span, Option<Span>) {
     let total = left.len() + right.len();
     if total <= N::MERGE {
         N::share(left, right, total);
-        return (left.span(), None);
+        return (left.measure(), None);
     }
     N::share(left, right, total / 2);
-    (left.span(), Some(right.span()))
+    (left.measure(), Some(right.measure()))
 }

@@ -12,12 +12,14 @@
 //!
 //! So a search visits at most three nodes a level, and one path more for each gap of the last kind before the place it
 //! finds. With `align` equal to the granule (pages, in nearly all searches) there is none, and the bound is O(log n).
+//! Whoever looks for a free range is likely to fill it: where it was found in a leaf is kept as the hint where to begin.
+//!
 //! The worst case is a wide alignment in a space in which many gaps are just a little too badly placed: O(m log n) for
 //! `m` of them. The answer is right in any case: the lowest or highest address there is.
 
 use core::ops::Range;
 
-use super::tree::Tree;
+use super::tree::{Position, Tree};
 
 /// What a free range must satisfy.
 pub(super) struct Wanted {
@@ -93,6 +95,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
                 if gap.len() >= wanted.size
                     && let Some(addr) = wanted.lowest_in(gap)
                 {
+                    self.expect(Position { leaf: node, at });
                     return Some(addr);
                 }
             }
@@ -134,6 +137,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
                 if gap.len() >= wanted.size
                     && let Some(addr) = wanted.highest_in(gap)
                 {
+                    self.expect(Position { leaf: node, at });
                     return Some(addr);
                 }
             }

@@ -39,16 +39,13 @@ mod tests;
 mod tree;
 mod values;
 
-use core::{
-    fmt,
-    ops::Range,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use core::{fmt, ops::Range};
 
 use edit::Misfit;
 use gap::Wanted;
 pub use iter::{IntoIter, Iter};
-use tree::{NOWHERE, Path, Position, Tree};
+use node::Leaf;
+use tree::{Position, Tree};
 use values::Values;
 
 use crate::fallible::OutOfMemory;
@@ -76,8 +73,6 @@ const INNER_SIZE: usize = 32;
 pub struct IntervalMap<V, const LEAF: usize = LEAF_SIZE, const FAN: usize = INNER_SIZE> {
     tree: Tree<LEAF, FAN>,
     values: Values<V>,
-    /// Where something was found last; `NOWHERE` once positions have changed.
-    last: AtomicUsize,
 }
 
 /// Why [`IntervalMap::insert`] refused, with the value it was given.
@@ -102,6 +97,9 @@ pub enum SetRangeError {
     Empty,
 }
 
+/// The entries that a range touches: the one that ends where it starts, and the one that starts where it ends.
+pub type Neighbours<'a, V> = [Option<(Range<usize>, &'a V)>; 2];
+
 impl<V> IntervalMap<V> {
     /// An empty map, which has allocated nothing.
     pub const fn new() -> Self {
@@ -112,7 +110,7 @@ impl<V> IntervalMap<V> {
 impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// An empty map with node sizes of the caller's choice; see the type.
     pub const fn with_node_sizes() -> Self {
-        Self { tree: Tree::new(), values: Values::new(), last: AtomicUsize::new(NOWHERE) }
+        Self { tree: Tree::new(), values: Values::new() }
     }
 
     /// The number of entries.
@@ -136,28 +134,14 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// The entry that `addr` lies in. To ask for the same entry again takes no search.
     #[inline]
     pub fn find(&self, addr: usize) -> Option<(Range<usize>, &V)> {
-        self.position(addr).map(|entry| self.entry(entry))
+        self.tree.containing(addr).map(|entry| self.entry(entry))
     }
 
     /// The entry that `addr` lies in, to change its value.
     #[inline]
     pub fn find_mut(&mut self, addr: usize) -> Option<(Range<usize>, &mut V)> {
-        let entry = self.position(addr)?;
+        let entry = self.tree.containing(addr)?;
         Some((self.tree.range(entry), self.values.get_mut(self.tree.slot(entry))))
-    }
-
-    /// Where the entry is that `addr` lies in.
-    #[inline]
-    fn position(&self, addr: usize) -> Option<Position> {
-        let last = Position::unpack(self.last.load(Relaxed));
-        if let Some(last) = last
-            && self.tree.range(last).contains(&addr)
-        {
-            return Some(last);
-        }
-        let found = self.tree.containing(addr)?;
-        self.last.store(found.pack(), Relaxed);
-        Some(found)
     }
 
     /// Whether an entry overlaps `range`, which is not empty.
@@ -175,6 +159,51 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// The last entry that ends at `addr` or below.
     pub fn prev(&self, addr: usize) -> Option<(Range<usize>, &V)> {
         self.tree.ending_by(addr).map(|entry| self.entry(entry))
+    }
+
+    /// The entries that `range`, which is free, touches.
+    #[inline]
+    pub fn beside(&self, range: &Range<usize>) -> Neighbours<'_, V> {
+        let Some(below) = self.tree.at_or_below(range.start) else {
+            return [None, self.touching_above(self.tree.first(), range.end)];
+        };
+        let leaf = self.tree.leaf(below.leaf);
+        let above = below.at + 1;
+        [
+            (leaf.ends[below.at] == range.start).then(|| self.entry_of(leaf, below.at)),
+            if above < leaf.len() {
+                (leaf.starts[above] == range.end).then(|| self.entry_of(leaf, above))
+            } else {
+                self.touching_above(self.tree.after(below), range.end)
+            },
+        ]
+    }
+
+    /// The value of the entry that starts at `start`, and the entries it touches.
+    #[inline]
+    pub fn with_neighbours(&self, start: usize) -> Option<(&V, Neighbours<'_, V>)> {
+        let entry = self.tree.starting_at(start)?;
+        let (leaf, at) = (self.tree.leaf(entry.leaf), entry.at);
+        let below = match at.checked_sub(1) {
+            Some(below) => (leaf.ends[below] == start).then(|| self.entry_of(leaf, below)),
+            None => self
+                .tree
+                .before(entry)
+                .filter(|below| self.tree.range(*below).end == start)
+                .map(|below| self.entry(below)),
+        };
+        let (above, end) = (at + 1, leaf.ends[at]);
+        let above = if above < leaf.len() {
+            (leaf.starts[above] == end).then(|| self.entry_of(leaf, above))
+        } else {
+            self.touching_above(self.tree.after(entry), end)
+        };
+        Some((self.values.get(leaf.slots[at]), [below, above]))
+    }
+
+    #[cold]
+    fn touching_above(&self, above: Option<Position>, end: usize) -> Option<(Range<usize>, &V)> {
+        above.filter(|above| self.tree.range(*above).start == end).map(|above| self.entry(above))
     }
 
     /// The entry with the lowest addresses.
@@ -218,14 +247,12 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// The value comes back if the range overlaps an entry or is empty, or if there is no memory; the map is as it was.
     #[inline]
     pub fn insert(&mut self, range: Range<usize>, value: V) -> Result<(), InsertError<V>> {
-        let mut path = Path::new();
-        let at = match self.prepare(&range, &mut path) {
+        let at = match self.prepare(&range) {
             Ok(at) => at,
             Err(error) => return Err(error.with_value(value)),
         };
         let slot = self.values.put(value);
-        *self.last.get_mut() = NOWHERE;
-        self.tree.insert(&path, at, range, slot);
+        self.tree.insert(at, range, slot);
         Ok(())
     }
 
@@ -240,24 +267,22 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
         range: Range<usize>,
         make: impl FnOnce() -> V,
     ) -> Result<(), InsertError<()>> {
-        let mut path = Path::new();
-        let at = self.prepare(&range, &mut path)?;
+        let at = self.prepare(&range)?;
         let slot = self.values.put(make());
-        *self.last.get_mut() = NOWHERE;
-        self.tree.insert(&path, at, range, slot);
+        self.tree.insert(at, range, slot);
         Ok(())
     }
 
     /// Finds where an entry would go, and makes sure of room for it.
     #[inline]
-    fn prepare(&mut self, range: &Range<usize>, path: &mut Path) -> Result<usize, InsertError<()>> {
+    fn prepare(&mut self, range: &Range<usize>) -> Result<Position, InsertError<()>> {
         if range.is_empty() {
             return Err(InsertError::Empty(()));
         }
-        let Some(at) = self.tree.vacancy(range, path) else {
+        let Some(at) = self.tree.vacancy(range) else {
             return Err(InsertError::Overlaps(()));
         };
-        if self.values.reserve(1).and_then(|()| self.tree.reserve_at(path)).is_err() {
+        if self.values.reserve(1).and_then(|()| self.tree.reserve_at(at, range.start)).is_err() {
             return Err(InsertError::OutOfMemory(()));
         }
         Ok(at)
@@ -268,9 +293,25 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// Its memory stays with the map for entries to come, until the map is dropped or cleared.
     #[inline]
     pub fn remove(&mut self, start: usize) -> Option<(Range<usize>, V)> {
-        *self.last.get_mut() = NOWHERE;
-        let (range, slot) = self.tree.remove(start)?;
+        let entry = self.tree.starting_at(start)?;
+        let (range, slot) = self.tree.remove(entry);
         Some((range, self.values.take(slot)))
+    }
+
+    /// Takes out the entry that starts at `start`, and returns its value if `keep` wants it. If not it is dropped where it
+    /// is: a large one is not moved about.
+    ///
+    /// Its memory stays with the map, as with [`IntervalMap::remove`].
+    #[inline]
+    pub fn remove_keeping(&mut self, start: usize, keep: impl FnOnce(&V) -> bool) -> Option<V> {
+        let entry = self.tree.starting_at(start)?;
+        let (_, slot) = self.tree.remove(entry);
+        if keep(self.values.get(slot)) {
+            Some(self.values.take(slot))
+        } else {
+            self.values.discard(slot);
+            None
+        }
     }
 
     /// Gives the entry that starts at `start` another range, which may begin, end or lie wherever its neighbours leave
@@ -326,7 +367,12 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
 
     #[inline]
     fn entry(&self, entry: Position) -> (Range<usize>, &V) {
-        (self.tree.range(entry), self.values.get(self.tree.slot(entry)))
+        self.entry_of(self.tree.leaf(entry.leaf), entry.at)
+    }
+
+    #[inline]
+    fn entry_of(&self, leaf: &Leaf<LEAF>, at: usize) -> (Range<usize>, &V) {
+        (leaf.range(at), self.values.get(leaf.slots[at]))
     }
 }
 

@@ -17,9 +17,10 @@
 //! `usize::MAX`, which no entry can start at, so that a search runs over the whole array in a fixed number of steps.
 //!
 //! A gap counts towards the lowest node that has an entry on either side of it. So all that is known of a node
-//! ([`Span`]) can be computed from the node alone, and a change only concerns the nodes above it.
+//! ([`Span`]) can be computed from the node alone, and a change only concerns the nodes above it. A node keeps its widest
+//! gap itself too: a change that leaves the span as it was does not concern any other node at all.
 
-use core::ops::Range;
+use core::{mem, ops::Range};
 
 use super::arena::{Link, NIL};
 
@@ -48,10 +49,14 @@ pub(super) trait Node: Link {
 
     fn len(&self) -> usize;
 
-    /// Computes the span from scratch. The node is not empty.
+    /// Its span, once its widest gap is right. The node is not empty.
     fn span(&self) -> Span;
 
-    /// Moves items between two neighbours until the left one has `count`.
+    /// Finds its widest gap from scratch and returns its span. The node is not empty.
+    fn measure(&mut self) -> Span;
+
+    /// Moves items between two neighbours until the left one has `count`, and leaves their widest gaps to
+    /// [`measure`](Self::measure).
     fn share(left: &mut Self, right: &mut Self, count: usize);
 
     /// Where to split a full node that an item is about to enter at `at`: in the middle, or close to the end where it
@@ -71,6 +76,8 @@ pub(super) struct Leaf<const SIZE: usize> {
     pub(super) ends: [usize; SIZE],
     pub(super) slots: [u32; SIZE],
     len: usize,
+    /// The widest gap between two neighbouring entries.
+    gap: usize,
     pub(super) prev: u32,
     pub(super) next: u32,
 }
@@ -78,7 +85,15 @@ pub(super) struct Leaf<const SIZE: usize> {
 impl<const SIZE: usize> Leaf<SIZE> {
     pub(super) const fn new() -> Self {
         const { assert!(SIZE.is_power_of_two() && SIZE >= 8) };
-        Self { len: 0, prev: NIL, next: NIL, starts: [usize::MAX; SIZE], ends: [0; SIZE], slots: [NIL; SIZE] }
+        Self {
+            starts: [usize::MAX; SIZE],
+            ends: [0; SIZE],
+            slots: [NIL; SIZE],
+            len: 0,
+            gap: 0,
+            prev: NIL,
+            next: NIL,
+        }
     }
 
     #[inline]
@@ -97,15 +112,9 @@ impl<const SIZE: usize> Leaf<SIZE> {
         self.starts[at]..self.ends[at]
     }
 
-    /// Its span, `gap` being its widest gap. The leaf is not empty.
+    /// Adds an entry and returns whether the span may have changed.
     #[inline]
-    pub(super) fn span_with(&self, gap: usize) -> Span {
-        Span { start: self.starts[0], end: self.ends[self.len - 1], gap }
-    }
-
-    /// Adds an entry and returns the new widest gap, `gap` being the one so far.
-    #[inline]
-    pub(super) fn insert(&mut self, at: usize, range: Range<usize>, slot: u32, gap: usize) -> usize {
+    pub(super) fn insert(&mut self, at: usize, range: Range<usize>, slot: u32) -> bool {
         let (old, new) = {
             let left = (at > 0).then(|| range.start - self.ends[at - 1]);
             let right = (at < self.len).then(|| self.starts[at] - range.end);
@@ -114,16 +123,17 @@ impl<const SIZE: usize> Leaf<SIZE> {
                 (left, right) => (0, left.or(right).unwrap_or(0)),
             }
         };
+        let is_outermost = at == 0 || at == self.len;
         open(&mut self.starts, self.len, at, range.start);
         open(&mut self.ends, self.len, at, range.end);
         open(&mut self.slots, self.len, at, slot);
         self.len += 1;
-        settle(gap, old, new, |most| self.widest(most))
+        self.settle(old, new) || is_outermost
     }
 
-    /// Takes an entry out and returns its slot and the new widest gap, `gap` being the one so far.
+    /// Takes an entry out and returns its slot, and whether the span may have changed.
     #[inline]
-    pub(super) fn remove(&mut self, at: usize, gap: usize) -> (u32, usize) {
+    pub(super) fn remove(&mut self, at: usize) -> (u32, bool) {
         let slot = self.slots[at];
         let (left, right) = self.gaps_beside(at);
         let merged = match (left, right) {
@@ -133,19 +143,30 @@ impl<const SIZE: usize> Leaf<SIZE> {
         close(&mut self.starts, self.len, at);
         close(&mut self.ends, self.len, at);
         close(&mut self.slots, self.len, at);
+        self.starts[self.len - 1] = usize::MAX;
         self.len -= 1;
-        self.starts[self.len] = usize::MAX;
-        (slot, settle(gap, left.max(right).unwrap_or(0), merged, |most| self.widest(most)))
+        let is_outermost = at == 0 || at == self.len;
+        (slot, self.settle(left.max(right).unwrap_or(0), merged) || is_outermost)
     }
 
-    /// Gives an entry another range between its neighbours and returns the new widest gap, `gap` being the one so far.
-    pub(super) fn resize(&mut self, at: usize, range: Range<usize>, gap: usize) -> usize {
+    /// Gives an entry another range between its neighbours and returns whether the span may have changed.
+    #[inline]
+    pub(super) fn resize(&mut self, at: usize, range: Range<usize>) -> bool {
         let (left, right) = self.gaps_beside(at);
         let old = left.max(right).unwrap_or(0);
         self.starts[at] = range.start;
         self.ends[at] = range.end;
         let (left, right) = self.gaps_beside(at);
-        settle(gap, old, left.max(right).unwrap_or(0), |most| self.widest(most))
+        let is_outermost = at == 0 || at + 1 == self.len;
+        self.settle(old, left.max(right).unwrap_or(0)) || is_outermost
+    }
+
+    /// Brings the widest gap up to date, `old` being the widest of the gaps that went and `new` the widest of those
+    /// that came, and returns whether it has changed.
+    #[inline]
+    fn settle(&mut self, old: usize, new: usize) -> bool {
+        let gap = settle(self.gap, old, new, |most| self.widest(most));
+        gap != mem::replace(&mut self.gap, gap)
     }
 
     /// The gaps before and after an entry, where this leaf has an entry on their other side.
@@ -157,7 +178,8 @@ impl<const SIZE: usize> Leaf<SIZE> {
         )
     }
 
-    fn widest(&self, most: usize) -> usize {
+    /// The widest gap from scratch, none being wider than `most`.
+    pub(super) fn widest(&self, most: usize) -> usize {
         widest_between(&self.starts[..self.len], &self.ends[..self.len], most)
     }
 }
@@ -169,8 +191,14 @@ impl<const SIZE: usize> Node for Leaf<SIZE> {
         self.len
     }
 
+    #[inline]
     fn span(&self) -> Span {
-        Span { start: self.starts[0], end: self.ends[self.len - 1], gap: self.widest(usize::MAX) }
+        Span { start: self.starts[0], end: self.ends[self.len - 1], gap: self.gap }
+    }
+
+    fn measure(&mut self) -> Span {
+        self.gap = self.widest(usize::MAX);
+        self.span()
     }
 
     fn share(left: &mut Self, right: &mut Self, count: usize) {
@@ -201,12 +229,21 @@ pub(super) struct Inner<const SIZE: usize> {
     pub(super) gaps: [usize; SIZE],
     pub(super) children: [u32; SIZE],
     len: usize,
+    /// The widest gap below it.
+    gap: usize,
 }
 
 impl<const SIZE: usize> Inner<SIZE> {
     pub(super) const fn new() -> Self {
         const { assert!(SIZE.is_power_of_two() && SIZE >= 16) };
-        Self { len: 0, starts: [usize::MAX; SIZE], ends: [0; SIZE], gaps: [0; SIZE], children: [NIL; SIZE] }
+        Self {
+            starts: [usize::MAX; SIZE],
+            ends: [0; SIZE],
+            gaps: [0; SIZE],
+            children: [NIL; SIZE],
+            len: 0,
+            gap: 0,
+        }
     }
 
     #[inline]
@@ -226,24 +263,24 @@ impl<const SIZE: usize> Inner<SIZE> {
         Span { start: self.starts[at], end: self.ends[at], gap: self.gaps[at] }
     }
 
-    /// Sets what is known of a child, and leaves what is known of this node to the caller.
+    /// Sets what is known of a child, and leaves the widest gap of this node to [`measure`](Node::measure).
     pub(super) fn set(&mut self, at: usize, span: Span) {
         self.starts[at] = span.start;
         self.ends[at] = span.end;
         self.gaps[at] = span.gap;
     }
 
-    /// Sets what is known of a child and returns what is now known of this node, `gap` being its widest gap so far.
+    /// Sets what is known of a child and returns what is now known of this node.
     #[inline]
-    pub(super) fn update(&mut self, at: usize, span: Span, gap: usize) -> Span {
+    pub(super) fn update(&mut self, at: usize, span: Span) -> Span {
         let old = self.widest_at(at);
         self.set(at, span);
         let new = self.widest_at(at);
-        let gap = settle(gap, old, new, |most| self.widest(most));
-        Span { start: self.starts[0], end: self.ends[self.len - 1], gap }
+        self.gap = settle(self.gap, old, new, |most| self.widest(most));
+        self.span()
     }
 
-    /// Adds a child.
+    /// Adds a child, and leaves the widest gap to [`measure`](Node::measure).
     pub(super) fn insert(&mut self, at: usize, child: u32, span: Span) {
         open(&mut self.starts, self.len, at, span.start);
         open(&mut self.ends, self.len, at, span.end);
@@ -252,7 +289,7 @@ impl<const SIZE: usize> Inner<SIZE> {
         self.len += 1;
     }
 
-    /// Takes a child out.
+    /// Takes a child out, and leaves the widest gap to [`measure`](Node::measure).
     pub(super) fn remove(&mut self, at: usize) {
         close(&mut self.starts, self.len, at);
         close(&mut self.ends, self.len, at);
@@ -275,7 +312,8 @@ impl<const SIZE: usize> Inner<SIZE> {
         widest
     }
 
-    fn widest(&self, most: usize) -> usize {
+    /// The widest gap from scratch, none being wider than `most`.
+    pub(super) fn widest(&self, most: usize) -> usize {
         let within = widest_of(self.gaps[..self.len].iter().copied(), most);
         if within >= most {
             return within;
@@ -291,8 +329,14 @@ impl<const SIZE: usize> Node for Inner<SIZE> {
         self.len
     }
 
+    #[inline]
     fn span(&self) -> Span {
-        Span { start: self.starts[0], end: self.ends[self.len - 1], gap: self.widest(usize::MAX) }
+        Span { start: self.starts[0], end: self.ends[self.len - 1], gap: self.gap }
+    }
+
+    fn measure(&mut self) -> Span {
+        self.gap = self.widest(usize::MAX);
+        self.span()
     }
 
     fn share(left: &mut Self, right: &mut Self, count: usize) {

@@ -8,9 +8,10 @@
 //!
 //! This file finds things; `edit` changes the tree, `gap` looks for free ranges.
 
-use core::ops::Range;
-#[cfg(test)]
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use super::{
     arena::{Arena, NIL},
@@ -39,36 +40,13 @@ pub(super) struct Tree<const LEAF: usize, const FAN: usize> {
     pub(super) total: usize,
     /// How many nodes each level has, leaves first.
     pub(super) counts: [u32; LEVELS],
+    /// Where something was found last, or next to what something changed: a hint that is checked before it is believed,
+    /// so that it need not be right. The leaf is one in use, or `NIL`.
+    last: AtomicUsize,
+    /// Which child was taken in each inner node when something was searched for last, packed: a hint like that.
+    way: AtomicUsize,
     #[cfg(test)]
     visits: AtomicUsize,
-}
-
-/// The place of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) leaf: u32,
-    pub(super) at: usize,
-}
-
-/// No position, packed.
-pub(super) const NOWHERE: usize = usize::MAX;
-
-/// How many bits of a packed position say where in its leaf it is.
-const AT_BITS: u32 = 8;
-
-impl Position {
-    /// Returns the position as one number.
-    #[inline]
-    pub(super) fn pack(self) -> usize {
-        (self.leaf as usize) << AT_BITS | self.at
-    }
-
-    /// Returns the position that was packed.
-    #[inline]
-    pub(super) fn unpack(packed: usize) -> Option<Self> {
-        let at = packed & ((1 << AT_BITS) - 1);
-        (packed != NOWHERE).then_some(Self { leaf: (packed >> AT_BITS) as u32, at })
-    }
 }
 
 /// One step down: which child was taken in which inner node.
@@ -85,27 +63,13 @@ impl Step {
     }
 }
 
-/// The way from the root to a leaf. Large, so it is filled in place and lent.
+/// The way from the root to a leaf.
 pub(super) struct Path {
     steps: [Step; LEVELS - 1],
     height: usize,
-    /// `NIL` if the tree is empty.
-    pub(super) leaf: u32,
-    /// The widest gap in the leaf.
-    pub(super) gap: usize,
-    /// The end of the last entry before the leaf, or 0.
-    pub(super) low: usize,
-    /// The start of the first entry after the leaf, or `usize::MAX`.
-    pub(super) high: usize,
 }
 
 impl Path {
-    #[inline]
-    pub(super) fn new() -> Self {
-        let step = Step { node: NIL, at: 0 };
-        Self { steps: [step; LEVELS - 1], height: 0, leaf: NIL, gap: 0, low: 0, high: usize::MAX }
-    }
-
     /// The steps, root first.
     #[inline]
     pub(super) fn steps(&self) -> &[Step] {
@@ -113,9 +77,40 @@ impl Path {
     }
 }
 
+/// The place of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) leaf: u32,
+    pub(super) at: usize,
+}
+
+/// No position, packed: its leaf is `NIL`.
+const NOWHERE: usize = usize::MAX;
+
+/// How many bits of a packed position say where in its leaf it is.
+const AT_BITS: u32 = 8;
+
+/// How many bits of a packed way each step takes. There is room for eight: in a tree of more levels, the like of which no
+/// memory holds, the hint is just never right.
+const STEP_BITS: u32 = 8;
+
+impl Position {
+    /// Returns the position as one number.
+    #[inline]
+    fn pack(self) -> usize {
+        (self.leaf as usize) << AT_BITS | self.at
+    }
+
+    /// Returns the position that was packed.
+    #[inline]
+    fn unpack(packed: usize) -> Self {
+        Self { leaf: (packed >> AT_BITS) as u32, at: packed & ((1 << AT_BITS) - 1) }
+    }
+}
+
 impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     pub(super) const fn new() -> Self {
-        const { assert!(LEAF < 1 << AT_BITS) };
+        const { assert!(LEAF < 1 << AT_BITS && FAN <= 1 << STEP_BITS) };
         Self {
             leaves: Arena::new(),
             inners: Arena::new(),
@@ -125,6 +120,8 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
             entries: 0,
             total: 0,
             counts: [0; LEVELS],
+            last: AtomicUsize::new(NOWHERE),
+            way: AtomicUsize::new(0),
             #[cfg(test)]
             visits: AtomicUsize::new(0),
         }
@@ -135,22 +132,69 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         self.root == NIL
     }
 
-    /// The last entry that starts at `addr` or below.
+    /// The last entry that starts at `addr` or below. To ask for it again, or for its neighbour below, takes no search.
     #[inline]
     pub(super) fn at_or_below(&self, addr: usize) -> Option<Position> {
+        self.hinted(addr).or_else(|| self.search(addr))
+    }
+
+    /// The same if it is what the hint says, or right below that.
+    #[inline]
+    fn hinted(&self, addr: usize) -> Option<Position> {
+        let (Position { leaf: number, at }, leaf) = self.hint()?;
+        if leaf.starts[at] > addr {
+            let below = at.checked_sub(1)?;
+            let is_it = leaf.starts[below] <= addr && at < leaf.len();
+            return is_it.then_some(Position { leaf: number, at: below });
+        }
+        let is_it = addr < leaf.ends[at] || (at + 1 < leaf.len() && addr < leaf.starts[at + 1]);
+        is_it.then_some(Position { leaf: number, at })
+    }
+
+    /// The hint, and its leaf.
+    #[inline]
+    fn hint(&self) -> Option<(Position, &Leaf<LEAF>)> {
+        let hint = Position::unpack(self.last.load(Relaxed));
+        let leaf = self.leaves.try_get(hint.leaf)?;
+        self.visit();
+        Some((hint, leaf))
+    }
+
+    /// The last entry that starts at `addr` or below, from the root on.
+    fn search(&self, addr: usize) -> Option<Position> {
         if self.is_empty() {
             return None;
         }
         let addr = addr.min(usize::MAX - 1);
         let leaf = self.leaf_toward(addr);
         let at = self.leaf(leaf).rank(addr).checked_sub(1)?;
-        Some(Position { leaf, at })
+        let found = Position { leaf, at };
+        self.expect(found);
+        Some(found)
+    }
+
+    /// Lets the next question be answered from a place.
+    #[inline]
+    pub(super) fn expect(&self, entry: Position) {
+        self.last.store(entry.pack(), Relaxed);
+    }
+
+    /// The entry that starts at `start`.
+    #[inline]
+    pub(super) fn starting_at(&self, start: usize) -> Option<Position> {
+        match self.hint() {
+            Some((hint, leaf)) if leaf.starts[hint.at] == start && start != usize::MAX => Some(hint),
+            _ => self.search(start).filter(|entry| self.leaf(entry.leaf).starts[entry.at] == start),
+        }
     }
 
     /// The entry that `addr` lies in.
     #[inline]
     pub(super) fn containing(&self, addr: usize) -> Option<Position> {
-        self.at_or_below(addr).filter(|entry| self.leaf(entry.leaf).ends[entry.at] > addr)
+        match self.hint() {
+            Some((hint, leaf)) if leaf.range(hint.at).contains(&addr) => Some(hint),
+            _ => self.search(addr).filter(|entry| self.leaf(entry.leaf).ends[entry.at] > addr),
+        }
     }
 
     /// The first entry that starts at `addr` or above.
@@ -217,33 +261,49 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     #[inline]
     fn leaf_toward(&self, addr: usize) -> u32 {
         let mut node = self.root;
-        for _ in 0..self.height {
+        let mut way = 0;
+        for level in 0..self.height {
             let inner = self.inner(node);
-            node = inner.children[inner.toward(addr)];
+            let at = inner.toward(addr);
+            way |= at.wrapping_shl(STEP_BITS * level as u32);
+            node = inner.children[at];
         }
+        self.way.store(way, Relaxed);
         node
     }
 
-    /// The way to the leaf that `addr` would be in, to be filled into a new path. `addr` is less than `usize::MAX`.
+    /// The way to a leaf, which is the one that `addr` would be in. That is less than `usize::MAX`.
+    pub(super) fn path(&self, leaf: u32, addr: usize) -> Path {
+        let step = Step { node: NIL, at: 0 };
+        let mut path = Path { steps: [step; LEVELS - 1], height: self.height };
+        if !self.retrace(leaf, &mut path.steps[..self.height]) {
+            let mut node = self.root;
+            for step in &mut path.steps[..self.height] {
+                let inner = self.inner(node);
+                let at = inner.toward(addr);
+                *step = Step { node, at: at as u32 };
+                node = inner.children[at];
+            }
+        }
+        path
+    }
+
+    /// Fills in the way to a leaf if it is that of the last search.
     #[inline]
-    pub(super) fn find_path(&self, addr: usize, path: &mut Path) {
+    fn retrace(&self, leaf: u32, steps: &mut [Step]) -> bool {
+        let mut way = self.way.load(Relaxed);
         let mut node = self.root;
-        path.height = self.height;
-        path.gap = self.span.gap;
-        for step in &mut path.steps[..self.height] {
+        for step in steps {
             let inner = self.inner(node);
-            let at = inner.toward(addr);
-            if at > 0 {
-                path.low = inner.ends[at - 1];
+            let at = way & ((1 << STEP_BITS) - 1);
+            if at >= inner.len() {
+                return false;
             }
-            if at + 1 < inner.len() {
-                path.high = inner.starts[at + 1];
-            }
-            path.gap = inner.gaps[at];
             *step = Step { node, at: at as u32 };
             node = inner.children[at];
+            way >>= STEP_BITS;
         }
-        path.leaf = node;
+        node == leaf
     }
 
     /// Makes room for any `count` insertions to come, whatever is removed or resized in between.
@@ -326,7 +386,10 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     pub(super) fn discard(&mut self, level: usize, node: u32) {
         self.counts[level] -= 1;
         match level {
-            0 => self.leaves.discard(node),
+            0 => {
+                *self.last.get_mut() = NOWHERE;
+                self.leaves.discard(node);
+            }
             _ => self.inners.discard(node),
         }
     }
@@ -335,13 +398,13 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     #[inline]
     fn visit(&self) {
         #[cfg(test)]
-        self.visits.fetch_add(1, Ordering::Relaxed);
+        self.visits.fetch_add(1, Relaxed);
     }
 
     /// How often a node has been looked at since the last time this was asked.
     #[cfg(test)]
     pub(super) fn take_visits(&self) -> usize {
-        self.visits.swap(0, Ordering::Relaxed)
+        self.visits.swap(0, Relaxed)
     }
 
     /// How many nodes are in use: leaves and inner ones.

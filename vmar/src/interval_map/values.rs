@@ -55,6 +55,12 @@ impl<V> Values<V> {
         }
     }
 
+    /// Drops a value.
+    #[inline]
+    pub(super) fn discard(&mut self, number: u32) {
+        self.0.discard(number);
+    }
+
     #[inline]
     pub(super) fn get(&self, number: u32) -> &V {
         match self.0.get(number) {

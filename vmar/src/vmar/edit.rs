@@ -12,6 +12,7 @@ use super::mappings::Mappings;
 use crate::{
     error::OutOfMemory,
     fallible,
+    interval_map::InsertError,
     machine::Machine,
     mapping::{MappingFlags, VmMapping},
     perms::VmPerms,
@@ -62,9 +63,6 @@ impl<M: Machine> Removed<M> {
     }
 
     fn push(&mut self, mapping: VmMapping<M>) {
-        if !mapping.is_heavy() {
-            return;
-        }
         if self.first.is_none() {
             self.first = Some(mapping);
         } else {
@@ -78,35 +76,56 @@ impl<M: Machine> Mappings<M> {
     /// Adds a mapping at a free range, as a part of a neighbour where one mapping can stand for both. Needs room for
     /// one insertion.
     pub(crate) fn insert(&mut self, range: Range<usize>, mapping: VmMapping<M>) {
+        self.count(&range, &mapping);
+        self.note_peak(range.len());
         if !self.insert_into_neighbour(&range, &mapping) {
             self.insert_plainly(range, mapping);
         }
     }
 
-    /// The same for anonymous memory, the most common kind: its mapping is made where it is stored.
-    pub(crate) fn insert_anonymous(&mut self, range: Range<usize>, perms: VmPerms, flags: MappingFlags) {
-        if !self.insert_into_neighbour(&range, &VmMapping::anonymous(perms, flags)) {
-            let result = self.map.insert_with(range, || VmMapping::anonymous(perms, flags));
-            debug_assert!(result.is_ok(), "the range was known to be free and room reserved: {result:?}");
+    /// The same for anonymous memory, the most common kind: its mapping is made where it is stored. Needs no room to be
+    /// reserved.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] if none was and there is none; nothing has changed.
+    pub(crate) fn insert_anonymous(
+        &mut self,
+        range: &Range<usize>,
+        perms: VmPerms,
+        flags: MappingFlags,
+    ) -> Result<(), OutOfMemory> {
+        let mapping = VmMapping::anonymous(perms, flags);
+        if !self.insert_into_neighbour(range, &mapping) {
+            let result = self.map.insert_with(range.clone(), || VmMapping::anonymous(perms, flags));
+            debug_assert!(
+                !matches!(result, Err(InsertError::Overlaps(()))),
+                "the range was known to be free"
+            );
+            result.map_err(|_| OutOfMemory)?;
         }
+        self.count(range, &mapping);
+        self.note_peak(0);
+        Ok(())
     }
 
-    /// Counts a mapping at a free range, and makes it a part of a neighbour if one mapping can stand for both; returns
-    /// whether it could.
-    fn insert_into_neighbour(&mut self, range: &Range<usize>, mapping: &VmMapping<M>) -> bool {
+    /// Counts a mapping that is added at `range`.
+    fn count(&mut self, range: &Range<usize>, mapping: &VmMapping<M>) {
         self.totals.add(mapping, range.len());
-        self.note_peak(range.len());
         if mapping.flags().contains(MappingFlags::GROWS_DOWN) {
             self.note_grows_down(range.start);
         }
-        let (mut below, mut above) = (None, None);
-        for (found, neighbour) in self.around(range) {
-            if found.end == range.start && neighbour.continues_with(found.len(), mapping) {
-                below = Some(found);
-            } else if found.start == range.end && mapping.continues_with(range.len(), neighbour) {
-                above = Some(found);
-            }
-        }
+    }
+
+    /// Makes a mapping at a free range a part of a neighbour if one mapping can stand for both; returns whether it could.
+    fn insert_into_neighbour(&mut self, range: &Range<usize>, mapping: &VmMapping<M>) -> bool {
+        let [below, above] = self.map.beside(range);
+        let below = below
+            .filter(|(found, neighbour)| neighbour.continues_with(found.len(), mapping))
+            .map(|(found, _)| found);
+        let above = above
+            .filter(|(_, neighbour)| mapping.continues_with(range.len(), neighbour))
+            .map(|(found, _)| found);
         let end = above.as_ref().map_or(range.end, |above| above.end);
         match (below, above) {
             (None, None) => return false,
@@ -163,8 +182,12 @@ impl<M: Machine> Mappings<M> {
     /// reaches beyond both ends.
     pub(crate) fn cut_one(&mut self, found: &Range<usize>, range: &Range<usize>, removed: &mut Removed<M>) {
         if found.start >= range.start && found.end <= range.end {
-            if let Some((_, mapping)) = self.map.remove(found.start) {
-                self.totals.sub(&mapping, found.len());
+            let totals = &mut self.totals;
+            let heavy = self.map.remove_keeping(found.start, |mapping| {
+                totals.sub(mapping, found.len());
+                mapping.is_heavy()
+            });
+            if let Some(mapping) = heavy {
                 removed.push(mapping);
             }
             return;
@@ -306,21 +329,13 @@ impl<M: Machine> Mappings<M> {
 
     /// Merges the one mapping that is exactly `range` with its neighbours, where one mapping can stand for both.
     fn merge_one(&mut self, range: &Range<usize>) {
-        let (mut below, mut end) = (None, range.end);
-        let mut last: Option<(Range<usize>, &VmMapping<M>)> = None;
-        for (found, mapping) in self.around(range) {
-            if let Some((last_range, last)) = last
-                && last_range.end == found.start
-                && last.continues_with(last_range.len(), mapping)
-            {
-                if found.start == range.start {
-                    below = Some(last_range.start);
-                } else {
-                    end = found.end;
-                }
-            }
-            last = Some((found, mapping));
-        }
+        let Some((mapping, [below, above])) = self.map.with_neighbours(range.start) else { return };
+        let below = below
+            .filter(|(found, neighbour)| neighbour.continues_with(found.len(), mapping))
+            .map(|(found, _)| found.start);
+        let end = above
+            .filter(|(_, neighbour)| mapping.continues_with(range.len(), neighbour))
+            .map_or(range.end, |(found, _)| found.end);
         if below.is_none() && end == range.end {
             return;
         }

@@ -251,9 +251,11 @@ impl<M: Machine> Vmar_<M> {
         let range = mappings.place(size, align, placement, &user)?;
         let replaces = matches!(placement, Placement::Replacing(_));
         self.check_limits(&mappings, &range, replaces, mapping::is_data(perms, sharing, flags), flags)?;
-        mappings.try_reserve(1 + usize::from(replaces))?;
         if replaces {
+            mappings.try_reserve(2)?;
             removed.try_reserve_for(&mappings, &range)?;
+        } else if !is_plain {
+            mappings.try_reserve(1)?;
         }
         let mapping =
             memory.map(|memory| VmMapping::new(memory, request.mappable.take(), perms, sharing, flags));
@@ -264,7 +266,7 @@ impl<M: Machine> Vmar_<M> {
             _ if replaces => self.unmap_entries(&mappings, &range),
             _ => {}
         }
-        // From here on nothing fails.
+        // From here on nothing fails, unless nothing has been done yet.
         if replaces {
             mappings.cut(&range, &mut removed);
         }
@@ -273,7 +275,7 @@ impl<M: Machine> Vmar_<M> {
         let populated = populate.then(|| range.clone());
         match mapping {
             Some(mapping) => mappings.insert(range, mapping),
-            None => mappings.insert_anonymous(range, perms, flags),
+            None => mappings.insert_anonymous(&range, perms, flags)?,
         }
         drop(mappings);
         if let Some(range) = populated {

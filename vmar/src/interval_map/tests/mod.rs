@@ -137,6 +137,7 @@ impl<V: Clone + PartialEq + Debug, const LEAF: usize, const FAN: usize> Interval
             let leaf = tree.leaf(node);
             assert!(leaf.len() >= if is_root { 1 } else { <Leaf<LEAF> as Node>::MIN });
             assert!(leaf.starts[leaf.len()..].iter().all(|start| *start == usize::MAX));
+            assert_eq!(leaf.span().gap, leaf.widest(usize::MAX));
             return leaf.span();
         }
         let inner = tree.inner(node);
@@ -146,6 +147,7 @@ impl<V: Clone + PartialEq + Debug, const LEAF: usize, const FAN: usize> Interval
             let span = self.check_node(inner.children[at], height - 1, false, counts, leaves);
             assert_eq!(inner.child_span(at), span);
         }
+        assert_eq!(inner.span().gap, inner.widest(usize::MAX));
         inner.span()
     }
 }

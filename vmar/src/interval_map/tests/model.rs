@@ -146,6 +146,21 @@ fn compare<const LEAF: usize, const FAN: usize>(
             assert_eq!(back, found);
         }
     }
+    for (at, (range, _)) in entries.iter().enumerate() {
+        let free = range.end..entries.get(at + 1).map_or(usize::MAX, |(next, _)| next.start);
+        let near = |range: &Range<usize>| {
+            let ends = entries.iter().find(|(entry, _)| entry.end == range.start);
+            [ends, entries.iter().find(|(entry, _)| entry.start == range.end)].map(|found| found.cloned())
+        };
+        let (value, beside) = map.with_neighbours(range.start).unwrap();
+        assert_eq!((*value, beside.map(owned)), (entries[at].1, near(range)));
+        assert!(map.with_neighbours(range.start + 1).is_none() || range.len() == 1);
+        for range in [free.clone(), free.start..free.start + free.len() / 2] {
+            if !range.is_empty() {
+                assert_eq!(map.beside(&range).map(owned), near(&range));
+            }
+        }
+    }
     for (size, align) in [(1, 1), (2, 1), (7, 1), (3, 4), (4, 4), (5, 8), (9, 16), (40, 64), (SPACE, 1)] {
         for start in space.clone().step_by(PROBE * 13) {
             for len in [0, 3, 64, 1000, SPACE] {
