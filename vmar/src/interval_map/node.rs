@@ -27,6 +27,9 @@ use super::arena::{Link, NIL};
 /// How many keys a cache line holds.
 const LINE: usize = 8;
 
+/// Up to how many entries are shifted one by one: more than these a block move takes less time for, once it has started.
+const FEW: usize = 16;
+
 /// What a node's parent keeps of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -124,9 +127,13 @@ impl<const SIZE: usize> Leaf<SIZE> {
             }
         };
         let is_outermost = at == 0 || at == self.len;
-        open(&mut self.starts, self.len, at, range.start);
-        open(&mut self.ends, self.len, at, range.end);
-        open(&mut self.slots, self.len, at, slot);
+        if self.len - at <= FEW {
+            self.open_few(at, range, slot);
+        } else {
+            open(&mut self.starts, self.len, at, range.start);
+            open(&mut self.ends, self.len, at, range.end);
+            open(&mut self.slots, self.len, at, slot);
+        }
         self.len += 1;
         self.settle(old, new) || is_outermost
     }
@@ -140,13 +147,45 @@ impl<const SIZE: usize> Leaf<SIZE> {
             (Some(left), Some(right)) => left + right + (self.ends[at] - self.starts[at]),
             _ => 0,
         };
-        close(&mut self.starts, self.len, at);
-        close(&mut self.ends, self.len, at);
-        close(&mut self.slots, self.len, at);
-        self.starts[self.len - 1] = usize::MAX;
+        if self.len - at <= FEW {
+            self.close_few(at);
+        } else {
+            close(&mut self.starts, self.len, at);
+            close(&mut self.ends, self.len, at);
+            close(&mut self.slots, self.len, at);
+            self.starts[self.len - 1] = usize::MAX;
+        }
         self.len -= 1;
         let is_outermost = at == 0 || at == self.len;
         (slot, self.settle(left.max(right).unwrap_or(0), merged) || is_outermost)
+    }
+
+    /// Shifts the entries from `at` on up by one, and puts another in the place that becomes free.
+    #[inline]
+    fn open_few(&mut self, at: usize, range: Range<usize>, slot: u32) {
+        let places = at..self.len + 1;
+        let starts = self.starts[places.clone()].iter_mut();
+        let ends = self.ends[places.clone()].iter_mut();
+        let slots = self.slots[places].iter_mut();
+        let mut shifted = (range.start, range.end, slot);
+        for ((start, end), slot) in starts.zip(ends).zip(slots) {
+            shifted =
+                (mem::replace(start, shifted.0), mem::replace(end, shifted.1), mem::replace(slot, shifted.2));
+        }
+    }
+
+    /// Shifts the entries above `at` down by one.
+    #[inline]
+    fn close_few(&mut self, at: usize) {
+        let places = at..self.len;
+        let starts = self.starts[places.clone()].iter_mut();
+        let ends = self.ends[places.clone()].iter_mut();
+        let slots = self.slots[places].iter_mut();
+        let mut shifted = (usize::MAX, 0, NIL);
+        for ((start, end), slot) in starts.zip(ends).zip(slots).rev() {
+            shifted =
+                (mem::replace(start, shifted.0), mem::replace(end, shifted.1), mem::replace(slot, shifted.2));
+        }
     }
 
     /// Gives an entry another range between its neighbours and returns whether the span may have changed.
