@@ -100,23 +100,28 @@ impl<M: Machine> Fault<'_, M> {
         block.max(self.range.start)..block.saturating_add(size).min(self.range.end)
     }
 
-    /// Lets the pages from this one to the end of `window` be written that nobody else holds, if the page before can be: somebody
-    /// goes through them.
+    /// Lets the pages from this one to the end of `window` be written that nobody else holds, if this write follows on another:
+    /// somebody goes through them.
     pub(super) fn widen_ahead(&self, cursor: &mut CursorOf<'_, M>, window: &Range<usize>) {
-        if window.start == self.page {
-            return;
+        let front = &self.space.write_front;
+        if !front.is_at(self.page) {
+            return front.note(self.page + M::PAGE_SIZE);
         }
-        cursor.seek(self.page - M::PAGE_SIZE);
-        if !matches!(cursor.query(), Entry::Page { props, .. } if props.flags.contains(PageFlags::WRITE)) {
-            return;
-        }
+        front.note(window.end);
         let mut at = self.page + M::PAGE_SIZE;
         while at < window.end {
-            cursor.seek(at);
-            at += M::PAGE_SIZE;
-            if entries::lacks_write(&cursor.query()) {
+            let start = at;
+            while at < window.end && {
+                cursor.seek(at);
+                entries::lacks_write(&cursor.query())
+            } {
+                at += M::PAGE_SIZE;
+            }
+            if at != start {
+                cursor.seek(start);
                 cursor.widen(at, self.allowed);
             }
+            at += M::PAGE_SIZE;
         }
     }
 

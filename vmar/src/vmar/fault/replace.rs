@@ -53,7 +53,8 @@ impl WriteFront {
         self.0.store(next | Self::COPIED, Relaxed);
     }
 
-    fn is_at(&self, page: usize) -> bool {
+    /// Returns whether a write to `page` follows on another.
+    pub(super) fn is_at(&self, page: usize) -> bool {
         self.0.load(Relaxed) & !Self::COPIED == page
     }
 
