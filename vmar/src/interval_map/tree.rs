@@ -262,10 +262,10 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     fn leaf_toward(&self, addr: usize) -> u32 {
         let mut node = self.root;
         let mut way = 0;
-        for level in 0..self.height {
+        for _ in 0..self.height {
             let inner = self.inner(node);
             let at = inner.toward(addr);
-            way |= at.wrapping_shl(STEP_BITS * level as u32);
+            way = way << STEP_BITS | at;
             node = inner.children[at];
         }
         self.way.store(way, Relaxed);
@@ -291,17 +291,17 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     /// Fills in the way to a leaf if it is that of the last search.
     #[inline]
     fn retrace(&self, leaf: u32, steps: &mut [Step]) -> bool {
-        let mut way = self.way.load(Relaxed);
+        let mut way = self.way.load(Relaxed).rotate_right(STEP_BITS * self.height as u32);
         let mut node = self.root;
         for step in steps {
             let inner = self.inner(node);
+            way = way.rotate_left(STEP_BITS);
             let at = way & ((1 << STEP_BITS) - 1);
             if at >= inner.len() {
                 return false;
             }
             *step = Step { node, at: at as u32 };
             node = inner.children[at];
-            way >>= STEP_BITS;
         }
         node == leaf
     }
