@@ -28,6 +28,7 @@ macro_rules! __log_prefix {
 
 pub mod device;
 pub mod error;
+pub mod fallible;
 pub mod fs;
 pub mod futex;
 pub mod log;

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! What nearly every file of the kernel uses.
-//!
-//! No program may have the kernel need a run of memory that it must have: what grows with what a program does, and may come to
-//! more than a page, is made by the fallible functions below, or is of small pieces (a map, a linked list).
 
 pub use alloc::{
     borrow::ToOwned,
@@ -28,9 +25,9 @@ pub use ostd::{
     warn,
 };
 pub use ostd_pod::Pod;
-pub use vmar::fallible::{try_collect, try_filled, try_push, try_reserve, try_to_vec, try_with_capacity};
 
 pub use crate::{
     error::{Errno, Result, errno::*},
+    fallible::{try_collect, try_filled, try_push, try_reserve, try_to_vec, try_with_capacity},
     process::{Ctx, Pid, Process, Thread, Tid},
 };

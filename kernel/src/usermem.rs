@@ -59,8 +59,7 @@ impl AddressSpace {
     pub fn read_vec<T: Pod>(&self, addr: Vaddr, count: usize) -> Result<Vec<T>> {
         let len = count.checked_mul(size_of::<T>()).ok_or(EFAULT)?;
         let mut reader = self.reader(addr, len)?;
-        let mut values = Vec::new();
-        values.try_reserve_exact(count).map_err(|_| ENOMEM)?;
+        let mut values = try_with_capacity(count)?;
         for _ in 0..count {
             values.push(reader.read_val().map_err(|_| EFAULT)?);
         }
@@ -104,7 +103,7 @@ impl AddressSpace {
             self.read_bytes(at, &mut chunk[..len])?;
             let end = chunk[..len].iter().position(|byte| *byte == 0);
             let part = &chunk[..end.map_or(len, |end| end + 1)];
-            bytes.try_reserve(part.len()).map_err(|_| ENOMEM)?;
+            try_reserve(bytes, part.len())?;
             bytes.extend_from_slice(part);
             if end.is_some() {
                 return Ok(());

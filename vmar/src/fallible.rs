@@ -100,28 +100,6 @@ pub fn try_collect<T>(items: impl IntoIterator<Item = T>) -> Result<Vec<T>, OutO
     Ok(vec)
 }
 
-/// A vector of `count` times `value`.
-///
-/// # Errors
-///
-/// [`OutOfMemory`].
-pub fn try_filled<T: Clone>(value: T, count: usize) -> Result<Vec<T>, OutOfMemory> {
-    let mut vec = try_with_capacity(count)?;
-    vec.resize(count, value);
-    Ok(vec)
-}
-
-/// A vector with the items of a slice.
-///
-/// # Errors
-///
-/// [`OutOfMemory`].
-pub fn try_to_vec<T: Clone>(items: &[T]) -> Result<Vec<T>, OutOfMemory> {
-    let mut vec = try_with_capacity(items.len())?;
-    vec.extend_from_slice(items);
-    Ok(vec)
-}
-
 /// An owning pointer to one `T` on the heap, made by [`try_box`].
 ///
 /// Stable Rust cannot make a `Box<T>` fallibly, but it can make a `Box<[T; 1]>` out of a vector; this hides the array.
@@ -320,15 +298,6 @@ mod tests {
             try_push(&mut vec, item).unwrap();
         }
         assert_eq!(inject::requests(), before);
-    }
-
-    #[test]
-    fn copies_are_refused_whole() {
-        assert_eq!(try_filled(7, 3).unwrap(), [7, 7, 7]);
-        assert_eq!(try_to_vec(&[1, 2]).unwrap(), [1, 2]);
-        let _failing = inject::fail_from(0);
-        assert_eq!((try_filled(7, 3), try_to_vec(&[1])), (Err(OutOfMemory), Err(OutOfMemory)));
-        assert_eq!(try_to_vec::<u8>(&[]), Ok(Vec::new()));
     }
 
     #[test]

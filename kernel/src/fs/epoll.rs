@@ -184,7 +184,7 @@ pub fn control(
                 let _nesting = NESTING.lock();
                 epoll.check_nesting(inner)?;
                 // Nobody but who has locked the shape uses the room that is made here.
-                try_reserve(&mut inner.outer.lock(), 1)?;
+                try_reserve(&mut *inner.outer.lock(), 1)?;
                 epoll.add(key, target, event)?;
                 inner.outer.lock().push(epoll.this.clone());
                 Ok(())
@@ -230,7 +230,7 @@ impl Epoll {
             // Only items have their keys in the list, each at most once, so that waking never has to allocate.
             let mut keys = self.ready.keys.lock();
             let more = room.saturating_sub(keys.len());
-            keys.try_reserve(more).map_err(|_| ENOMEM)?;
+            try_reserve(&mut *keys, more)?;
         }
         let signal = Arc::new(Signal { key, is_queued: AtomicBool::new(false), ready: self.ready.clone() });
         let mut table = PollTable::new(signal.clone());

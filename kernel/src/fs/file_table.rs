@@ -51,9 +51,7 @@ struct Slots {
 
 impl Slots {
     fn copy(&self) -> Result<Self> {
-        let mut list = Vec::new();
-        list.try_reserve_exact(self.list.len()).map_err(|_| ENOMEM)?;
-        list.extend(self.list.iter().cloned());
+        let list = try_to_vec(&self.list)?;
         Ok(Self { list, lowest_free: self.lowest_free })
     }
 
@@ -75,7 +73,7 @@ impl Slots {
     fn reach(&mut self, at: usize) -> Result<()> {
         if at >= self.list.len() {
             let more = at + 1 - self.list.len();
-            self.list.try_reserve(more).map_err(|_| ENOMEM)?;
+            try_reserve(&mut self.list, more)?;
             self.list.resize(at + 1, None);
         }
         Ok(())

@@ -81,9 +81,7 @@ impl<'a> Source<'a> {
     /// ENOMEM without memory; EFAULT if any byte of it cannot be read.
     pub fn read_all(&mut self, limit: usize) -> Result<Vec<u8>> {
         let len = self.remain.min(limit);
-        let mut buf = Vec::new();
-        buf.try_reserve_exact(len).map_err(|_| ENOMEM)?;
-        buf.resize(len, 0);
+        let mut buf = try_filled(0, len)?;
         if self.read_bytes(&mut buf)? < len {
             return Err(EFAULT);
         }

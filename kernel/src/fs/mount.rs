@@ -229,7 +229,7 @@ pub fn below(place: &Path) -> Result<Vec<Arc<Mount>>> {
     let inside = |point: Path| {
         Arc::ptr_eq(point.mount(), place.mount()) && place.dentry().is_ancestor_of(point.dentry())
     };
-    Ok(try_collect(all().filter(|mount| mount.point().is_some_and(inside)))?)
+    try_collect(all().filter(|mount| mount.point().is_some_and(inside)))
 }
 
 /// Moves the mount that `from` is the root of to another place (`MS_MOVE`).

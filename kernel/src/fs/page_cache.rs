@@ -332,7 +332,7 @@ impl PageCache {
         let mut added: Vec<usize> = Vec::new();
         let result = (first..last).filter(|index| self.vmo.page(*index).is_none()).try_for_each(|index| {
             self.quota.require(added.len() + 1)?;
-            added.try_reserve(1).map_err(|_| ENOMEM)?;
+            try_reserve(&mut added, 1)?;
             self.vmo.commit(index).map_err(errno)?;
             added.push(index);
             Ok(())

@@ -97,7 +97,7 @@ mod tests {
     }
 
     fn cred(fsuid: u32, fsgid: u32) -> Credentials {
-        let groups = vec![30];
+        let groups = Arc::new(vec![30]);
         Credentials { fsuid, fsgid, groups, effective: CapSet::empty(), ..Credentials::root() }
     }
 

@@ -80,6 +80,9 @@ pub fn wait_ready<T>(
     }
 }
 
+/// How many queues a waker can be in whatever memory there is.
+const MANY: usize = 64;
+
 /// What `FileOps::poll` is handed: a waker to put into the file's queues, or none to only ask.
 ///
 /// Dropping the table takes the waker out of all queues.
@@ -109,7 +112,9 @@ impl PollTable {
     /// Called by a file for each of its queues, before it looks at its own state.
     pub fn observe(&mut self, queue: &Arc<WaitQueue>) {
         if let Some(wake) = &self.wake {
-            if try_reserve(&mut self.subscriptions, 1).is_err() {
+            // Each takes a little memory in the queue as well, and many more can follow within one call.
+            let is_too_many = self.subscriptions.len() >= MANY && crate::mm::is_kernel_short();
+            if is_too_many || try_reserve(&mut self.subscriptions, 1).is_err() {
                 self.lacks_memory = true;
                 return;
             }

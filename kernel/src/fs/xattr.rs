@@ -27,7 +27,7 @@ impl Xattrs {
     ///
     /// ENODATA if it is not set; ENOMEM.
     pub fn get(&self, name: &[u8]) -> Result<Vec<u8>> {
-        Ok(try_to_vec(self.0.lock().get(name).ok_or(ENODATA)?)?)
+        try_to_vec(self.0.lock().get(name).ok_or(ENODATA)?)
     }
 
     /// Sets the value of `name`.

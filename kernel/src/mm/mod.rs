@@ -80,6 +80,11 @@ pub fn is_kernel_short() -> bool {
     reserve::free_frames() < reserve::reserve() / 4 * 3
 }
 
+/// Whether the kernel would not have begun to use up what programs have left it if so many more bytes were in use.
+pub fn can_kernel_spare(bytes: usize) -> bool {
+    reserve::free_frames() >= (reserve::reserve() / 4 * 3).saturating_add(bytes.div_ceil(PAGE_SIZE))
+}
+
 /// Waits until what was given up is free; returns whether that relieves the kernel.
 pub fn relieve_kernel() -> bool {
     finish_frees();

@@ -89,7 +89,7 @@ pub struct Credentials {
     /// Group for file access.
     pub fsgid: Gid,
     /// Supplementary groups, sorted.
-    pub groups: Vec<Gid>,
+    pub groups: Arc<Vec<Gid>>,
     /// Capabilities it may use.
     pub effective: CapSet,
     /// Capabilities it may take into use.
@@ -116,7 +116,7 @@ impl Credentials {
             egid: 0,
             sgid: 0,
             fsgid: 0,
-            groups: Vec::new(),
+            groups: Arc::default(),
             effective: CapSet::ALL,
             permitted: CapSet::ALL,
             inheritable: CapSet::empty(),

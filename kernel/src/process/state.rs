@@ -204,7 +204,7 @@ impl Process {
     ///
     /// `ENOMEM`.
     pub fn threads(&self) -> Result<Vec<Arc<Thread>>> {
-        Ok(try_to_vec(&self.threads.lock())?)
+        try_to_vec(&self.threads.lock())
     }
 
     /// Its oldest living thread.
@@ -228,7 +228,7 @@ impl Process {
         if self.report.lock().exiting.is_some() || self.is_in_exec.load(Ordering::Acquire) {
             return Err(EAGAIN);
         }
-        threads.try_reserve(1).map_err(|_| ENOMEM)?;
+        try_reserve(&mut *threads, 1)?;
         threads.push(thread);
         Ok(())
     }

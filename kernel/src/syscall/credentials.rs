@@ -214,7 +214,7 @@ pub fn sys_setgroups(ctx: &Ctx, size: usize, addr: Vaddr) -> Result<usize> {
     let mut groups: Vec<Gid> = ctx.vm.read_vec(addr, size)?;
     groups.sort_unstable();
     change(ctx, |new| {
-        new.groups = groups;
+        new.groups = Arc::new(groups);
         Ok(())
     })
 }

@@ -136,7 +136,7 @@ pub fn sys_futex_waitv(
         _ => return Err(EINVAL),
     };
     let mut words = Vec::new();
-    words.try_reserve_exact(count as usize).map_err(|_| ENOMEM)?;
+    try_reserve(&mut words, count as usize)?;
     for place in 0..count as usize {
         let at = addr.checked_add(place * size_of::<WaitV>()).ok_or(EFAULT)?;
         let word: WaitV = ctx.vm.read_val(at)?;

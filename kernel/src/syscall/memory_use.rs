@@ -316,11 +316,7 @@ fn copy_between(
     let thread = table::thread(pid as Tid).ok_or(ESRCH)?;
     check_may_access(ctx, &thread)?;
     let other = thread.process().vm().ok_or(ESRCH)?;
-    let mut buffer = Vec::new();
-    if direction == Direction::ToOther {
-        buffer.try_reserve_exact(COPY_CHUNK).map_err(|_| ENOMEM)?;
-        buffer.resize(COPY_CHUNK, 0);
-    }
+    let mut buffer = try_filled(0, if direction == Direction::ToOther { COPY_CHUNK } else { 0 })?;
 
     let mut done = 0;
     let (mut mine, mut theirs) = (local.iter_mut(), remote.iter_mut());

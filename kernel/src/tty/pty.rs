@@ -127,7 +127,7 @@ impl Output for MasterEnd {
         let room = CAPACITY.saturating_sub(state.to_master.len());
         let shown = &bytes[..bytes.len().min(room)];
         // What there is no memory for is lost.
-        if state.to_master.try_reserve(shown.len()).is_ok() {
+        if try_reserve(&mut state.to_master, shown.len()).is_ok() {
             state.to_master.extend(shown);
         }
         drop(state);

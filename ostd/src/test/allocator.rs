@@ -131,7 +131,7 @@ fn threads_leave_most_of_the_zone_to_lists() {
     give_back_every_other(&mut taken);
     let mut options = FrameAllocOptions::new();
     options.zeroed(false);
-    let mut take = |runs: &mut Runs, is_allowed: &dyn Fn() -> bool| {
+    let take = |runs: &mut Runs, is_allowed: &dyn Fn() -> bool| {
         let free = runs.iter_mut().filter(|run| run.is_none());
         free.map_while(|run| {
             *run = is_allowed().then(|| options.alloc_segment(RUN).ok()).flatten();

@@ -154,7 +154,7 @@ impl State {
         if self.is_full() {
             return Ok(0);
         }
-        self.chunks.try_reserve(1).map_err(|_| ENOMEM)?;
+        try_reserve(&mut self.chunks, 1)?;
         let frame = self.new_frame()?;
         let mut chunk = Chunk { frame, start: 0, end: 0, kind };
         match src.read_to(&mut chunk.frame.writer()) {
@@ -324,7 +324,7 @@ impl Pipe {
             for chunk in &state.chunks {
                 let len = min(chunk.end - chunk.start, limit - bytes.len());
                 let old = bytes.len();
-                bytes.try_reserve(len).map_err(|_| ENOMEM)?;
+                try_reserve(&mut bytes, len)?;
                 bytes.resize(old + len, 0);
                 chunk.frame.reader().skip(chunk.start).read(&mut VmWriter::from(&mut bytes[old..]));
                 if bytes.len() == limit {

@@ -87,7 +87,7 @@ impl Socket {
         if queue.len() > *backlog {
             return Err(EAGAIN);
         }
-        queue.try_reserve(1).map_err(|_| ENOMEM)?;
+        try_reserve(queue, 1)?;
         let accepted = Self::build(self.kind, address.clone());
         accepted.options.inherit(&listener.options);
         {

@@ -113,7 +113,7 @@ fn find_garbage() -> Result<LinkedList<VecDeque<Message>>> {
         for_each_inbox(&candidate.file, |socket| {
             let messages = socket.inbox.lock();
             let mut places = messages.files().filter_map(|file| addresses.binary_search(&address(file)).ok());
-            Ok(places.try_for_each(|place| try_push(&mut inbox, place))?)
+            places.try_for_each(|place| try_push(&mut inbox, place))
         })?;
         inbox.iter().for_each(|place| held_by_candidates[*place] += 1);
         candidate.inbox = inbox;

@@ -241,7 +241,7 @@ impl Inbox {
     ///
     /// ENOMEM.
     pub fn reserve(&mut self) -> Result<()> {
-        self.messages.try_reserve(1).map_err(|_| ENOMEM)
+        try_reserve(&mut self.messages, 1)
     }
 
     /// Adds a message, for which room was made.

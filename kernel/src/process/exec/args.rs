@@ -84,7 +84,7 @@ impl Strings {
     pub fn with_front(&self, front: &[&[u8]], replaced: usize) -> Result<Self> {
         let mut strings = Self::default();
         let added: usize = front.iter().map(|string| string.len() + 1).sum();
-        strings.bytes.try_reserve_exact(added + self.bytes.len()).map_err(|_| ENOMEM)?;
+        try_reserve(&mut strings.bytes, added + self.bytes.len())?;
         front.iter().for_each(|string| strings.push(string));
         self.iter().skip(replaced).for_each(|string| strings.push(string));
         Ok(strings)

@@ -82,14 +82,11 @@ impl ElfFile {
         {
             return Err(ENOEXEC);
         }
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(size).map_err(|_| ENOMEM)?;
-        bytes.resize(size, 0);
+        let mut bytes = try_filled(0, size)?;
         if read_at(file, header.e_phoff, &mut bytes)? < size {
             return Err(ENOEXEC);
         }
-        let mut segments = Vec::new();
-        segments.try_reserve_exact(header.e_phnum.into()).map_err(|_| ENOMEM)?;
+        let mut segments = try_with_capacity(header.e_phnum.into())?;
         segments.extend(ParsingTable::<_, ProgramHeader>::new(LittleEndian, Class::ELF64, &bytes).iter());
         Ok(Self { header, segments })
     }

@@ -103,8 +103,7 @@ impl Contents {
         let words = 1 + argv.len() + 1 + envp.len() + 1 + auxv.len();
         let start = (random_addr - words * 8) & !15;
 
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(top - start).map_err(|_| ENOMEM)?;
+        let mut bytes = try_with_capacity(top - start)?;
         bytes.extend_from_slice(&(argv.len() as u64).to_le_bytes());
         for (strings, addr) in [(argv, arg_addr), (envp, env_addr)] {
             let mut at = addr as u64;
