@@ -71,28 +71,6 @@ impl Text {
         let _ = fmt::Write::write_fmt(self, arguments);
     }
 
-    /// Adds `number` in hexadecimal, with at least `width` digits.
-    pub fn push_hex(&mut self, mut number: u64, width: usize) {
-        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4) as usize;
-        let start = self.bytes.len();
-        self.fill(b'0', digits.max(width));
-        let mut places = self.bytes[start..].iter_mut().rev();
-        while number != 0
-            && let Some(place) = places.next()
-        {
-            *place = b"0123456789abcdef"[number as usize % 16];
-            number /= 16;
-        }
-    }
-
-    /// Adds `number` in decimal.
-    pub fn push_decimal(&mut self, number: u64) {
-        match number {
-            0..=9 => self.push(&[b'0' + number as u8]),
-            _ => put!(self, "{number}"),
-        }
-    }
-
     /// Makes room for `more` bytes, if there is any: what comes is then not moved about.
     pub fn reserve(&mut self, more: usize) {
         // Without it the room is made bit by bit.
@@ -131,6 +109,85 @@ impl fmt::Write for Text {
         self.push(text.as_bytes());
         Ok(())
     }
+}
+
+/// The fields of a line, put together on the stack: for texts of thousands of lines, in which each piece that is added to a
+/// [`Text`] by itself, let alone formatted, would take several times as long.
+///
+/// Whoever makes the line knows that `SIZE` bytes are enough, and 15 more than it needs; what is too much is left out.
+pub struct Fields<const SIZE: usize> {
+    bytes: [u8; SIZE],
+    len: usize,
+}
+
+impl<const SIZE: usize> Default for Fields<SIZE> {
+    #[inline]
+    fn default() -> Self {
+        Self { bytes: [0; SIZE], len: 0 }
+    }
+}
+
+impl<const SIZE: usize> Fields<SIZE> {
+    /// Adds bytes.
+    #[inline]
+    pub fn push<const COUNT: usize>(&mut self, bytes: [u8; COUNT]) {
+        self.push_first(bytes, COUNT);
+    }
+
+    /// Adds the first `count` bytes, and writes the others behind them: how many are written is known to the compiler.
+    #[inline]
+    fn push_first<const COUNT: usize>(&mut self, bytes: [u8; COUNT], count: usize) {
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + COUNT) {
+            place.copy_from_slice(&bytes);
+            self.len += count;
+        }
+    }
+
+    /// Adds `number` in hexadecimal, with at least `width` digits, which is 1 to 16.
+    #[inline]
+    pub fn push_hex(&mut self, number: u64, width: u32) {
+        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).clamp(width, 16);
+        let from_the_left = number << (u64::BITS - 4 * digits);
+        self.push_first(hex((from_the_left >> 32) as u32), digits.min(8) as usize);
+        if digits > 8 {
+            self.push_first(hex(from_the_left as u32), digits as usize - 8);
+        }
+    }
+
+    /// Adds `number` in decimal.
+    pub fn push_decimal(&mut self, mut number: u64) {
+        let mut digits = [0; 20];
+        let mut first = digits.len();
+        loop {
+            first -= 1;
+            digits[first] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        for digit in &digits[first..] {
+            self.push([*digit]);
+        }
+    }
+
+    /// The line.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The eight digits of `number` in hexadecimal, all at once: each gets a byte of one word.
+fn hex(number: u32) -> [u8; 8] {
+    let spread = u64::from(number);
+    let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    let digits = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 in the bytes of those that are letters.
+    let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    let to_letter = u64::from(b'a' - b'0' - 10);
+    (digits + 0x3030_3030_3030_3030 + letters * to_letter).to_be_bytes()
 }
 
 type Show = Box<dyn Fn(&mut Text) -> Result<()> + Send + Sync>;
@@ -400,5 +457,37 @@ impl Inode for StaticInode {
             Node::Setting(show, store) => Some(Arc::new(text(show).with_store(store))),
             _ => None,
         })
+    }
+}
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    #[ktest]
+    fn fields_are_what_formatting_makes_of_them() {
+        let numbers =
+            (0..64).flat_map(|bit| [0, 1 << bit, (1 << bit) - 1, u64::MAX >> bit, 0x0123_4567_89ab_cdef]);
+        for number in numbers {
+            let mut fields = Fields::<80>::default();
+            fields.push_hex(number, 8);
+            fields.push(*b"-");
+            fields.push_hex(number, 2);
+            fields.push(*b" ");
+            fields.push_decimal(number);
+            let expected = format!("{number:08x}-{number:02x} {number}");
+            assert_eq!(fields.as_bytes(), expected.as_bytes());
+        }
+    }
+
+    #[ktest]
+    fn what_is_too_much_is_left_out() {
+        let mut fields = Fields::<4>::default();
+        fields.push(*b"abc");
+        fields.push(*b"de");
+        fields.push_hex(1, 1);
+        assert_eq!(fields.as_bytes(), b"abc");
     }
 }

@@ -14,7 +14,7 @@ use vmar_ostd::Ostd;
 
 use super::{
     super::{
-        synthetic::{Text, put},
+        synthetic::{Fields, Text, put},
         types::DeviceId,
     },
     task::Task,
@@ -33,6 +33,10 @@ const NAME_COLUMN: usize = 73;
 
 /// How long most lines are: those without a name.
 const USUAL_LINE: usize = 50;
+
+/// How long a line can be without a name: three numbers of 16 digits, two of 8, one of 20, four letters and eight
+/// characters between them; and what [`Fields`] wants beyond.
+const LONGEST_FIELDS: usize = 3 * 16 + 2 * 8 + 20 + 4 + 8 + 15;
 
 /// The device that shared anonymous memory is said to be on.
 const SHARED_MEMORY: DeviceId = DeviceId::new(0, 1);
@@ -148,11 +152,11 @@ fn line(places: &Places, mapping: &Info<'_>, text: &mut Text) -> Result<()> {
         Origin::File(device, inode, _) => (*device, *inode),
         _ => (DeviceId::default(), 0),
     };
-    // By hand: a program reads thousands of such lines at a time, and formatting them in general takes several times as long.
-    text.push_hex(range.start as u64, 8);
-    text.push(b"-");
-    text.push_hex(range.end as u64, 8);
-    text.push(&[
+    let mut fields = Fields::<LONGEST_FIELDS>::default();
+    fields.push_hex(range.start as u64, 8);
+    fields.push(*b"-");
+    fields.push_hex(range.end as u64, 8);
+    fields.push([
         b' ',
         letter(VmPerms::READ, b'r'),
         letter(VmPerms::WRITE, b'w'),
@@ -160,24 +164,28 @@ fn line(places: &Places, mapping: &Info<'_>, text: &mut Text) -> Result<()> {
         if mapping.is_shared() { b's' } else { b'p' },
         b' ',
     ]);
-    text.push_hex(mapping.offset() as u64, 8);
-    text.push(b" ");
-    text.push_hex(device.major.into(), 2);
-    text.push(b":");
-    text.push_hex(device.minor.into(), 2);
-    text.push(b" ");
-    text.push_decimal(inode);
-    text.push(b" ");
+    fields.push_hex(mapping.offset() as u64, 8);
+    fields.push(*b" ");
+    fields.push_hex(device.major.into(), 2);
+    fields.push(*b":");
+    fields.push_hex(device.minor.into(), 2);
+    fields.push(*b" ");
+    fields.push_decimal(inode);
     let name = match &origin {
         Origin::Nowhere => &[],
         Origin::Named(name) => name.as_bytes(),
         Origin::File(_, _, name) => name,
     };
-    if !name.is_empty() {
+    if name.is_empty() {
+        fields.push(*b" \n");
+        text.push(fields.as_bytes());
+    } else {
+        fields.push(*b" ");
+        text.push(fields.as_bytes());
         text.pad_from(start, NAME_COLUMN);
         text.push_escaped(name, b"\n");
+        text.push(b"\n");
     }
-    text.push(b"\n");
     Ok(())
 }
 
