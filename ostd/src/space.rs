@@ -60,6 +60,10 @@ impl AddressSpace for OstdSpace {
         !self.table.present.is_clear(page)
     }
 
+    fn peek(&self, range: &Range<usize>) -> Option<usize> {
+        self.table.present.first_run(range).map(|run| run.start)
+    }
+
     fn transact<T>(
         &self,
         range: Range<usize>,

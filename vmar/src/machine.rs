@@ -235,6 +235,10 @@ pub trait AddressSpace: Send + Sync + Sized + 'static {
         body: impl FnOnce(&mut Self::Cursor<'_>) -> T,
     ) -> Result<T, OutOfMemory>;
 
+    /// Returns the first page in `range` (bytes, page-aligned) that may be mapped; `None` if none is for sure, unless somebody
+    /// is mapping one right now. It costs less than a transaction.
+    fn peek(&self, range: &Range<usize>) -> Option<usize>;
+
     /// Takes note that the space will not be used again, just before it is dropped. About `pages` pages are resident in it.
     ///
     /// A machine to which page tables are dear can empty this one here and keep it for the next

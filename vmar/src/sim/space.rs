@@ -109,6 +109,10 @@ impl AddressSpace for SimSpace {
         self.table().entries.contains_key(&page)
     }
 
+    fn peek(&self, range: &Range<usize>) -> Option<usize> {
+        self.table().entries.range(range.clone()).next().map(|(addr, _)| *addr)
+    }
+
     fn transact<T>(
         &self,
         range: Range<usize>,

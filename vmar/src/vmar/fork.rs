@@ -100,10 +100,10 @@ impl<M: Machine> Vmar_<M> {
         let chunk_size = CHUNK * M::PAGE_SIZE;
         let mut delta = child.rss.delta();
         let mut at = span.start;
-        // Where there is nothing, larger and larger steps are taken.
+        // Where it is not known that there is nothing, larger and larger steps are taken.
         let mut step = chunk_size;
-        while at < span.end {
-            let window = at..span.end.min((at - at % chunk_size).saturating_add(step));
+        while let Some(start) = self.space.peek(&(at..span.end)) {
+            let window = start..span.end.min((start - start % chunk_size).saturating_add(step));
             let copied = child.space.transact(window.clone(), CHUNK, |to| {
                 self.transact(window.clone(), |from| {
                     let first = from.next_mapped(window.end)?;
