@@ -68,6 +68,7 @@ fn process_exited(process: &Arc<Process>) {
     }
     let vm = process.set_vm(None);
     drop(vm);
+    vmar_ostd::reclaim::hasten();
     process.set_exe(None);
     release_vfork_parent(process);
     if process.session() == process.pid() {
