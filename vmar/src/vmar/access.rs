@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    machine::{Cursor, Entry, Frame, Machine, PageFlags, SleepLock},
+    machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
     mapping::{MappedMemory, VmMapping},
     object::Lookup,
 };
@@ -189,14 +189,14 @@ impl<M: Machine> Vmar_<M> {
         }
     }
 
-    /// Writes within one page if it is there and may be written without being copied first.
+    /// Writes within one page if it is there and may be written without being copied first, or if it can be made here and now.
     fn try_write(&self, page: usize, within: usize, buf: &[u8], cause: Cause) -> Result<bool, Error> {
         let mappings = self.mappings.read();
         let Some((range, mapping)) = mappings.find(page) else { return Err(Error::NotMapped) };
         check_access(mapping, Access::Write, cause)?;
         let one = page..page + M::PAGE_SIZE;
         if mapping.resident_span(&one).is_none() {
-            return Ok(false);
+            return self.fill_written(mapping, &range, one, within, buf);
         }
         if let MappedMemory::Vmo { object, offset } = mapping.memory()
             && mapping.is_shared()
@@ -215,6 +215,50 @@ impl<M: Machine> Vmar_<M> {
             _ => false,
         });
         Ok(is_written)
+    }
+
+    /// Maps a page of the mapping's own that has been written to before anybody sees it, if there is nothing and what it begins
+    /// with is at hand.
+    fn fill_written(
+        &self,
+        mapping: &VmMapping<M>,
+        range: &Range<usize>,
+        one: Range<usize>,
+        within: usize,
+        buf: &[u8],
+    ) -> Result<bool, Error> {
+        let source = match mapping.memory() {
+            _ if mapping.is_shared() => return Ok(false),
+            MappedMemory::Anonymous => None,
+            MappedMemory::Vmo { object, offset } => {
+                match object.lookup((offset + (one.start - range.start)) / M::PAGE_SIZE) {
+                    Lookup::Resident(frame) => Some(frame),
+                    Lookup::Absent => None,
+                    Lookup::PastEnd | Lookup::Paged => return Ok(false),
+                }
+            }
+            MappedMemory::Device { .. } => return Ok(false),
+        };
+        let blank = self.machine.alloc()?;
+        let frame = match source {
+            None => blank.zeroed(),
+            Some(source) => blank.copy_of(&source),
+        };
+        frame.write(within, buf);
+        let own = PageFlags::ACCESSED | PageFlags::DIRTY | PageFlags::PRIVATE;
+        let flags = mapping.perms().page_flags() | own;
+        mapping.note_entries(&one, flags);
+        let is_filled = self.space.transact(one, 1, |cursor| {
+            let is_empty = matches!(cursor.query(), Entry::Empty);
+            if is_empty {
+                cursor.map(frame, PageProps::new(flags));
+            }
+            is_empty
+        })?;
+        if is_filled {
+            self.rss.add(mapping.kind_of(flags), 1);
+        }
+        Ok(is_filled)
     }
 }
 
