@@ -257,6 +257,11 @@ impl<M: Machine> VmMapping<M> {
         (!span.is_empty()).then_some(span)
     }
 
+    /// Returns whether something may be resident right below `addr` (bytes), and nothing is at `addr` or above.
+    pub fn ends_at(&self, addr: usize) -> bool {
+        self.residency.high.load(Relaxed) == addr
+    }
+
     /// Returns whether its entries may be of several kinds, so that each must be asked for its PRIVATE flag. Otherwise
     /// all are of the [main kind](Self::main_kind), and counting them is enough.
     pub fn is_mixed(&self) -> bool {

@@ -2,8 +2,17 @@
 
 //! What a fault does for the pages around its own: those that cost nothing are mapped, or may be written, ahead of the program.
 //!
-//! A block of [`AROUND`] or [`WRITE_AROUND`] pages, aligned to its size and as far as the mapping reaches, is all that is looked
-//! at; it never crosses from one page-table node to the next. `MADV_RANDOM` turns it off.
+//! To map a page ahead and to take it away again is half of what a fault takes. So it is done where most pages will be used:
+//!
+//! | the fault | what it maps, if nothing of that is mapped already |
+//! | --- | --- |
+//! | a read of zeros | the block of [`AROUND`] pages that it is in |
+//! | a read of an object right behind all that is resident of the mapping | up to the end of the block of [`AHEAD`] pages |
+//! | any other read of an object, or a fetch of code | the block of [`NEAR`] pages that it is in |
+//!
+//! Where something is mapped already, somebody writes, and what is made to be read is replaced soon: it maps its own page only. A
+//! write looks at a block of [`WRITE_AROUND`] pages. Blocks are aligned to their size, and end where the mapping does; none
+//! crosses from one page-table node to the next. `MADV_RANDOM` turns it off.
 
 use alloc::sync::Arc;
 use core::{
@@ -11,7 +20,7 @@ use core::{
     ops::{ControlFlow, Range},
 };
 
-use super::{Fault, FaultError, Step};
+use super::{Access, Fault, FaultError, Step};
 use crate::{
     machine::{AddressSpace, Cursor, Entry, Machine, PageFlags, PageProps},
     mapping::MappingFlags,
@@ -19,8 +28,14 @@ use crate::{
     vmar::entries::{self, CursorOf},
 };
 
-/// How many pages, the faulting one included, a fault maps around.
+/// How many pages, the faulting one included, a fault maps of zeros.
 const AROUND: usize = 16;
+
+/// How many pages of an object a fault maps that stands alone: a program that has just begun looks here and there.
+const NEAR: usize = 4;
+
+/// How many pages of an object a fault maps at most that goes on where the last one ended.
+const AHEAD: usize = 32;
 
 /// How many pages, the faulting one included, a write looks at.
 const WRITE_AROUND: usize = 2 * AROUND;
@@ -31,7 +46,7 @@ pub(super) const SMALL: usize = 4;
 impl<M: Machine> Fault<'_, M> {
     /// Maps the shared zeros for a read of memory that is not there.
     pub(super) fn read_zeros(&self) -> Result<Step<M>, FaultError> {
-        let (window, flags) = (self.window(), self.allowed - PageFlags::WRITE);
+        let (window, flags) = (self.block(AROUND), self.allowed - PageFlags::WRITE);
         let zeros = self.space.machine.zero_frame();
         match window.len() / M::PAGE_SIZE {
             // Of few pages, it pays more to be quick about the first.
@@ -46,16 +61,31 @@ impl<M: Machine> Fault<'_, M> {
         let may_write = self.mapping.is_shared() && !object.notes_writes();
         let flags = if may_write { self.allowed } else { self.allowed - PageFlags::WRITE };
         let is_around = self.mapping.flags().contains(MappingFlags::FAULT_AROUND);
-        let window = if is_around { self.window() } else { self.one() };
-        if window == self.one() {
+        let is_next = self.access == Access::Read && self.mapping.ends_at(self.page);
+        let block = self.block(if is_next { AHEAD } else { NEAR });
+        if !is_around || block == self.one() {
             return match self.page_of(object, index, object.lookup(index))? {
                 ControlFlow::Continue(frame) => self.put(frame, flags | PageFlags::ACCESSED),
                 ControlFlow::Break(step) => Ok(step),
             };
         }
+        match is_next {
+            true => self.read_pages::<AHEAD>(object, index, self.page..block.end, flags),
+            false => self.read_pages::<NEAR>(object, index, block, flags),
+        }
+    }
+
+    /// Maps the object's page `index`, and those in `window`, `MOST` pages at most, that are in memory and not mapped.
+    fn read_pages<const MOST: usize>(
+        &self,
+        object: &Arc<Vmo_<M>>,
+        index: usize,
+        window: Range<usize>,
+        flags: PageFlags,
+    ) -> Result<Step<M>, FaultError> {
         let own = (self.page - window.start) / M::PAGE_SIZE;
         let base = index - own;
-        let mut frames = [const { None }; AROUND];
+        let mut frames = [const { None }; MOST];
         let (mut last, mut growth) = (own, 0);
         let missing = object.look_around(index, base..base + window.len() / M::PAGE_SIZE, |index, frame| {
             last = index - base;
@@ -78,11 +108,6 @@ impl<M: Machine> Fault<'_, M> {
         let end = last.max(own) + 1;
         let span = window.start + first * M::PAGE_SIZE..window.start + end * M::PAGE_SIZE;
         self.map_around(span, growth, flags, frames[first..end].iter_mut().map(Option::take))
-    }
-
-    /// Returns the addresses that a read may settle at once.
-    fn window(&self) -> Range<usize> {
-        self.block(AROUND)
     }
 
     /// Returns the addresses that a write may settle at once.
@@ -125,8 +150,8 @@ impl<M: Machine> Fault<'_, M> {
         }
     }
 
-    /// Maps at each address of `span`, the fault's own among them, what `pages` has for it, where nothing is mapped: `growth`
-    /// pages at most. The neighbours are told from the fault's own page by the ACCESSED flag, which they have not.
+    /// Maps at each address of `span`, the fault's own among them, what `pages` has for it: `growth` pages at most, and only the
+    /// fault's own if something is mapped there. The neighbours are told from that by the ACCESSED flag, which they have not.
     fn map_around(
         &self,
         span: Range<usize>,
@@ -135,41 +160,40 @@ impl<M: Machine> Fault<'_, M> {
         mut pages: impl Iterator<Item = Option<M::Frame>>,
     ) -> Result<Step<M>, FaultError> {
         self.mapping.note_entries(&span, flags);
+        let props = |addr| {
+            let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
+            PageProps::new(flags | young)
+        };
         let mut added = 0;
         self.space.space.transact(span.clone(), growth, |cursor| {
-            // Mostly there is nothing yet, and a page for each address: one question for all.
-            let is_empty = cursor.next_mapped(span.end).is_none();
-            if is_empty && growth * M::PAGE_SIZE == span.len() {
-                if cursor.position() != span.start {
-                    cursor.seek(span.start);
+            if cursor.next_mapped(span.end).is_some() {
+                cursor.seek(self.page);
+                if !matches!(cursor.query(), Entry::Empty) {
+                    let gained = (self.allowed - PageFlags::WRITE) | PageFlags::ACCESSED;
+                    cursor.widen(self.page + M::PAGE_SIZE, gained);
+                } else if let Some(frame) = pages.nth((self.page - span.start) / M::PAGE_SIZE).flatten() {
+                    cursor.map(frame, props(self.page));
+                    added = 1;
                 }
-                let mut addr = span.start;
-                let pages = pages.map_while(|page| {
-                    let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
-                    addr += M::PAGE_SIZE;
-                    Some((page?, PageProps::new(flags | young)))
-                });
-                added = growth as isize;
-                return cursor.map_run(growth, pages);
+                return;
             }
-            let mut at = cursor.position();
-            for addr in span.step_by(M::PAGE_SIZE) {
-                let young = if addr == self.page { PageFlags::ACCESSED } else { PageFlags::empty() };
-                let page = pages.next().flatten();
+            if cursor.position() != span.start {
+                cursor.seek(span.start);
+            }
+            added = growth as isize;
+            let found = span.clone().step_by(M::PAGE_SIZE).zip(pages);
+            // Mostly there is a page for each address.
+            if growth * M::PAGE_SIZE == span.len() {
+                return cursor.map_run(growth, found.map_while(|(addr, page)| Some((page?, props(addr)))));
+            }
+            let mut at = span.start;
+            for (addr, page) in found {
+                let Some(frame) = page else { continue };
                 if at != addr {
                     cursor.seek(addr);
-                    at = addr;
                 }
-                if is_empty || matches!(cursor.query(), Entry::Empty) {
-                    if let Some(frame) = page {
-                        cursor.map(frame, PageProps::new(flags | young));
-                        at += M::PAGE_SIZE;
-                        added += 1;
-                    }
-                } else if addr == self.page {
-                    cursor.widen(addr + M::PAGE_SIZE, (self.allowed - PageFlags::WRITE) | young);
-                    at += M::PAGE_SIZE;
-                }
+                cursor.map(frame, props(addr));
+                at = addr + M::PAGE_SIZE;
             }
         })?;
         self.space.rss.add(self.mapping.kind_of(flags), added);

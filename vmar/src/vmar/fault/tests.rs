@@ -171,18 +171,41 @@ fn v15_a_shared_mapping_writes_to_the_object() {
 fn v15_neighbours_in_memory_are_mapped_in_the_same_transaction() {
     let (sim, process) = process();
     let vmo = object(&sim, 40, VmoKind::File);
-    vmo.decommit(3 * PAGE_SIZE..4 * PAGE_SIZE);
+    vmo.decommit(6 * PAGE_SIZE..7 * PAGE_SIZE);
     let map = process.vmar.new_map(40 * PAGE_SIZE).read().vmo(vmo.dup()).fault_around();
     map.placement(Placement::Exactly(BASE)).build().unwrap();
+    let mapped = || -> Vec<_> {
+        process.vmar.space().walk().iter().map(|entry| (entry.addr - BASE) / PAGE_SIZE).collect()
+    };
     let before = sim.transactions();
     assert_eq!(process.read_byte(BASE + 5 * PAGE_SIZE), Ok(6));
     assert_eq!(sim.transactions() - before, 1);
-    // The 16 pages around it, but for the hole.
-    let mapped: Vec<_> = process.vmar.space().walk().iter().map(|e| (e.addr - BASE) / PAGE_SIZE).collect();
-    assert_eq!(mapped, (0..16).filter(|page| *page != 3).collect::<Vec<_>>());
-    assert_eq!(process.vmar.rss().pages(RssKind::File), 15);
-    assert_eq!(process.read_byte(BASE + 3 * PAGE_SIZE), Ok(0));
+    // The four pages that it is one of, but for the hole.
+    assert_eq!(mapped(), [4, 5, 7]);
+    assert_eq!(process.vmar.rss().pages(RssKind::File), 3);
+    // Where some of the four are there already, no more than the page itself.
+    vmo.write_bytes(6 * PAGE_SIZE, &[60]).unwrap();
+    assert_eq!(process.read_byte(BASE + 6 * PAGE_SIZE), Ok(60));
+    assert_eq!(mapped(), [4, 5, 6, 7]);
+    // Somebody goes on where what was mapped ends: the rest of the block of 32.
+    let before = sim.transactions();
+    assert_eq!(process.read_byte(BASE + 8 * PAGE_SIZE), Ok(9));
+    assert_eq!(sim.transactions() - before, 1);
+    assert_eq!(mapped(), (4..32).collect::<Vec<_>>());
+    assert_eq!(process.vmar.rss().pages(RssKind::File), 28);
     assert_eq!(process.read_byte(BASE + 39 * PAGE_SIZE), Ok(40));
+    process.audit();
+}
+
+#[test]
+fn v15_zeros_are_not_mapped_around_where_pages_are() {
+    let (_sim, process) = process();
+    map_anonymous(&process, 32, RW);
+    process.write(BASE + 3 * PAGE_SIZE, &[1]).unwrap();
+    assert_eq!(process.read_byte(BASE + 5 * PAGE_SIZE), Ok(0));
+    assert_eq!(process.vmar.space().walk().len(), 2);
+    assert_eq!(process.read_byte(BASE + 20 * PAGE_SIZE), Ok(0));
+    assert_eq!(process.vmar.space().walk().len(), 2 + 16);
     process.audit();
 }
 
