@@ -215,7 +215,10 @@ impl Cursor for OstdCursor<'_> {
         for (frame, props) in pages.take(most) {
             self.inner.map(frame.into_uframe(), to_property(props));
         }
-        self.table.present.clear(&(self.position()..end));
+        let at = self.position();
+        if at != end {
+            self.table.present.clear(&(at..end));
+        }
     }
 
     fn map_device(&mut self, io: &DeviceMemory, offset: usize, props: PageProps) {

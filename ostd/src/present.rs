@@ -31,6 +31,9 @@ const AREA_PAGES: usize = 512;
 /// What one page-table node of the lowest level covers, in bytes.
 pub(crate) const NODE_SPAN: usize = AREA_PAGES * PAGE_SIZE;
 
+/// What the bits of one word stand for, in bytes.
+const WORD_SPAN: usize = 64 * PAGE_SIZE;
+
 const SLOTS: usize = 64;
 const PROBES: usize = 8;
 const WORDS: usize = AREA_PAGES / 64;
@@ -136,6 +139,15 @@ impl Present {
     /// Notes that all pages in `range` are being mapped.
     pub(crate) fn set_all(&self, range: &Range<usize>) {
         let mut at = range.start;
+        if range.len() < WORD_SPAN
+            && at % WORD_SPAN + range.len() <= WORD_SPAN
+            && let Some(slot) = self.slot(at / NODE_SPAN)
+        {
+            // By far the most common case: all bits are in one word.
+            let mask = ((1 << (range.len() / PAGE_SIZE)) - 1) << (page_of(at) % 64);
+            slot.bits[page_of(at) / 64].fetch_or(mask, Relaxed);
+            return;
+        }
         while at < range.end {
             let start = at - at % NODE_SPAN;
             let end = (start + NODE_SPAN).min(range.end);

@@ -134,14 +134,15 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// The entry that `addr` lies in. To ask for the same entry again takes no search.
     #[inline]
     pub fn find(&self, addr: usize) -> Option<(Range<usize>, &V)> {
-        self.tree.containing(addr).map(|entry| self.entry(entry))
+        let (range, slot) = self.tree.find(addr)?;
+        Some((range, self.values.get(slot)))
     }
 
     /// The entry that `addr` lies in, to change its value.
     #[inline]
     pub fn find_mut(&mut self, addr: usize) -> Option<(Range<usize>, &mut V)> {
-        let entry = self.tree.containing(addr)?;
-        Some((self.tree.range(entry), self.values.get_mut(self.tree.slot(entry))))
+        let (range, slot) = self.tree.find(addr)?;
+        Some((range, self.values.get_mut(slot)))
     }
 
     /// Whether an entry overlaps `range`, which is not empty.

@@ -188,13 +188,18 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         }
     }
 
-    /// The entry that `addr` lies in.
+    /// The range of the entry that `addr` lies in, and where its value is.
     #[inline]
-    pub(super) fn containing(&self, addr: usize) -> Option<Position> {
-        match self.hint() {
-            Some((hint, leaf)) if leaf.range(hint.at).contains(&addr) => Some(hint),
-            _ => self.search(addr).filter(|entry| self.leaf(entry.leaf).ends[entry.at] > addr),
+    pub(super) fn find(&self, addr: usize) -> Option<(Range<usize>, u32)> {
+        if let Some((hint, leaf)) = self.hint() {
+            let range = leaf.range(hint.at);
+            if range.contains(&addr) {
+                return Some((range, leaf.slots[hint.at]));
+            }
         }
+        self.search(addr)
+            .map(|entry| (self.range(entry), self.slot(entry)))
+            .filter(|(range, _)| range.end > addr)
     }
 
     /// The first entry that starts at `addr` or above.

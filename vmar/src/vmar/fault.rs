@@ -297,9 +297,17 @@ impl<M: Machine> Fault<'_, M> {
     /// Maps the object's page `index`, to be written.
     fn write_object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
         object.note_write(index);
-        match self.page_of(object, index, object.lookup(index))? {
-            ControlFlow::Continue(frame) => self.put(frame, self.written()),
-            ControlFlow::Break(step) => Ok(step),
+        self.put_page(object, index, self.written())
+    }
+
+    /// Maps the object's page `index` with `flags`, where the mapping has not a page there that will do.
+    fn put_page(&self, object: &Arc<Vmo_<M>>, index: usize, flags: PageFlags) -> Result<Step<M>, FaultError> {
+        match object.lookup(index) {
+            Lookup::Resident(frame) => self.put(frame, flags),
+            missing => match self.page_of(object, index, missing)? {
+                ControlFlow::Continue(frame) => self.put(frame, flags),
+                ControlFlow::Break(step) => Ok(step),
+            },
         }
     }
 

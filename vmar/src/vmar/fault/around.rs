@@ -64,10 +64,7 @@ impl<M: Machine> Fault<'_, M> {
         let is_next = self.access == Access::Read && self.mapping.ends_at(self.page);
         let block = self.block(if is_next { AHEAD } else { NEAR });
         if !is_around || block == self.one() {
-            return match self.page_of(object, index, object.lookup(index))? {
-                ControlFlow::Continue(frame) => self.put(frame, flags | PageFlags::ACCESSED),
-                ControlFlow::Break(step) => Ok(step),
-            };
+            return self.put_page(object, index, flags | PageFlags::ACCESSED);
         }
         match is_next {
             true => self.read_pages::<AHEAD>(object, index, self.page..block.end, flags),
