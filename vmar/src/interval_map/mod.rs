@@ -134,15 +134,14 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// The entry that `addr` lies in. To ask for the same entry again takes no search.
     #[inline]
     pub fn find(&self, addr: usize) -> Option<(Range<usize>, &V)> {
-        let (range, slot) = self.tree.find(addr)?;
-        Some((range, self.values.get(slot)))
+        self.tree.containing(addr).map(|(entry, leaf)| self.entry_of(leaf, entry.at))
     }
 
     /// The entry that `addr` lies in, to change its value.
     #[inline]
     pub fn find_mut(&mut self, addr: usize) -> Option<(Range<usize>, &mut V)> {
-        let (range, slot) = self.tree.find(addr)?;
-        Some((range, self.values.get_mut(slot)))
+        let (entry, leaf) = self.tree.containing(addr)?;
+        Some((leaf.range(entry.at), self.values.get_mut(leaf.slots[entry.at])))
     }
 
     /// Whether an entry overlaps `range`, which is not empty.

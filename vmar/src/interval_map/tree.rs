@@ -162,15 +162,21 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
 
     /// The last entry that starts at `addr` or below, from the root on.
     fn search(&self, addr: usize) -> Option<Position> {
+        self.search_here(addr).map(|(entry, _)| entry)
+    }
+
+    /// The same, and its leaf.
+    #[inline]
+    fn search_here(&self, addr: usize) -> Option<(Position, &Leaf<LEAF>)> {
         if self.is_empty() {
             return None;
         }
         let addr = addr.min(usize::MAX - 1);
-        let leaf = self.leaf_toward(addr);
-        let at = self.leaf(leaf).rank(addr).checked_sub(1)?;
-        let found = Position { leaf, at };
+        let number = self.leaf_toward(addr);
+        let leaf = self.leaf(number);
+        let found = Position { leaf: number, at: leaf.rank(addr).checked_sub(1)? };
         self.expect(found);
-        Some(found)
+        Some((found, leaf))
     }
 
     /// Lets the next question be answered from a place.
@@ -188,18 +194,13 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         }
     }
 
-    /// The range of the entry that `addr` lies in, and where its value is.
+    /// The entry that `addr` lies in, and its leaf. Of all questions the most frequent: each fault asks it.
     #[inline]
-    pub(super) fn find(&self, addr: usize) -> Option<(Range<usize>, u32)> {
-        if let Some((hint, leaf)) = self.hint() {
-            let range = leaf.range(hint.at);
-            if range.contains(&addr) {
-                return Some((range, leaf.slots[hint.at]));
-            }
+    pub(super) fn containing(&self, addr: usize) -> Option<(Position, &Leaf<LEAF>)> {
+        match self.hint() {
+            Some((hint, leaf)) if leaf.range(hint.at).contains(&addr) => Some((hint, leaf)),
+            _ => self.search_here(addr).filter(|(entry, leaf)| leaf.ends[entry.at] > addr),
         }
-        self.search(addr)
-            .map(|entry| (self.range(entry), self.slot(entry)))
-            .filter(|(range, _)| range.end > addr)
     }
 
     /// The first entry that starts at `addr` or above.
