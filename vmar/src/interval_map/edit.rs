@@ -19,11 +19,15 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     /// empty.
     #[inline]
     pub(super) fn vacancy(&self, range: &Range<usize>) -> Option<Position> {
-        let Some(below) = self.at_or_below(range.start) else {
+        let Some((below, leaf)) = self.at_or_below(range.start) else {
             let Some(first) = self.first() else { return Some(Position { leaf: NIL, at: 0 }) };
             return (range.end <= self.span.start).then_some(first);
         };
-        let fits = self.range(below).end <= range.start && range.end <= self.start_after(below);
+        let high = match leaf.starts.get(below.at + 1) {
+            Some(high) if below.at + 1 < leaf.len() => *high,
+            _ => self.start_after(below),
+        };
+        let fits = leaf.ends[below.at] <= range.start && range.end <= high;
         fits.then_some(Position { at: below.at + 1, ..below })
     }
 
@@ -222,7 +226,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
 
     /// Gives the entry at `start` another range that is not empty, if it fits between its neighbours.
     pub(super) fn resize(&mut self, start: usize, range: Range<usize>) -> Result<(), Misfit> {
-        let entry = self.starting_at(start).ok_or(Misfit::NoEntry)?;
+        let (entry, _) = self.starting_at(start).ok_or(Misfit::NoEntry)?;
         if range.start < self.end_before(entry) || self.start_after(entry) < range.end {
             return Err(Misfit::Overlaps);
         }

@@ -47,7 +47,7 @@ impl<V, const LEAF: usize, const FAN: usize> DoubleEndedIterator for Iter<'_, V,
         let first = tree.range(self.front?).start;
         let entry = self
             .back
-            .or_else(|| tree.at_or_below(self.limit.checked_sub(1)?))
+            .or_else(|| tree.at_or_below(self.limit.checked_sub(1)?).map(|(entry, _)| entry))
             .filter(|entry| (first..self.limit).contains(&tree.range(*entry).start));
         match entry {
             Some(entry) => {

@@ -148,7 +148,7 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     #[inline]
     pub fn overlaps(&self, range: &Range<usize>) -> bool {
         let below = self.tree.at_or_below(range.end - 1);
-        below.is_some_and(|entry| self.tree.range(entry).end > range.start)
+        below.is_some_and(|(entry, leaf)| leaf.ends[entry.at] > range.start)
     }
 
     /// The first entry that starts at `addr` or above.
@@ -164,10 +164,9 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// The entries that `range`, which is free, touches.
     #[inline]
     pub fn beside(&self, range: &Range<usize>) -> Neighbours<'_, V> {
-        let Some(below) = self.tree.at_or_below(range.start) else {
+        let Some((below, leaf)) = self.tree.at_or_below(range.start) else {
             return [None, self.touching_above(self.tree.first(), range.end)];
         };
-        let leaf = self.tree.leaf(below.leaf);
         let above = below.at + 1;
         [
             (leaf.ends[below.at] == range.start).then(|| self.entry_of(leaf, below.at)),
@@ -182,8 +181,8 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// The value of the entry that starts at `start`, and the entries it touches.
     #[inline]
     pub fn with_neighbours(&self, start: usize) -> Option<(&V, Neighbours<'_, V>)> {
-        let entry = self.tree.starting_at(start)?;
-        let (leaf, at) = (self.tree.leaf(entry.leaf), entry.at);
+        let (entry, leaf) = self.tree.starting_at(start)?;
+        let at = entry.at;
         let below = match at.checked_sub(1) {
             Some(below) => (leaf.ends[below] == start).then(|| self.entry_of(leaf, below)),
             None => self
@@ -293,7 +292,7 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// Its memory stays with the map for entries to come, until the map is dropped or cleared.
     #[inline]
     pub fn remove(&mut self, start: usize) -> Option<(Range<usize>, V)> {
-        let entry = self.tree.starting_at(start)?;
+        let (entry, _) = self.tree.starting_at(start)?;
         let (range, slot) = self.tree.remove(entry);
         Some((range, self.values.take(slot)))
     }
@@ -304,7 +303,7 @@ impl<V, const LEAF: usize, const FAN: usize> IntervalMap<V, LEAF, FAN> {
     /// Its memory stays with the map, as with [`IntervalMap::remove`].
     #[inline]
     pub fn remove_keeping(&mut self, start: usize, keep: impl FnOnce(&V) -> bool) -> Option<V> {
-        let entry = self.tree.starting_at(start)?;
+        let (entry, _) = self.tree.starting_at(start)?;
         let (_, slot) = self.tree.remove(entry);
         if keep(self.values.get(slot)) {
             Some(self.values.take(slot))

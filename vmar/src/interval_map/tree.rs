@@ -132,23 +132,23 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         self.root == NIL
     }
 
-    /// The last entry that starts at `addr` or below. To ask for it again, or for its neighbour below, takes no search.
+    /// The last entry that starts at `addr` or below, and its leaf. To ask for it again, or for its neighbour below, takes no search.
     #[inline]
-    pub(super) fn at_or_below(&self, addr: usize) -> Option<Position> {
+    pub(super) fn at_or_below(&self, addr: usize) -> Option<(Position, &Leaf<LEAF>)> {
         self.hinted(addr).or_else(|| self.search(addr))
     }
 
     /// The same if it is what the hint says, or right below that.
     #[inline]
-    fn hinted(&self, addr: usize) -> Option<Position> {
+    fn hinted(&self, addr: usize) -> Option<(Position, &Leaf<LEAF>)> {
         let (Position { leaf: number, at }, leaf) = self.hint()?;
         if leaf.starts[at] > addr {
             let below = at.checked_sub(1)?;
             let is_it = leaf.starts[below] <= addr && at < leaf.len();
-            return is_it.then_some(Position { leaf: number, at: below });
+            return is_it.then_some((Position { leaf: number, at: below }, leaf));
         }
         let is_it = addr < leaf.ends[at] || (at + 1 < leaf.len() && addr < leaf.starts[at + 1]);
-        is_it.then_some(Position { leaf: number, at })
+        is_it.then_some((Position { leaf: number, at }, leaf))
     }
 
     /// The hint, and its leaf.
@@ -160,12 +160,12 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         Some((hint, leaf))
     }
 
-    /// The last entry that starts at `addr` or below, from the root on.
-    fn search(&self, addr: usize) -> Option<Position> {
-        self.search_here(addr).map(|(entry, _)| entry)
+    /// The last entry that starts at `addr` or below, and its leaf, from the root on.
+    fn search(&self, addr: usize) -> Option<(Position, &Leaf<LEAF>)> {
+        self.search_here(addr)
     }
 
-    /// The same, and its leaf.
+    /// The same, for the place where it is asked most often.
     #[inline]
     fn search_here(&self, addr: usize) -> Option<(Position, &Leaf<LEAF>)> {
         if self.is_empty() {
@@ -185,12 +185,12 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
         self.last.store(entry.pack(), Relaxed);
     }
 
-    /// The entry that starts at `start`.
+    /// The entry that starts at `start`, and its leaf.
     #[inline]
-    pub(super) fn starting_at(&self, start: usize) -> Option<Position> {
+    pub(super) fn starting_at(&self, start: usize) -> Option<(Position, &Leaf<LEAF>)> {
         match self.hint() {
-            Some((hint, leaf)) if leaf.starts[hint.at] == start && start != usize::MAX => Some(hint),
-            _ => self.search(start).filter(|entry| self.leaf(entry.leaf).starts[entry.at] == start),
+            Some((hint, leaf)) if leaf.starts[hint.at] == start && start != usize::MAX => Some((hint, leaf)),
+            _ => self.search(start).filter(|(entry, leaf)| leaf.starts[entry.at] == start),
         }
     }
 
@@ -206,22 +206,22 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     /// The first entry that starts at `addr` or above.
     pub(super) fn at_or_above(&self, addr: usize) -> Option<Position> {
         match addr.checked_sub(1).and_then(|below| self.at_or_below(below)) {
-            Some(before) => self.after(before),
+            Some((before, _)) => self.after(before),
             None => self.first(),
         }
     }
 
     /// The last entry that ends at `addr` or below.
     pub(super) fn ending_by(&self, addr: usize) -> Option<Position> {
-        let entry = self.at_or_below(addr.checked_sub(1)?)?;
-        if self.range(entry).end <= addr { Some(entry) } else { self.before(entry) }
+        let (entry, leaf) = self.at_or_below(addr.checked_sub(1)?)?;
+        if leaf.ends[entry.at] <= addr { Some(entry) } else { self.before(entry) }
     }
 
     /// The first entry that ends above `addr`.
     pub(super) fn ending_above(&self, addr: usize) -> Option<Position> {
         match self.at_or_below(addr) {
-            Some(entry) if self.range(entry).end > addr => Some(entry),
-            Some(entry) => self.after(entry),
+            Some((entry, leaf)) if leaf.ends[entry.at] > addr => Some(entry),
+            Some((entry, _)) => self.after(entry),
             None => self.first(),
         }
     }
@@ -231,7 +231,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     }
 
     pub(super) fn last(&self) -> Option<Position> {
-        self.at_or_below(usize::MAX)
+        self.at_or_below(usize::MAX).map(|(entry, _)| entry)
     }
 
     #[inline]

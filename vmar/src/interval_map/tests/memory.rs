@@ -134,8 +134,8 @@ fn a_reservation_covers_full_nodes() {
         }
         // Fill up each leaf from within.
         for start in 0..entries {
-            let at = map.tree.at_or_below(start * 64).unwrap();
-            if map.tree.leaf(at.leaf).len() < 8 {
+            let (_, leaf) = map.tree.at_or_below(start * 64).unwrap();
+            if leaf.len() < 8 {
                 map.insert(start * 64 + 2..start * 64 + 3, start).unwrap();
             }
         }
