@@ -59,8 +59,10 @@ impl Entries {
         Self { next_id: 0, first: VecDeque::new(), rest: BTreeMap::new() }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Arc<dyn Wake>> {
-        self.first.iter().map(|(_, entry)| entry).chain(self.rest.values())
+    /// Hands the entries to `is_last` until it says so; returns whether it did.
+    fn visit(&self, mut is_last: impl FnMut(&Arc<dyn Wake>) -> bool) -> bool {
+        self.first.iter().any(|(_, entry)| is_last(entry))
+            || !self.rest.is_empty() && self.rest.values().any(is_last)
     }
 
     fn add(&mut self, entry: Arc<dyn Wake>) -> u64 {
@@ -76,6 +78,8 @@ impl Entries {
 
     fn remove(&mut self, id: u64) -> Option<Arc<dyn Wake>> {
         match self.first.iter().position(|(other, _)| *other == id) {
+            // Nearly always, and much quicker.
+            Some(0) => self.first.pop_front().map(|(_, entry)| entry),
             Some(place) => self.first.remove(place).map(|(_, entry)| entry),
             None => self.rest.remove(&id),
         }
@@ -142,12 +146,17 @@ impl WaitQueue {
         if self.is_empty() {
             return 0;
         }
-        self.entries.lock().iter().filter(|entry| entry.wake()).count()
+        let mut woken = 0;
+        self.entries.lock().visit(|entry| {
+            woken += usize::from(entry.wake());
+            false
+        });
+        woken
     }
 
     /// Wakes those at the head of the queue up to and including the first who was asleep.
     pub fn wake_one(&self) -> bool {
-        !self.is_empty() && self.entries.lock().iter().any(|entry| entry.wake())
+        !self.is_empty() && self.entries.lock().visit(|entry| entry.wake())
     }
 
     /// Adds `entry` to the queue until [`WaitQueue::unsubscribe`].
