@@ -27,6 +27,25 @@ pub fn fork_raw() -> Option<i32> {
     (pid >= 0).then_some(pid)
 }
 
+/// Makes a thread that sleeps for ever; returns whether there was one to be had.
+///
+/// Not one of `std`'s, which says things when memory runs out.
+pub fn sleeping_thread() -> bool {
+    const STACK: usize = 1 << 14;
+    extern "C" fn sleep(_: *mut libc::c_void) -> *mut libc::c_void {
+        pause();
+        null_mut()
+    }
+    // SAFETY: the attributes are initialized before they are used; the thread does nothing but sleep.
+    unsafe {
+        let mut attributes = std::mem::zeroed();
+        let mut thread = std::mem::zeroed();
+        libc::pthread_attr_init(&mut attributes);
+        libc::pthread_attr_setstacksize(&mut attributes, STACK);
+        libc::pthread_create(&mut thread, &attributes, sleep, null_mut()) == 0
+    }
+}
+
 /// Waits for a signal, for ever.
 pub fn pause() {
     loop {
