@@ -141,10 +141,10 @@ impl<'a> OstdCursor<'a> {
         self.unmapped
     }
 
-    fn note_narrowed(&mut self, page: Range<usize>) {
+    fn note_narrowed(&mut self, pages: Range<usize>) {
         self.narrowed = Some(match self.narrowed.take() {
-            None => page,
-            Some(range) => range.start.min(page.start)..range.end.max(page.end),
+            None => pages,
+            Some(range) => range.start.min(pages.start)..range.end.max(pages.end),
         });
     }
 }
@@ -292,12 +292,18 @@ impl OstdCursor<'_> {
     }
 
     fn change_run(&mut self, end: usize, lost: OstdFlags, gained: OstdFlags) {
-        while self.position() < end
-            && let Some((page, had_lost)) = self.inner.change_next(end - self.position(), lost, gained)
+        let mut at = self.position();
+        let mut narrowed: Option<Range<usize>> = None;
+        while at < end
+            && let Some((page, had_lost)) = self.inner.change_next(end - at, lost, gained)
         {
+            at = page.end;
             if had_lost {
-                self.note_narrowed(page);
+                narrowed = Some(narrowed.map_or(page.start, |range| range.start)..page.end);
             }
+        }
+        if let Some(range) = narrowed {
+            self.note_narrowed(range);
         }
     }
 
