@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! execve(2), execveat(2): what the new program finds, what stays of the old one, and what is refused.
+//! execve(2): what the new program finds, what stays of the old one, and what is refused.
 //!
 //! The cases execute this binary again in a role that prints what it finds.
 
-use libc::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_CLOEXEC, O_PATH, O_RDONLY, O_RDWR, O_WRONLY, SIGSEGV,
-    SIGUSR1, SIGUSR2,
-};
+use libc::{O_CLOEXEC, O_RDONLY, O_RDWR, O_WRONLY, SIGSEGV, SIGUSR1, SIGUSR2};
 
 use super::*;
 use crate::{
@@ -39,9 +36,6 @@ pub const CASES: &[Case] = cases!["process/exec":
     bad_pointers_are_efault,
     failed_exec_changes_nothing,
     busy_text,
-    at_a_folder,
-    at_a_descriptor,
-    execveat_errors,
     own_program_through_proc,
 ];
 
@@ -453,52 +447,6 @@ fn busy_text() {
     ok!(sys::open(&path, O_RDONLY, 0));
     end(child);
     ok!(sys::open(&path, O_WRONLY, 0));
-}
-
-fn execveat(dir: i32, path: &str, args: &[&str], flags: i32) -> sys::Result {
-    let args: Vec<_> = args.iter().map(|arg| sys::c_string(arg)).collect();
-    let path = sys::c_string(path);
-    syscall!(SYS_execveat, dir, path.as_ptr(), strings(&args).as_ptr(), [0_usize].as_ptr(), flags)
-}
-
-const ROLE: [&str; 4] = ["abi", "--helper", "process/arguments", "x"];
-
-fn at_a_folder() {
-    let told = output_of(|| {
-        let dir = ok!(sys::open("/proc/self", O_PATH, 0));
-        let error = execveat(dir, "exe", &ROLE, 0);
-        panic!("execveat gives {error:?}");
-    });
-    check_eq!(told, r#"["x"] []"#);
-}
-
-fn at_a_descriptor() {
-    for flags in [O_RDONLY, O_PATH, O_RDONLY | O_CLOEXEC] {
-        let told = output_of(|| {
-            let fd = ok!(sys::open("/proc/self/exe", flags, 0));
-            let error = execveat(fd, "", &ROLE, AT_EMPTY_PATH);
-            panic!("execveat gives {error:?}");
-        });
-        check_eq!(told, r#"["x"] []"#);
-    }
-    let told = output_of(|| {
-        let fd = ok!(sys::open("/proc/self/exe", O_RDONLY, 0));
-        let args = ["abi", "--helper", "process/auxv"];
-        let error = execveat(fd, "", &args, AT_EMPTY_PATH).map(|_| fd);
-        panic!("execveat gives {error:?}");
-    });
-    check!(told.starts_with("/dev/fd/"), "{told}");
-}
-
-fn execveat_errors() {
-    let link = tmp::path();
-    ok!(syscall!(SYS_symlink, c"/proc/self/exe".as_ptr(), sys::c_string(&link).as_ptr()));
-    errno_is!(execveat(AT_FDCWD, &link, &ROLE, AT_SYMLINK_NOFOLLOW), ELOOP);
-    errno_is!(execveat(AT_FDCWD, "", &ROLE, 0), ENOENT);
-    errno_is!(execveat(AT_FDCWD, &link, &ROLE, 1 << 20), EINVAL);
-    errno_is!(execveat(999, "x", &ROLE, 0), EBADF);
-    errno_is!(execveat(tmp::file(b""), "x", &ROLE, 0), ENOTDIR);
-    errno_is!(execveat(tmp::file(b""), "", &ROLE, AT_EMPTY_PATH), EACCES);
 }
 
 fn own_program_through_proc() {

@@ -16,6 +16,7 @@ mod clone;
 mod clone3;
 mod credentials;
 mod exec;
+mod execveat;
 mod exit;
 mod fork;
 mod group;
@@ -42,6 +43,7 @@ pub const GROUPS: &[&[Case]] = &[
     usage::PRCTL,
     sched::CASES,
     exec::CASES,
+    execveat::CASES,
     script::CASES,
     pidfd::CASES,
     rseq::CASES,
