@@ -1,9 +1,21 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! The sleeping lock: OSTD's reader-writer mutex.
+//!
+//! To sleep and to be woken takes two context switches and, where the CPU has nothing else to do, an interrupt to get it out
+//! of its halt: longer than an operation holds the lock. So whoever finds it taken looks again for a while before it sleeps, as
+//! Linux does.
 
-use ostd::sync::{RwMutex, RwMutexReadGuard, RwMutexWriteGuard};
+use core::hint;
+
+use ostd::{
+    cpu::num_cpus,
+    sync::{RwMutex, RwMutexReadGuard, RwMutexWriteGuard},
+};
 use vmar::machine::SleepLock;
+
+/// How often a taken lock is looked at before its waiter sleeps: about as many instructions as two context switches.
+const LOOKS: usize = 100;
 
 /// A reader-writer lock whose waiters sleep.
 #[derive(Debug)]
@@ -17,11 +29,27 @@ impl<T: Send + Sync + 'static> SleepLock<T> for OstdLock<T> {
         Self(RwMutex::new(value))
     }
 
+    #[inline]
     fn read(&self) -> Self::ReadGuard<'_> {
-        self.0.read()
+        self.0.try_read().unwrap_or_else(|| look_again(|| self.0.try_read()).unwrap_or_else(|| self.0.read()))
     }
 
+    #[inline]
     fn write(&self) -> Self::WriteGuard<'_> {
-        self.0.write()
+        self.0
+            .try_write()
+            .unwrap_or_else(|| look_again(|| self.0.try_write()).unwrap_or_else(|| self.0.write()))
     }
+}
+
+/// Tries for a while to take what another CPU has.
+#[cold]
+fn look_again<G>(mut look: impl FnMut() -> Option<G>) -> Option<G> {
+    if num_cpus() == 1 {
+        return None;
+    }
+    (0..LOOKS).find_map(|_| {
+        hint::spin_loop();
+        look()
+    })
 }
