@@ -13,8 +13,8 @@
 //! - Nobody waits with a lock held. A change is made first and told second, to the queues of [`Socket`].
 //! - Locks: `state` of two sockets lower address first, then `inbox`. User memory is read before a message is queued and
 //!   written with the own `inbox` locked.
-//! - What was sent with descriptors keeps files open, perhaps sockets; they are dropped by [`message::bury`], which does not
-//!   recurse. Sockets that only each other's messages hold are found by [`garbage`].
+//! - What was sent with descriptors keeps files open, perhaps sockets; [`message`] closes them one after the other, and
+//!   does not recurse. Sockets that only each other's messages hold are found by [`garbage`].
 
 mod address;
 mod connect;
