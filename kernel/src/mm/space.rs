@@ -95,6 +95,15 @@ impl AddressSpace {
     ///
     /// `ENOMEM`.
     pub fn fork(&self) -> Result<Arc<Self>> {
+        /// What the copy of a mapping takes of the kernel's memory at most.
+        const MOST_PER_MAPPING: usize = 256;
+        let needed = self.vmar.usage().mappings * MOST_PER_MAPPING;
+        if !super::can_kernel_spare(needed) {
+            super::finish_frees();
+            if !super::can_kernel_spare(needed) {
+                return Err(ENOMEM);
+            }
+        }
         let heap = self.heap.lock();
         let vmar = self.vmar.fork()?;
         let layout = self.layout.lock().clone();
