@@ -15,10 +15,11 @@ use crate::{FOLDERS, sys};
 pub type Take = fn(usize) -> bool;
 
 /// All kinds.
-pub const KINDS: [(&str, Take); 23] = [
+pub const KINDS: [(&str, Take); 24] = [
     ("memory", memory),
     ("mappings", mapping),
     ("nodes", page_tables),
+    ("gaps", |_| gaps()),
     ("forks", |_| sys::fork(sys::pause).is_some()),
     ("threads", |_| sys::sleeping_thread()),
     ("tables", descriptor_table),
@@ -66,6 +67,16 @@ fn page_tables(_: usize) -> bool {
     let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
     let Some(addr) = sys::map(1 << 30, libc::PROT_READ | libc::PROT_WRITE, flags) else { return false };
     (addr..addr + (1 << 30)).step_by(1 << 25).for_each(sys::touch);
+    true
+}
+
+/// Pages far from each other, of which each goes by itself when they are unmapped.
+fn gaps() -> bool {
+    const SIZE: usize = 8 << 30;
+    let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+    let Some(addr) = sys::map(SIZE, libc::PROT_READ | libc::PROT_WRITE, flags) else { return false };
+    (addr..addr + SIZE).step_by(1 << 21).for_each(sys::touch);
+    sys::unmap(addr, SIZE);
     true
 }
 
