@@ -102,7 +102,8 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
             return None;
         }
         let inner = self.inner(node);
-        for at in inner.toward(limits.start)..inner.len() {
+        let first = if inner.starts[1] > limits.start { 0 } else { inner.toward(limits.start) };
+        for at in first..inner.len() {
             let child = inner.child_span(at);
             if child.start >= limits.end {
                 break;
@@ -144,7 +145,10 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
             return None;
         }
         let inner = self.inner(node);
-        for at in (0..=inner.toward(last)).rev() {
+        // Most searches are limited by little more than the highest entry.
+        let top = inner.len() - 1;
+        let first = if inner.starts[top] <= last { top } else { inner.toward(last) };
+        for at in (0..=first).rev() {
             let child = inner.child_span(at);
             if at + 1 < inner.len()
                 && inner.starts[at + 1] - child.end >= wanted.size
