@@ -110,23 +110,27 @@ pub fn sys_mmap(
     if is_counted {
         mm::check_commit(size)?;
     }
-    let mut map = ctx.vm.vmar().new_map(size).perms(perms).placement(placement).flags(traits);
-    if flags & MAP_POPULATE != 0 && flags & MAP_NONBLOCK == 0 {
-        map = map.populate();
-    }
-    // One chain to the end for each: a builder is moved as seldom as can be.
-    let start = match (contents, file) {
-        (Some(vmo), Some(file)) => {
-            let mapped = MappedFile::of(file, vmo.rights());
-            map = map.vmo(vmo).vmo_offset(offset).mappable(mapped).fault_around();
-            if is_shared { map.shared().build() } else { map.build() }
+    let populates = flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
+    // For the most frequent case one chain from here to the end: a builder that comes from several sides is moved, byte by
+    // byte.
+    let new_map = || ctx.vm.vmar().new_map(size).perms(perms).placement(placement).flags(traits);
+    let start = if contents.is_none() && !is_shared && !populates {
+        new_map().build()
+    } else {
+        let map = if populates { new_map().populate() } else { new_map() };
+        match (contents, file) {
+            (Some(vmo), Some(file)) => {
+                let mapped = MappedFile::of(file, vmo.rights());
+                let map = map.vmo(vmo).vmo_offset(offset).mappable(mapped).fault_around();
+                if is_shared { map.shared().build() } else { map.build() }
+            }
+            _ if is_shared => {
+                let vmo = Vmo::new(&Ostd, size, VmoKind::SharedMemory)?;
+                let known = Arc::new(SharedMemory(vmo.dup()));
+                map.vmo(vmo.to_dynamic()).mappable(known).shared().build()
+            }
+            _ => map.build(),
         }
-        _ if is_shared => {
-            let vmo = Vmo::new(&Ostd, size, VmoKind::SharedMemory)?;
-            let known = Arc::new(SharedMemory(vmo.dup()));
-            map.vmo(vmo.to_dynamic()).mappable(known).shared().build()
-        }
-        _ => map.build(),
     };
     start.map_err(|error| match error {
         Error::LimitExceeded(Limit::Locked) => EAGAIN,
