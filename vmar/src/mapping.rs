@@ -160,6 +160,13 @@ impl Residency {
     }
 }
 
+/// What was noted of a mapping's entries, to be kept when the mapping itself goes: small beside it.
+#[derive(Clone, Debug)]
+pub(crate) struct Noted {
+    span: Range<usize>,
+    mixed: bool,
+}
+
 /// What a contiguous range of addresses means.
 ///
 /// Kept to 64 bytes on 64-bit machines: a kernel, which has no vector registers to move values with, moves a larger one
@@ -355,12 +362,17 @@ impl<M: Machine> VmMapping<M> {
             && self.memory.continues_with(length, &next.memory)
     }
 
-    /// Takes over `next`, for which [`continues_with`](Self::continues_with) holds. The caller extends the range.
-    pub fn absorb(&mut self, next: &Self) {
-        let span = next.residency.span();
-        if !span.is_empty() {
-            self.residency.note(&span);
-            *self.mixed.get_mut() |= next.is_mixed();
+    /// Returns what was noted of its entries.
+    pub(crate) fn noted(&self) -> Noted {
+        Noted { span: self.residency.span(), mixed: self.is_mixed() }
+    }
+
+    /// Takes over the entries of a mapping for which [`continues_with`](Self::continues_with) holds. The caller extends the
+    /// range.
+    pub(crate) fn absorb(&mut self, next: &Noted) {
+        if !next.span.is_empty() {
+            self.residency.note(&next.span);
+            *self.mixed.get_mut() |= next.mixed;
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     fallible,
     interval_map::InsertError,
     machine::Machine,
-    mapping::{MappingFlags, VmMapping},
+    mapping::{MappingFlags, Noted, VmMapping},
     perms::VmPerms,
 };
 
@@ -132,14 +132,14 @@ impl<M: Machine> Mappings<M> {
             (None, Some(above)) => {
                 let Some((_, neighbour)) = self.map.find_mut(above.start) else { return false };
                 neighbour.extend_front(range.len());
-                neighbour.absorb(mapping);
+                neighbour.absorb(&mapping.noted());
                 self.resize(above.start, range.start..end);
             }
             (Some(below), above) => {
-                let upper = above.and_then(|above| self.map.remove(above.start));
+                let upper = above.and_then(|above| self.take_out(above.start));
                 let Some((_, neighbour)) = self.map.find_mut(below.start) else { return false };
-                neighbour.absorb(mapping);
-                if let Some((_, upper)) = &upper {
+                neighbour.absorb(&mapping.noted());
+                if let Some(upper) = &upper {
                     neighbour.absorb(upper);
                 }
                 self.resize(below.start, below.start..end);
@@ -339,11 +339,11 @@ impl<M: Machine> Mappings<M> {
         if below.is_none() && end == range.end {
             return;
         }
-        let upper = if end > range.end { self.map.remove(range.end) } else { None };
-        let middle = below.and_then(|_| self.map.remove(range.start));
+        let upper = if end > range.end { self.take_out(range.end) } else { None };
+        let middle = below.and_then(|_| self.take_out(range.start));
         let start = below.unwrap_or(range.start);
         let Some((_, mapping)) = self.map.find_mut(start) else { return };
-        for (_, absorbed) in [middle, upper].iter().flatten() {
+        for absorbed in [middle, upper].iter().flatten() {
             mapping.absorb(absorbed);
         }
         self.resize(start, start..end);
@@ -354,6 +354,16 @@ impl<M: Machine> Mappings<M> {
         if let Some((found, _)) = self.map.find(at).filter(|(found, _)| found.start == at) {
             self.merge_one(&found);
         }
+    }
+
+    /// Takes out a mapping that another is to stand for, and returns what was noted of its entries.
+    fn take_out(&mut self, start: usize) -> Option<Noted> {
+        let mut noted = None;
+        self.map.remove_keeping(start, |mapping| {
+            noted = Some(mapping.noted());
+            false
+        });
+        noted
     }
 
     fn resize(&mut self, start: usize, range: Range<usize>) {
