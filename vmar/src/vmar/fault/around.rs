@@ -10,9 +10,10 @@
 //! | a read of an object right behind all that is resident of the mapping | up to the end of the block of [`AHEAD`] pages |
 //! | any other read of an object, or a fetch of code | the block of [`NEAR`] pages that it is in |
 //!
-//! Where something is mapped already, somebody writes, and what is made to be read is replaced soon: it maps its own page only. A
-//! write looks at a block of [`WRITE_AROUND`] pages. Blocks are aligned to their size, and end where the mapping does; none
-//! crosses from one page-table node to the next. `MADV_RANDOM` turns it off.
+//! Where something is mapped already, somebody writes, and what is made to be read is replaced soon: it maps its own page, and of
+//! those behind it, up to the next one mapped, so few that they are [`NEAR`] in all. A write looks at a block of
+//! [`WRITE_AROUND`] pages. Blocks are aligned to their size, and end where the mapping does; none crosses from one page-table
+//! node to the next. `MADV_RANDOM` turns it off.
 
 use alloc::sync::Arc;
 use core::{
@@ -147,14 +148,14 @@ impl<M: Machine> Fault<'_, M> {
         }
     }
 
-    /// Maps at each address of `span`, the fault's own among them, what `pages` has for it: `growth` pages at most, and only the
-    /// fault's own if something is mapped there. The neighbours are told from that by the ACCESSED flag, which they have not.
+    /// Maps at each address of `span`, the fault's own among them, what `pages` has for it: `growth` pages at most, and few if
+    /// something is mapped there. The neighbours are told from that by the ACCESSED flag, which they have not.
     fn map_around(
         &self,
         span: Range<usize>,
         growth: usize,
         flags: PageFlags,
-        mut pages: impl Iterator<Item = Option<M::Frame>>,
+        pages: impl Iterator<Item = Option<M::Frame>>,
     ) -> Result<Step<M>, FaultError> {
         self.mapping.note_entries(&span, flags);
         let props = |addr| {
@@ -168,10 +169,17 @@ impl<M: Machine> Fault<'_, M> {
                 if !matches!(cursor.query(), Entry::Empty) {
                     let gained = (self.allowed - PageFlags::WRITE) | PageFlags::ACCESSED;
                     cursor.widen(self.page + M::PAGE_SIZE, gained);
-                } else if let Some(frame) = pages.nth((self.page - span.start) / M::PAGE_SIZE).flatten() {
-                    cursor.map(frame, props(self.page));
-                    added = 1;
+                    return;
                 }
+                let end = span.end.min(self.page + NEAR * M::PAGE_SIZE);
+                let end = cursor.next_mapped(end).unwrap_or(end);
+                cursor.seek(self.page);
+                let own = (self.page - span.start) / M::PAGE_SIZE;
+                let found = (self.page..end).step_by(M::PAGE_SIZE).zip(pages.skip(own));
+                let found = found.map_while(|(addr, page)| Some((page?, props(addr))));
+                let most = (end - self.page) / M::PAGE_SIZE;
+                cursor.map_run(most, found);
+                added = ((cursor.position() - self.page) / M::PAGE_SIZE) as isize;
                 return;
             }
             if cursor.position() != span.start {

@@ -198,14 +198,21 @@ fn v15_neighbours_in_memory_are_mapped_in_the_same_transaction() {
 }
 
 #[test]
-fn v15_zeros_are_not_mapped_around_where_pages_are() {
+fn v15_few_zeros_are_mapped_behind_the_page_where_pages_are() {
     let (_sim, process) = process();
+    let mapped = || -> Vec<_> {
+        process.vmar.space().walk().iter().map(|entry| (entry.addr - BASE) / PAGE_SIZE).collect()
+    };
     map_anonymous(&process, 32, RW);
     process.write(BASE + 3 * PAGE_SIZE, &[1]).unwrap();
     assert_eq!(process.read_byte(BASE + 5 * PAGE_SIZE), Ok(0));
-    assert_eq!(process.vmar.space().walk().len(), 2);
+    assert_eq!(mapped(), [3, 5, 6, 7, 8]);
+    assert_eq!(process.read_byte(BASE + PAGE_SIZE), Ok(0));
+    assert_eq!(mapped(), [1, 2, 3, 5, 6, 7, 8]);
+    assert_eq!(process.read_byte(BASE + 4 * PAGE_SIZE), Ok(0));
+    assert_eq!(mapped(), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(process.read_byte(BASE + 20 * PAGE_SIZE), Ok(0));
-    assert_eq!(process.vmar.space().walk().len(), 2 + 16);
+    assert_eq!(process.vmar.space().walk().len(), 8 + 16);
     process.audit();
 }
 
