@@ -85,6 +85,8 @@ bitflags::bitflags! {
         const SEQUENTIAL = 1 << 9;
         /// Accesses are expected in no order (`MADV_RANDOM`).
         const RANDOM = 1 << 10;
+        /// Private, and nearly all of its pages are going to be written: a fault may copy several at once.
+        const WRITE_AROUND = 1 << 11;
     }
 }
 

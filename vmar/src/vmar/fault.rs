@@ -17,6 +17,7 @@
 //! one page come one after the other, and the later ones find the page there.
 
 mod around;
+mod copy;
 mod replace;
 
 use alloc::sync::Arc;
@@ -284,6 +285,9 @@ impl<M: Machine> Fault<'_, M> {
     }
 
     fn object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
+        if self.copy_around(object, index)? {
+            return Ok(Step::Done);
+        }
         if self.access != Access::Write {
             return self.read_object(object, index);
         }

@@ -12,7 +12,9 @@
 
 use aster_rights::Rights;
 use elf::{
-    abi::{EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR},
+    abi::{
+        EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_GNU_RELRO, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR,
+    },
     endian::LittleEndian,
     file::{Class, FileHeader, parse_ident},
     parse::ParsingTable,
@@ -143,6 +145,21 @@ impl ElfFile {
         asked.filter(|align| align.is_power_of_two() && *align <= 1 << 30).max().unwrap_or(0).max(PAGE_SIZE)
     }
 
+    /// What is known of the faults that `segment` will see. Before a file that can be anywhere runs, addresses are written
+    /// into its data; what is read-only from then on (RELRO) is nothing but addresses.
+    fn fault_flags(&self, segment: &ProgramHeader) -> MappingFlags {
+        let is_within = |part: &&ProgramHeader| {
+            part.p_type == PT_GNU_RELRO
+                && (segment.p_vaddr..segment.p_vaddr + segment.p_memsz).contains(&part.p_vaddr)
+        };
+        let addresses = self.segments.iter().find(is_within).map_or(0, |part| part.p_filesz);
+        if self.header.e_type == ET_DYN && addresses != 0 && addresses >= segment.p_filesz / 2 {
+            MappingFlags::FAULT_AROUND | MappingFlags::WRITE_AROUND
+        } else {
+            MappingFlags::FAULT_AROUND
+        }
+    }
+
     /// Where the program headers are in the file's own addresses.
     fn program_headers_addr(&self) -> Option<Vaddr> {
         if let Some(segment) = self.segments.iter().find(|segment| segment.p_type == PT_PHDR) {
@@ -242,7 +259,7 @@ fn map_segments(
                 .vmo(contents_of(file)?)
                 .vmo_offset(segment.p_offset as usize - lead)
                 .mappable(mapped.clone())
-                .flags(MappingFlags::FAULT_AROUND)
+                .flags(elf.fault_flags(segment))
                 .placement(Placement::Replacing(start - lead))
                 .build()?;
         }

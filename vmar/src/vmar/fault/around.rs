@@ -114,7 +114,7 @@ impl<M: Machine> Fault<'_, M> {
     }
 
     /// Returns a block of so many pages, that of the fault among them, as far as the mapping reaches.
-    fn block(&self, pages: usize) -> Range<usize> {
+    pub(super) fn block(&self, pages: usize) -> Range<usize> {
         if self.mapping.flags().contains(MappingFlags::RANDOM) {
             return self.one();
         }
