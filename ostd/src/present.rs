@@ -45,16 +45,6 @@ pub(crate) struct Present {
     has_given_up: AtomicBool,
 }
 
-/// What is mapped of one area.
-pub(crate) struct Part {
-    /// From the first mapped page to the last.
-    pub(crate) span: Range<usize>,
-    /// How many are mapped.
-    pub(crate) pages: usize,
-    /// The whole area.
-    pub(crate) node: Range<usize>,
-}
-
 #[derive(Debug)]
 struct Slot {
     /// The number of the area, plus one; zero in a free slot, whose bits are all clear.
@@ -123,21 +113,15 @@ impl Present {
         self.slots.iter().filter(|slot| slot.start().is_some()).count()
     }
 
-    /// Returns of each area what is mapped, in no order.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> {
+    /// Returns the part of each area from the first page to the last that is mapped, in no order.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Range<usize>> {
         self.slots.iter().filter_map(|slot| {
             let start = slot.start()?;
-            let (mut first, mut end, mut pages) = (None, 0, 0);
-            for (at, word) in slot.bits.iter().enumerate() {
-                let word = word.load(Relaxed);
-                if word != 0 {
-                    first.get_or_insert(at * 64 + word.trailing_zeros() as usize);
-                    end = at * 64 + word.ilog2() as usize + 1;
-                    pages += word.count_ones() as usize;
-                }
-            }
-            let span = start + first? * PAGE_SIZE..start + end * PAGE_SIZE;
-            Some(Part { span, pages, node: start..start + NODE_SPAN })
+            let first = slot.next(0)?;
+            let words = slot.bits.iter().map(|word| word.load(Relaxed)).enumerate();
+            let last =
+                words.rev().find(|(_, word)| *word != 0).map(|(at, word)| at * 64 + word.ilog2() as usize)?;
+            Some(start + first * PAGE_SIZE..start + (last + 1) * PAGE_SIZE)
         })
     }
 

@@ -19,12 +19,7 @@ use vmar::{
     machine::{AddressSpace, Cursor},
 };
 
-use crate::{
-    Ostd, OstdCursor,
-    present::{NODE_SPAN, Part},
-    reclaim, reserve, spare,
-    table::Table,
-};
+use crate::{Ostd, OstdCursor, present::NODE_SPAN, reclaim, reserve, spare, table::Table};
 
 /// The page table of a program.
 #[derive(Debug)]
@@ -109,9 +104,7 @@ impl AddressSpace for OstdSpace {
         if is_large || present.has_given_up() || has_devices.load(Relaxed) {
             return;
         }
-        for Part { span, pages, node } in present.parts() {
-            // Emptied as a whole, a node goes.
-            let part = if pages < spare::DENSE { span } else { node };
+        for part in present.parts() {
             let end = part.end;
             if self.transact(part, 0, |cursor| cursor.unmap(end)).is_err() {
                 unreachable!("a transaction that maps nothing cannot run out of memory");

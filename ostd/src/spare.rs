@@ -4,7 +4,7 @@
 //!
 //! To make a page table for a small program takes a dozen nodes, each allocated and cleared; to drop it, OSTD looks at all
 //! entries of each. A program that has just ended most often makes room for one that is laid out the same way. So its page
-//! table is emptied and kept, without the nodes that are full of pages:
+//! table is emptied and kept:
 //!
 //! ```text
 //!   program ends ──retire──► emptied, its nodes stay ──► spares ──new_space──► the next program
@@ -23,13 +23,10 @@ use ostd::sync::SpinLock;
 use crate::table::Table;
 
 /// The most resident pages of a space that is emptied rather than dropped.
-pub(crate) const MOST_PAGES: usize = 4096;
+pub(crate) const MOST_PAGES: usize = 512;
 
 /// The most areas with nodes that a spare may have. Every use leaves some, where programs are laid out at random.
 pub(crate) const MOST_AREAS: usize = 32;
-
-/// The pages that make a node dropped rather than emptied: to take so many out, one after the other, is dearer than a new node.
-pub(crate) const DENSE: usize = 64;
 
 /// The most spares.
 const MOST_SPARES: usize = 8;
