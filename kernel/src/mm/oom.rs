@@ -22,6 +22,10 @@ const NEVER: i32 = -1000;
 /// How long a process may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the memory of a process that has ended may take to come back, during which nobody else is ended: whoever was to go on
+/// would go next.
+const AFTERMATH: Duration = Duration::from_millis(50);
+
 /// What is to be expected when memory has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlook {
@@ -38,14 +42,21 @@ struct Awaited {
     /// Tells it from another with the same number.
     start_time: Duration,
     since: Duration,
+    /// When it was last seen with its memory.
+    seen: Duration,
 }
 
-static AWAITED: SpinLock<Awaited, LocalIrqDisabled> =
-    SpinLock::new(Awaited { pid: 0, start_time: Duration::ZERO, since: Duration::ZERO });
+static AWAITED: SpinLock<Awaited, LocalIrqDisabled> = SpinLock::new(Awaited {
+    pid: 0,
+    start_time: Duration::ZERO,
+    since: Duration::ZERO,
+    seen: Duration::ZERO,
+});
 
 impl Awaited {
     fn new(process: &Process) -> Self {
-        Self { pid: process.pid(), start_time: process.start_time, since: time::monotonic() }
+        let now = time::monotonic();
+        Self { pid: process.pid(), start_time: process.start_time, since: now, seen: now }
     }
 
     fn is(&self, process: &Process) -> bool {
@@ -65,17 +76,26 @@ impl Awaited {
 /// If the caller is the victim, it returns at once: the caller must come to its end.
 pub fn make_room() -> Outlook {
     let awaited = *AWAITED.lock();
+    let now = time::monotonic();
+    let is_being_freed = now < awaited.seen + AFTERMATH;
     let is_ending = |process: &Process| process.is_exiting() && process.has_vm();
     let (ending, victim) = table::with(|table| {
         let known = table.node(awaited.pid).map(|node| &node.process);
         let known = known.filter(|process| awaited.is(process) && is_ending(process));
         match known.cloned().or_else(|| table.find(is_ending)) {
             Some(ending) => (Some(ending), None),
+            None if is_being_freed => (None, None),
             None => (None, table.heaviest(badness)),
         }
     });
     let outlook = match (ending, victim) {
-        (Some(ending), _) if awaited.is(&ending) => awaited.outlook(),
+        (Some(ending), _) if awaited.is(&ending) => {
+            let mut latest = AWAITED.lock();
+            if latest.is(&ending) {
+                latest.seen = now;
+            }
+            awaited.outlook()
+        }
         (Some(ending), _) => {
             *AWAITED.lock() = Awaited::new(&ending);
             Outlook::Hopeful
@@ -86,6 +106,7 @@ pub fn make_room() -> Outlook {
             exit::kill(&victim);
             Outlook::Hopeful
         }
+        (None, None) if is_being_freed => Outlook::Hopeful,
         (None, None) => {
             error!("memory has run out, and there is no process to end");
             Outlook::Hopeful
