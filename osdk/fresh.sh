@@ -36,6 +36,8 @@ trap 'exit 130' INT TERM
 
 if [ ! -e "$new/etc/debian_version" ]; then
     say "making a Debian 12 root"
+    # One that was never finished is of no use.
+    rm -rf --one-file-system "$new"
     mkdir -p "$new"
     debootstrap --variant=minbase --include=git,make,ca-certificates bookworm "$new" >"$new.log" 2>&1 ||
         { tail -n 5 "$new.log" >&2; stop "debootstrap failed: see target/fresh.log"; }
