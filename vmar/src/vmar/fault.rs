@@ -29,7 +29,7 @@ use core::{
 use aster_rights::{TRightSet, TRights, require};
 
 pub(crate) use self::replace::WriteFront;
-use super::{Vmar, Vmar_};
+use super::{Mappings, Vmar, Vmar_};
 use crate::{
     error::Error,
     machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
@@ -205,7 +205,7 @@ impl<M: Machine> Vmar_<M> {
         let allowed = mapping.perms().page_flags();
         let fault = Fault { space: self, mapping, range, page, access, allowed };
         match mapping.memory() {
-            MappedMemory::Anonymous => fault.anonymous(),
+            MappedMemory::Anonymous => fault.anonymous(&mappings),
             MappedMemory::Vmo { object, offset } => {
                 let index = (offset + (page - fault.range.start)) / M::PAGE_SIZE;
                 fault.object(object.object(), index)
@@ -255,9 +255,9 @@ impl<M: Machine> Fault<'_, M> {
         self.page..self.page + M::PAGE_SIZE
     }
 
-    fn anonymous(&self) -> Result<Step<M>, FaultError> {
+    fn anonymous(&self, mappings: &Mappings<M>) -> Result<Step<M>, FaultError> {
         if self.access != Access::Write {
-            return self.read_zeros();
+            return self.read_zeros(mappings);
         }
         let blank = self.space.machine.alloc()?;
         if self.may_be_resident() {

@@ -6,14 +6,14 @@
 //!
 //! | the fault | what it maps, if nothing of that is mapped already |
 //! | --- | --- |
-//! | a read of zeros | the block of [`AROUND`] pages that it is in |
+//! | a read of zeros | the block of [`AROUND`] pages that it is in; across mappings, where its own is small |
 //! | a read of an object right behind all that is resident of the mapping | up to the end of the block of [`AHEAD`] pages |
 //! | any other read of an object, or a fetch of code | the block of [`NEAR`] pages that it is in |
 //!
 //! Where something is mapped already, somebody writes, and what is made to be read is replaced soon: it maps its own page, and of
 //! those behind it, up to the next one mapped, so few that they are [`NEAR`] in all. A write looks at a block of
-//! [`WRITE_AROUND`] pages. Blocks are aligned to their size, and end where the mapping does; none crosses from one page-table
-//! node to the next. `MADV_RANDOM` turns it off.
+//! [`WRITE_AROUND`] pages. Blocks are aligned to their size, and but for those zeros end where the mapping does; none crosses
+//! from one page-table node to the next. `MADV_RANDOM` turns it off.
 
 use alloc::sync::Arc;
 use core::{
@@ -24,9 +24,12 @@ use core::{
 use super::{Access, Fault, FaultError, Step};
 use crate::{
     machine::{AddressSpace, Cursor, Entry, Machine, PageFlags, PageProps},
-    mapping::MappingFlags,
+    mapping::{MappedMemory, MappingFlags},
     object::Vmo_,
-    vmar::entries::{self, CursorOf},
+    vmar::{
+        Mappings,
+        entries::{self, CursorOf, clip},
+    },
 };
 
 /// How many pages, the faulting one included, a fault maps of zeros.
@@ -41,19 +44,56 @@ const AHEAD: usize = 32;
 /// How many pages, the faulting one included, a write looks at.
 const WRITE_AROUND: usize = 2 * AROUND;
 
-/// How many pages are too few to be mapped around.
+/// How many pages are too few for a block of their own.
 pub(super) const SMALL: usize = 4;
 
 impl<M: Machine> Fault<'_, M> {
     /// Maps the shared zeros for a read of memory that is not there.
-    pub(super) fn read_zeros(&self) -> Result<Step<M>, FaultError> {
+    pub(super) fn read_zeros(&self, mappings: &Mappings<M>) -> Result<Step<M>, FaultError> {
         let (window, flags) = (self.block(AROUND), self.allowed - PageFlags::WRITE);
-        let zeros = self.space.machine.zero_frame();
         match window.len() / M::PAGE_SIZE {
-            // Of few pages, it pays more to be quick about the first.
-            1..SMALL if !self.may_be_resident() => self.fill(zeros, flags | PageFlags::ACCESSED),
-            growth => self.map_around(window, growth, flags, iter::repeat_with(|| Some(zeros.clone()))),
+            1..SMALL if !self.may_be_resident() => self.read_zeros_among(mappings),
+            growth => {
+                let zeros = self.space.machine.zero_frame();
+                self.map_around(window, growth, flags, iter::repeat_with(|| Some(zeros.clone())))
+            }
         }
+    }
+
+    /// Maps the shared zeros wherever there is nothing in the block, which is that of many small mappings: a page may be read in
+    /// each of them.
+    #[inline(never)]
+    fn read_zeros_among(&self, mappings: &Mappings<M>) -> Result<Step<M>, FaultError> {
+        let size = AROUND * M::PAGE_SIZE;
+        let start = self.page - self.page % size;
+        let block = clip(&(start..start.saturating_add(size)), &self.space.space.user_range());
+        let zeros = self.space.machine.zero_frame();
+        let mut is_served = false;
+        self.space.space.transact(block.clone(), AROUND, |cursor| {
+            for (found, mapping) in mappings.range(block.clone()) {
+                let flags = mapping.perms().page_flags() - PageFlags::WRITE;
+                let is_alike = matches!(mapping.memory(), MappedMemory::Anonymous)
+                    && flags.contains(PageFlags::READ)
+                    && !mapping.flags().contains(MappingFlags::RANDOM);
+                let part = match found.contains(&self.page) {
+                    true if !is_alike => self.one(),
+                    false if !is_alike => continue,
+                    _ => clip(&found, &block),
+                };
+                mapping.note_entries(&part, flags);
+                for addr in part.step_by(M::PAGE_SIZE) {
+                    cursor.seek(addr);
+                    if !matches!(cursor.query(), Entry::Empty) {
+                        continue;
+                    }
+                    let is_own = addr == self.page;
+                    let young = if is_own { PageFlags::ACCESSED } else { PageFlags::empty() };
+                    cursor.map(zeros.clone(), PageProps::new(flags | young));
+                    is_served |= is_own;
+                }
+            }
+        })?;
+        Ok(if is_served { Step::Done } else { Step::Again })
     }
 
     /// Maps the object's page `index`, and those of its neighbours that are in memory and not mapped.

@@ -217,6 +217,33 @@ fn v15_few_zeros_are_mapped_behind_the_page_where_pages_are() {
 }
 
 #[test]
+fn v15_zeros_are_mapped_across_small_mappings() {
+    let (_sim, process) = process();
+    let small = |pages: Range<usize>, perms| {
+        let at = Placement::Exactly(BASE + pages.start * PAGE_SIZE);
+        process.vmar.new_map(pages.len() * PAGE_SIZE).perms(perms).placement(at).build().unwrap();
+    };
+    small(0..2, RW);
+    small(2..3, VmPerms::READ);
+    small(4..6, VmPerms::empty());
+    small(6..8, RW);
+    small(14..18, VmPerms::READ);
+    process.write(BASE + 6 * PAGE_SIZE, &[1]).unwrap();
+    assert_eq!(process.read_byte(BASE + 2 * PAGE_SIZE), Ok(0));
+    let entries = process.vmar.space().walk();
+    let mapped: Vec<_> = entries.iter().map(|entry| (entry.addr - BASE) / PAGE_SIZE).collect();
+    assert_eq!(mapped, [0, 1, 2, 6, 7, 14, 15]);
+    let accessed: Vec<_> =
+        entries.iter().filter(|entry| entry.props.flags.contains(PageFlags::ACCESSED)).collect();
+    assert_eq!(accessed.len(), 2, "the page that was written, and the one that was read");
+    assert_eq!(process.vmar.rss().total_pages(), 1);
+    assert_eq!(process.read_byte(BASE + 5 * PAGE_SIZE), Err(FaultError::NoPermission));
+    process.write(BASE + PAGE_SIZE, &[1]).unwrap();
+    assert_eq!(process.write(BASE + 14 * PAGE_SIZE, &[1]), Err(FaultError::NoPermission));
+    process.audit();
+}
+
+#[test]
 fn v15_past_the_end_of_the_object_is_a_bus_error() {
     let (sim, process) = process();
     let vmo = object(&sim, 2, VmoKind::File);
