@@ -56,12 +56,13 @@ impl AddressSpace for OstdSpace {
         0..MAX_USERSPACE_VADDR
     }
 
-    fn may_be_mapped(&self, page: usize) -> bool {
-        !self.table.present.is_clear(page)
-    }
-
     fn peek(&self, range: &Range<usize>) -> Option<usize> {
         self.table.present.first_run(range).map(|run| run.start)
+    }
+
+    fn may_be_mapped(&self, page: usize) -> bool {
+        // In half the time of a range.
+        !self.table.present.is_clear(page)
     }
 
     fn transact<T>(

@@ -212,13 +212,6 @@ pub trait AddressSpace: Send + Sync + Sized + 'static {
     /// Returns the addresses (bytes) that a program can ever use, page-aligned.
     fn user_range(&self) -> Range<usize>;
 
-    /// Returns whether something may be mapped at `page` (an address, page-aligned): what can be told without a transaction, and out
-    /// of date when it is told. By default anything may be.
-    fn may_be_mapped(&self, page: usize) -> bool {
-        let _ = page;
-        true
-    }
-
     /// Runs `body` with a cursor that owns the entries of `range` (bytes, page-aligned, not empty) and stands at its
     /// start. At most `growth` pages may be mapped by the body.
     ///
@@ -238,6 +231,11 @@ pub trait AddressSpace: Send + Sync + Sized + 'static {
     /// Returns the first page in `range` (bytes, page-aligned) that may be mapped; `None` if none is for sure, unless somebody
     /// is mapping one right now. It costs less than a transaction.
     fn peek(&self, range: &Range<usize>) -> Option<usize>;
+
+    /// [Peeks](Self::peek) at a single page (its address): whether it may be mapped.
+    fn may_be_mapped(&self, page: usize) -> bool {
+        self.peek(&(page..page + Self::Machine::PAGE_SIZE)).is_some()
+    }
 
     /// Takes note that the space will not be used again, just before it is dropped. About `pages` pages are resident in it.
     ///

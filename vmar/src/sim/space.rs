@@ -105,10 +105,6 @@ impl AddressSpace for SimSpace {
         super::USER_RANGE
     }
 
-    fn may_be_mapped(&self, page: usize) -> bool {
-        self.table().entries.contains_key(&page)
-    }
-
     fn peek(&self, range: &Range<usize>) -> Option<usize> {
         self.table().entries.range(range.clone()).next().map(|(addr, _)| *addr)
     }

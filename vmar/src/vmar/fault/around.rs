@@ -24,7 +24,7 @@ use core::{
 use super::{Access, Fault, FaultError, Step};
 use crate::{
     machine::{AddressSpace, Cursor, Entry, Machine, PageFlags, PageProps},
-    mapping::{MappedMemory, MappingFlags},
+    mapping::{MappedMemory, MappingFlags, VmMapping},
     object::Vmo_,
     vmar::{
         Mappings,
@@ -51,10 +51,14 @@ impl<M: Machine> Fault<'_, M> {
     /// Maps the shared zeros for a read of memory that is not there.
     pub(super) fn read_zeros(&self, mappings: &Mappings<M>) -> Result<Step<M>, FaultError> {
         let (window, flags) = (self.block(AROUND), self.allowed - PageFlags::WRITE);
+        let zeros = || self.space.machine.zero_frame();
         match window.len() / M::PAGE_SIZE {
-            1..SMALL if !self.may_be_resident() => self.read_zeros_among(mappings),
+            1..SMALL if !self.may_be_resident() => match shows_zeros(self.mapping) {
+                true => self.read_zeros_among(mappings),
+                false => self.fill(zeros(), flags | PageFlags::ACCESSED),
+            },
             growth => {
-                let zeros = self.space.machine.zero_frame();
+                let zeros = zeros();
                 self.map_around(window, growth, flags, iter::repeat_with(|| Some(zeros.clone())))
             }
         }
@@ -64,22 +68,14 @@ impl<M: Machine> Fault<'_, M> {
     /// each of them.
     #[inline(never)]
     fn read_zeros_among(&self, mappings: &Mappings<M>) -> Result<Step<M>, FaultError> {
-        let size = AROUND * M::PAGE_SIZE;
-        let start = self.page - self.page % size;
-        let block = clip(&(start..start.saturating_add(size)), &self.space.space.user_range());
+        let block = clip(&block_of::<M>(self.page, AROUND), &self.space.space.user_range());
         let zeros = self.space.machine.zero_frame();
         let mut is_served = false;
         self.space.space.transact(block.clone(), AROUND, |cursor| {
-            for (found, mapping) in mappings.range(block.clone()) {
+            for (found, mapping) in mappings.range(block.clone()).filter(|(_, mapping)| shows_zeros(mapping))
+            {
                 let flags = mapping.perms().page_flags() - PageFlags::WRITE;
-                let is_alike = matches!(mapping.memory(), MappedMemory::Anonymous)
-                    && flags.contains(PageFlags::READ)
-                    && !mapping.flags().contains(MappingFlags::RANDOM);
-                let part = match found.contains(&self.page) {
-                    true if !is_alike => self.one(),
-                    false if !is_alike => continue,
-                    _ => clip(&found, &block),
-                };
+                let part = clip(&found, &block);
                 mapping.note_entries(&part, flags);
                 for addr in part.step_by(M::PAGE_SIZE) {
                     cursor.seek(addr);
@@ -158,9 +154,7 @@ impl<M: Machine> Fault<'_, M> {
         if self.mapping.flags().contains(MappingFlags::RANDOM) {
             return self.one();
         }
-        let size = pages * M::PAGE_SIZE;
-        let block = self.page - self.page % size;
-        block.max(self.range.start)..block.saturating_add(size).min(self.range.end)
+        clip(&block_of::<M>(self.page, pages), &self.range)
     }
 
     /// Lets the pages from this one to the end of `window` be written that nobody else holds, if this write follows on another:
@@ -244,4 +238,18 @@ impl<M: Machine> Fault<'_, M> {
         self.space.rss.add(self.mapping.kind_of(flags), added);
         Ok(Step::Done)
     }
+}
+
+/// Returns the block of so many pages that `page` is in.
+fn block_of<M: Machine>(page: usize, pages: usize) -> Range<usize> {
+    let size = pages * M::PAGE_SIZE;
+    let start = page - page % size;
+    start..start.saturating_add(size)
+}
+
+/// Returns whether reads of a mapping's empty entries may be served ahead, with zeros.
+fn shows_zeros<M: Machine>(mapping: &VmMapping<M>) -> bool {
+    matches!(mapping.memory(), MappedMemory::Anonymous)
+        && mapping.perms().page_flags().contains(PageFlags::READ)
+        && !mapping.flags().contains(MappingFlags::RANDOM)
 }

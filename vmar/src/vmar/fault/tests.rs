@@ -5,7 +5,10 @@ use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use aster_rights::TRights;
 
-use super::{super::FullVmar, *};
+use super::{
+    super::{FullVmar, advise::Advice},
+    *,
+};
 use crate::{
     limits::Limits,
     machine::Frame,
@@ -240,6 +243,17 @@ fn v15_zeros_are_mapped_across_small_mappings() {
     assert_eq!(process.read_byte(BASE + 5 * PAGE_SIZE), Err(FaultError::NoPermission));
     process.write(BASE + PAGE_SIZE, &[1]).unwrap();
     assert_eq!(process.write(BASE + 14 * PAGE_SIZE, &[1]), Err(FaultError::NoPermission));
+    process.audit();
+}
+
+#[test]
+fn v15_random_reads_map_nothing_ahead() {
+    let (_sim, process) = process();
+    map_anonymous(&process, 32, RW);
+    let page = 8 * PAGE_SIZE;
+    process.vmar.advise(BASE + page..BASE + 2 * page, Advice::Random).unwrap();
+    assert_eq!(process.read_byte(BASE + page + PAGE_SIZE), Ok(0));
+    assert_eq!(process.vmar.space().walk().len(), 1);
     process.audit();
 }
 
