@@ -7,6 +7,8 @@
 
 use core::fmt;
 
+use crate::backing::Refusal;
+
 /// Memory has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory;
@@ -40,8 +42,10 @@ pub enum Error {
     InvalidOffset,
     /// Options contradict each other (`EINVAL`).
     InvalidOptions,
-    /// The capability, the object or what backs it lacks a right (`EACCES`).
+    /// A capability, to the space or to the object, lacks a right, or the mapping may never allow that (`EACCES`).
     AccessDenied,
+    /// What lies behind the mapping, or the way its file was opened, does not allow that (by the [`Refusal`]).
+    Refused(Refusal),
     /// Something is mapped there already (`EEXIST`).
     Occupied,
     /// No free range is large enough within the bounds asked for (`ENOMEM`).
@@ -69,6 +73,12 @@ impl From<OutOfMemory> for Error {
     }
 }
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("memory has run out")
@@ -84,6 +94,7 @@ impl fmt::Display for Error {
             Self::InvalidOffset => "the offset lies outside the object",
             Self::InvalidOptions => "the options contradict each other",
             Self::AccessDenied => "the capability lacks a right",
+            Self::Refused(refusal) => return refusal.fmt(f),
             Self::Occupied => "the range is occupied",
             Self::NoRoom => "no free range is large enough",
             Self::LimitExceeded(Limit::AddressSpace) => "the limit on the address space is reached",

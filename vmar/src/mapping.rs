@@ -28,8 +28,6 @@ use core::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
-use aster_rights::Rights;
-
 use crate::{
     error::Error,
     machine::{CachePolicy, Machine, PageFlags},
@@ -41,13 +39,7 @@ use crate::{
 /// What the kernel knows of a mapping and the framework does not: the file, its name, the device.
 ///
 /// A kernel gets its own type back by way of [`Any`].
-pub trait Mappable: Any + Debug + Send + Sync {
-    /// Returns what the backing allows any mapping of it: a file system mounted without execution lacks
-    /// [`Rights::EXEC`], for instance. Looked at once, when the mapping is made.
-    fn capabilities(&self) -> Rights {
-        Rights::all()
-    }
-}
+pub trait Mappable: Any + Debug + Send + Sync {}
 
 /// Whether writes are seen by others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +79,8 @@ bitflags::bitflags! {
         const RANDOM = 1 << 10;
         /// Private, and nearly all of its pages are going to be written: a fault may copy several at once.
         const WRITE_AROUND = 1 << 11;
+        /// Private, and never shows the object's own pages: a fault copies, whatever the access.
+        const COPIED_IN = 1 << 12;
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! What a mapping may do now, and what it may ever do.
 //!
-//! The MAY bits are decided once, when the mapping is made (rule 1 of the architecture):
+//! The MAY bits are decided once, when the mapping is made, by [`negotiate`](crate::backing::negotiate):
 //!
 //! ```text
 //!   MAY = handle ∩ region ceiling ∩ object rights ∩ backing capabilities ∩ what the caller asked to keep

@@ -34,7 +34,7 @@ use crate::{mm::mapped_file::MappedFile, prelude::*};
 
 /// What mapping a file into memory maps.
 pub enum Mappable {
-    /// The pages of a memory object.
+    /// The pages of a memory object. What a mapping may do with them is negotiated when it is made.
     Vmo(FileVmo),
     /// Fresh zeroed memory (`/dev/zero`).
     Zero,

@@ -3,9 +3,7 @@
 //! Open regular files, directories and mere locations: file operations on top of an inode.
 //!
 //! Here the rules that hold for every file system are kept: the limits on a file's size, atomic appending, access times, the
-//! set-user-ID bit that a write takes away, who may have a file mapped and how, and the two entries that every directory has.
-
-use aster_rights::Rights;
+//! set-user-ID bit that a write takes away, and the two entries that every directory has.
 
 use super::{
     current,
@@ -127,21 +125,7 @@ impl FileOps for InodeFile {
     }
 
     fn mappable(&self, file: &File) -> Result<Mappable> {
-        let inode = file.inode();
-        let vmo = inode.vmo().ok_or(ENODEV)?;
-        let mut rights = Rights::DUP;
-        if file.access().contains(AccessMode::READ) {
-            rights |= Rights::READ;
-        }
-        let sealed = inode.seals().is_some_and(|seals| seals.forbid_write());
-        if file.access().contains(AccessMode::WRITE) && !sealed {
-            rights |= Rights::WRITE;
-        }
-        if !file.path().mount().flags().contains(MountFlags::NOEXEC) {
-            rights |= Rights::EXEC;
-        }
-        touch_atime(file);
-        Ok(Mappable::Vmo(vmo.limit(rights)))
+        file.inode().vmo().map(Mappable::Vmo).ok_or(ENODEV)
     }
 
     fn sync(&self, _file: &File) -> Result<()> {

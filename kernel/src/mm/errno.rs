@@ -5,6 +5,7 @@
 //! Where a call's man page wants another number for one of them, that call says so itself.
 
 use vmar::{
+    backing::Refusal,
     error::{Error, OutOfMemory},
     vmar::fault::FaultError,
 };
@@ -25,8 +26,21 @@ impl From<Error> for Errno {
             | Error::InvalidOptions
             | Error::NotSupported => EINVAL,
             Error::AccessDenied => EACCES,
+            Error::Refused(refusal) => refusal.into(),
             Error::Occupied => EEXIST,
             Error::BusError => EFAULT,
+        }
+    }
+}
+
+impl From<Refusal> for Errno {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotReadable | Refusal::NotWritable | Refusal::AppendOnly => EACCES,
+            Refusal::Locked => EAGAIN,
+            Refusal::Sealed | Refusal::NoExec => EPERM,
+            Refusal::NotMappable | Refusal::NotDirect | Refusal::NotCopyable => ENODEV,
+            Refusal::BeyondCapabilities => EINVAL,
         }
     }
 }

@@ -2,26 +2,31 @@
 
 //! What a mapping knows of the file behind it.
 
-use aster_rights::{FullRights, Rights, TRightSet};
-use vmar::{mapping::Mappable, object::Vmo};
+use aster_rights::{FullRights, TRightSet};
+use vmar::{
+    backing::{Backing, FileState},
+    mapping::Mappable,
+    object::Vmo,
+};
 use vmar_ostd::Ostd;
 
-use crate::{fs::File, prelude::*};
+use crate::{
+    fs::{File, file::AccessMode, mount::MountFlags},
+    prelude::*,
+};
 
 /// A file as it is mapped: it stays open, and `/proc/PID/maps` shows its name.
 pub struct MappedFile {
     file: Arc<File>,
-    capabilities: Rights,
 }
 
 impl MappedFile {
-    /// `file`, which allows its mappings no more than `capabilities`. While mappings of it live the same one is given
-    /// again, so that neighbours become one.
-    pub fn of(file: Arc<File>, capabilities: Rights) -> Arc<Self> {
-        if let Some(known) = file.mapped().filter(|known| known.capabilities == capabilities) {
+    /// `file`. While mappings of it live the same one is given again, so that neighbours become one.
+    pub fn of(file: Arc<File>) -> Arc<Self> {
+        if let Some(known) = file.mapped() {
             return known;
         }
-        let new = Arc::new(Self { file, capabilities });
+        let new = Arc::new(Self { file });
         new.file.set_mapped(&new);
         new
     }
@@ -32,17 +37,26 @@ impl MappedFile {
     }
 }
 
-impl Mappable for MappedFile {
-    fn capabilities(&self) -> Rights {
-        self.capabilities
-    }
-}
+impl Mappable for MappedFile {}
 
 impl fmt::Debug for MappedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.file.path().display().map_err(|_| fmt::Error)?;
         write!(f, "MappedFile({})", String::from_utf8_lossy(&path))
     }
+}
+
+/// What `file` allows its mappings, by the way it was opened, its seals and its mount. Files that can be mapped are in memory,
+/// which can do everything.
+///
+/// No file has the attribute of growing only, and none has mandatory locks (nor has Linux since 5.15).
+pub fn backing_of(file: &File) -> Backing {
+    let mut state = FileState::empty();
+    state.set(FileState::READABLE, file.access().contains(AccessMode::READ));
+    state.set(FileState::WRITABLE, file.access().contains(AccessMode::WRITE));
+    state.set(FileState::SEALED, file.inode().seals().is_some_and(|seals| seals.forbid_write()));
+    state.set(FileState::NO_EXEC, file.path().mount().flags().contains(MountFlags::NOEXEC));
+    Backing { state, ..Backing::MEMORY }
 }
 
 /// Shared anonymous memory; `/proc/PID/maps` shows it as [`SharedMemory::NAME`].

@@ -10,6 +10,7 @@ use linux_raw_sys::general::{
     RLIMIT_MEMLOCK,
 };
 use vmar::{
+    backing::{Backing, Personality},
     error::{Error, Limit},
     mapping::MappingFlags,
     object::{Vmo, VmoKind},
@@ -23,12 +24,13 @@ use crate::{
     fs::{
         File,
         file::{AccessMode, Mappable},
+        inode_file::touch_atime,
         page_cache::FileVmo,
     },
     mm::{
         self,
         layout::{MIN_ADDR, TASK_SIZE},
-        mapped_file::{MappedFile, SharedMemory},
+        mapped_file::{MappedFile, SharedMemory, backing_of},
     },
     prelude::*,
     process::credentials::CapSet,
@@ -91,7 +93,7 @@ pub fn sys_mmap(
         return Err(if file.is_some() { EINVAL } else { ENOMEM });
     }
     let placement = placement_for(ctx, addr, size, flags)?;
-    let perms = perms_from(ctx, prot);
+    let perms = perms_from(prot);
     let mut traits = MappingFlags::empty();
     traits.set(MappingFlags::GROWS_DOWN, flags & MAP_GROWSDOWN != 0);
     traits.set(MappingFlags::NO_RESERVE, flags & MAP_NORESERVE != 0);
@@ -103,31 +105,45 @@ pub fn sys_mmap(
 
     let contents = match &file {
         None => None,
-        Some(file) => contents_of(file, perms, is_shared)?,
+        Some(file) => contents_of(file)?,
     };
     let is_counted = flags & MAP_NORESERVE == 0
         && if is_shared { contents.is_none() } else { perms.contains(VmPerms::WRITE) };
-    if is_counted {
-        mm::check_commit(size)?;
-    }
+    let is_too_much = is_counted && mm::check_commit(size).is_err();
     let populates = flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
+    let personality = personality_of(ctx);
     // For the most frequent case one chain from here to the end: a builder that comes from several sides is moved, byte by
     // byte.
-    let new_map = || ctx.vm.vmar().new_map(size).perms(perms).placement(placement).flags(traits);
-    let start = if contents.is_none() && !is_shared && !populates {
+    let new_map = || {
+        ctx.vm.vmar().new_map(size).perms(perms).personality(personality).placement(placement).flags(traits)
+    };
+    let start = if file.is_none() && !is_shared && !populates && !is_too_much {
         new_map().build()
     } else {
-        let map = if populates { new_map().populate() } else { new_map() };
+        let mut map = if populates { new_map().populate() } else { new_map() };
+        if let Some(file) = &file {
+            map = map.backing(match contents {
+                Some(Contents::Nothing) => Backing::unmappable(backing_of(file).state),
+                _ => backing_of(file),
+            });
+        }
+        if is_shared {
+            map = map.shared();
+        }
+        if is_too_much {
+            // What lies behind it has the first word.
+            map.plan()?;
+            return Err(ENOMEM);
+        }
         match (contents, file) {
-            (Some(vmo), Some(file)) => {
-                let mapped = MappedFile::of(file, vmo.rights());
-                let map = map.vmo(vmo).vmo_offset(offset).mappable(mapped).fault_around();
-                if is_shared { map.shared().build() } else { map.build() }
+            (Some(Contents::Pages(vmo)), Some(file)) => {
+                touch_atime(&file);
+                map.vmo(vmo).vmo_offset(offset).mappable(MappedFile::of(file)).fault_around().build()
             }
-            _ if is_shared => {
+            (None, _) if is_shared => {
                 let vmo = Vmo::new(&Ostd, size, VmoKind::SharedMemory)?;
                 let known = Arc::new(SharedMemory(vmo.dup()));
-                map.vmo(vmo.to_dynamic()).mappable(known).shared().build()
+                map.vmo(vmo.to_dynamic()).mappable(known).build()
             }
             _ => map.build(),
         }
@@ -168,36 +184,38 @@ fn placement_for(ctx: &Ctx, addr: Vaddr, size: usize, flags: u32) -> Result<Plac
     })
 }
 
-/// The contents of a file to map; `None` for fresh zeros.
-fn contents_of(file: &Arc<File>, perms: VmPerms, is_shared: bool) -> Result<Option<FileVmo>> {
-    file.require(AccessMode::NONE)?;
-    let may = |mode| file.access().contains(mode);
-    if !may(AccessMode::READ) || (is_shared && perms.contains(VmPerms::WRITE) && !may(AccessMode::WRITE)) {
-        return Err(EACCES);
-    }
-    let vmo = match file.ops().mappable(file)? {
-        Mappable::Vmo(vmo) => vmo,
-        Mappable::Zero => return Ok(None),
-    };
-    let rights = vmo.rights();
-    // What the way of opening allows, a seal or the mount can still forbid.
-    let is_sealed =
-        is_shared && perms.contains(VmPerms::WRITE) && !rights.contains(aster_rights::Rights::WRITE);
-    let is_noexec = perms.contains(VmPerms::EXEC) && !rights.contains(aster_rights::Rights::EXEC);
-    if is_sealed || is_noexec { Err(EPERM) } else { Ok(Some(vmo)) }
+/// What is mapped of a file that is not fresh zeros.
+enum Contents {
+    /// The file's pages.
+    Pages(FileVmo),
+    /// Nothing: it cannot be mapped, and the rights decide why not.
+    Nothing,
 }
 
-fn perms_from(ctx: &Ctx, prot: u32) -> VmPerms {
+/// The contents of a file to map; `None` for fresh zeros.
+fn contents_of(file: &Arc<File>) -> Result<Option<Contents>> {
+    file.require(AccessMode::NONE)?;
+    match file.ops().mappable(file) {
+        Ok(Mappable::Vmo(vmo)) => Ok(Some(Contents::Pages(vmo))),
+        Ok(Mappable::Zero) => Ok(None),
+        Err(ENODEV) => Ok(Some(Contents::Nothing)),
+        Err(error) => Err(error),
+    }
+}
+
+fn perms_from(prot: u32) -> VmPerms {
     let mut perms = VmPerms::empty();
     perms.set(VmPerms::READ, prot & PROT_READ != 0);
     perms.set(VmPerms::WRITE, prot & PROT_WRITE != 0);
     perms.set(VmPerms::EXEC, prot & PROT_EXEC != 0);
-    if perms.contains(VmPerms::READ)
-        && ctx.process.personality.load(Ordering::Relaxed) & READ_IMPLIES_EXEC != 0
-    {
-        perms |= VmPerms::EXEC;
-    }
     perms
+}
+
+fn personality_of(ctx: &Ctx) -> Personality {
+    match ctx.process.personality.load(Ordering::Relaxed) & READ_IMPLIES_EXEC {
+        0 => Personality::Usual,
+        _ => Personality::ReadImpliesExec,
+    }
 }
 
 /// `EPERM` unless the caller may lock memory at all.
@@ -257,12 +275,12 @@ pub fn sys_mprotect(ctx: &Ctx, addr: Vaddr, len: usize, prot: u32) -> Result<usi
         }
         start = first.range().start;
     }
-    let perms = perms_from(ctx, prot);
+    let perms = perms_from(prot);
     if perms.contains(VmPerms::WRITE) {
         // What could be written before is counted already.
         check_commit(ctx, start..end, |mapping| !mapping.perms().contains(VmPerms::WRITE))?;
     }
-    ctx.vm.vmar().protect(start..end, perms)?;
+    ctx.vm.vmar().protect_as(start..end, perms, personality_of(ctx))?;
     Ok(0)
 }
 

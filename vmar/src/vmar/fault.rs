@@ -288,6 +288,9 @@ impl<M: Machine> Fault<'_, M> {
         if self.copy_around(object, index)? {
             return Ok(Step::Done);
         }
+        if self.mapping.flags().contains(MappingFlags::COPIED_IN) {
+            return self.write_copy(object, index);
+        }
         if self.access != Access::Write {
             return self.read_object(object, index);
         }

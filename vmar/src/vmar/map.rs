@@ -22,7 +22,7 @@ use super::{
     populate::Populate,
 };
 use crate::{
-    backing::{self, Bounds},
+    backing::{self, Addressing, Backing, Method, Personality, Plan, Terms, Tracing},
     error::{Error, Limit},
     limits::Usage,
     machine::{AddressSpace, CachePolicy, Cursor, IoMem, Machine, PageProps, SleepLock},
@@ -49,6 +49,8 @@ struct Request<M: Machine> {
     may_perms: VmPerms,
     source: Source<M>,
     mappable: Option<Arc<dyn Mappable>>,
+    backing: Option<Backing>,
+    personality: Personality,
     sharing: Sharing,
     flags: MappingFlags,
     populate: bool,
@@ -75,6 +77,8 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
                 may_perms: VmPerms::MAY,
                 source: Source::Anonymous,
                 mappable: None,
+                backing: None,
+                personality: Personality::Usual,
                 sharing: Sharing::Private,
                 flags: MappingFlags::empty(),
                 populate: false,
@@ -191,6 +195,19 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
         self
     }
 
+    /// Says what the mapping's backing allows. Without it, objects are taken for [memory](Backing::MEMORY).
+    pub fn backing(mut self, backing: Backing) -> Self {
+        self.request.backing = Some(backing);
+        self
+    }
+
+    /// Says what the program's personality makes of the permissions.
+    #[inline]
+    pub fn personality(mut self, personality: Personality) -> Self {
+        self.request.personality = personality;
+        self
+    }
+
     /// Adds traits.
     #[inline]
     pub fn flags(mut self, flags: MappingFlags) -> Self {
@@ -204,6 +221,15 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
         self
     }
 
+    /// Decides, without doing it, how [`build`](Self::build) makes the mapping and what that will allow.
+    ///
+    /// # Errors
+    ///
+    /// As for [`negotiate`](backing::negotiate).
+    pub fn plan(&self) -> Result<Plan, Error> {
+        self.request.negotiate(TRightSet::<R>::RIGHTS, self.vmar.ceiling)
+    }
+
     /// Makes the mapping, and returns its address (bytes).
     ///
     /// A mapping that is [locked](MappingFlags::LOCKED), and not just on faults, is populated as well.
@@ -215,8 +241,8 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
     ///   or less than a page.
     /// - [`Error::InvalidOffset`] if offset and size together overflow, or leave the device memory.
     /// - [`Error::InvalidOptions`] if anonymous memory is to be shared, or something that grows down.
-    /// - [`Error::AccessDenied`] if the permissions go beyond the rights: of the handle, of the object, or of what
-    ///   [`Mappable::capabilities`] says.
+    /// - [`Error::AccessDenied`] if the permissions go beyond the rights of the handle or of the object.
+    /// - [`Error::Refused`] if the [backing](Self::backing) does not go along.
     /// - [`Error::Occupied`] and [`Error::OutOfRange`] for an address that was insisted on, [`Error::NoRoom`] for one
     ///   that was not.
     /// - [`Error::LimitExceeded`].
@@ -229,18 +255,18 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
 
 impl<M: Machine> Vmar_<M> {
     fn map(self: &Arc<Self>, request: &mut Request<M>, handle: Rights) -> Result<usize, Error> {
+        check_size(request.size, request.align, M::PAGE_SIZE)?;
+        let Plan { method, perms, .. } = request.negotiate(handle, self.ceiling)?;
         request.check()?;
-        let may = request.may_perms(handle, self.ceiling)?;
-        if !may.contains(request.perms.to_may()) {
-            return Err(Error::AccessDenied);
+        if method == Method::CopyIn {
+            request.flags |= MappingFlags::COPIED_IN;
         }
         let Request { size, align, placement, sharing, populate, .. } = *request;
-        let perms = request.perms | may;
         let user = self.space.user_range();
 
         // Nothing but anonymous memory, by far the most common case, is moved about for free.
         let is_plain = matches!(request.source, Source::Anonymous) && request.mappable.is_none();
-        let memory = if is_plain { None } else { Some(request.take_memory(self, may)?) };
+        let memory = if is_plain { None } else { Some(request.take_memory(self, perms)?) };
         let mut removed = Removed::new();
         let mut mappings = self.mappings.write();
         let mut flags = request.flags | mappings.default_flags();
@@ -348,7 +374,6 @@ fn check_size(size: usize, align: usize, page_size: usize) -> Result<(), Error> 
 
 impl<M: Machine> Request<M> {
     fn check(&self) -> Result<(), Error> {
-        check_size(self.size, self.align, M::PAGE_SIZE)?;
         if let Placement::Exactly(addr) | Placement::Replacing(addr) = self.placement
             && !addr.is_multiple_of(self.align)
         {
@@ -372,32 +397,39 @@ impl<M: Machine> Request<M> {
         Ok(())
     }
 
-    fn may_perms(&self, handle: Rights, ceiling: Rights) -> Result<VmPerms, Error> {
-        backing::may_perms(&Bounds {
+    #[inline]
+    fn negotiate(&self, handle: Rights, ceiling: Rights) -> Result<Plan, Error> {
+        let (object, known) = match &self.source {
+            Source::Anonymous => (Rights::all(), None),
+            Source::Vmo { vmo, .. } => (vmo.rights(), Some(Backing::MEMORY)),
+            Source::Device { .. } => (Rights::all(), Some(Backing::DEVICE)),
+        };
+        backing::negotiate(&Terms {
             handle,
             ceiling,
-            object: match &self.source {
-                Source::Vmo { vmo, .. } => Some(vmo.rights()),
-                Source::Anonymous | Source::Device { .. } => None,
-            },
-            backing: self.mappable.as_ref().map_or(Rights::all(), |mappable| mappable.capabilities()),
+            object,
+            backing: self.backing.or(known),
             // Nobody copies device memory: a private mapping of it writes to the device or not at all.
             sharing: if matches!(self.source, Source::Device { .. }) {
                 Sharing::Shared
             } else {
                 self.sharing
             },
-            wanted: self.may_perms,
+            wanted: self.perms | self.may_perms,
+            personality: self.personality,
+            // What a debugger writes goes to a copy that is the mapping's own.
+            tracing: Tracing::Untraced,
+            addressing: Addressing::Translated,
         })
     }
 
     /// Takes out what is to be seen, as the mapping holds it.
-    fn take_memory(&mut self, space: &Arc<Vmar_<M>>, may: VmPerms) -> Result<MappedMemory<M>, Error> {
+    fn take_memory(&mut self, space: &Arc<Vmar_<M>>, perms: VmPerms) -> Result<MappedMemory<M>, Error> {
         let source = mem::replace(&mut self.source, Source::Anonymous);
         Ok(match source {
             Source::Anonymous => MappedMemory::Anonymous,
             Source::Vmo { vmo, offset } => {
-                let writes = self.sharing == Sharing::Shared && may.contains(VmPerms::MAY_WRITE);
+                let writes = self.sharing == Sharing::Shared && perms.contains(VmPerms::MAY_WRITE);
                 let access = if writes { WriteAccess::MayWrite } else { WriteAccess::Never };
                 let mapper: Weak<dyn Mapper<M>> = Arc::downgrade(space) as _;
                 MappedMemory::Vmo { object: MappedVmo::new(vmo.object().clone(), mapper, access)?, offset }

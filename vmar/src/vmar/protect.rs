@@ -16,6 +16,7 @@ use super::{
     mappings::Mappings,
 };
 use crate::{
+    backing::Personality,
     error::{Error, Limit},
     machine::{AddressSpace, Cursor, Machine, SleepLock},
     mapping::{self, VmMapping},
@@ -38,12 +39,47 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// - [`Error::OutOfMemory`].
     #[require(R > Read | Write | Exec)]
     pub fn protect(&self, range: Range<usize>, perms: VmPerms) -> Result<(), Error> {
-        self.inner.protect(range, perms.access())
+        self.protect_as(range, perms, Personality::Usual)
+    }
+
+    /// Does the same for a program with a `personality`: where that has reading imply execution, a mapping that may be executed
+    /// can be, and another one cannot.
+    ///
+    /// # Errors
+    ///
+    /// As for [`protect`](Self::protect).
+    #[require(R > Read | Write | Exec)]
+    #[inline]
+    pub fn protect_as(
+        &self,
+        range: Range<usize>,
+        perms: VmPerms,
+        personality: Personality,
+    ) -> Result<(), Error> {
+        self.inner.protect(range, Wanted { access: perms.access(), personality })
+    }
+}
+
+/// What a mapping is to allow.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    access: VmPerms,
+    personality: Personality,
+}
+
+impl Wanted {
+    /// Returns what that is for `mapping`.
+    fn of<M: Machine>(self, mapping: &VmMapping<M>) -> VmPerms {
+        let implies = self.personality == Personality::ReadImpliesExec && self.access.contains(VmPerms::READ);
+        match implies && mapping.perms().contains(VmPerms::MAY_EXEC) {
+            true => self.access | VmPerms::EXEC,
+            false => self.access,
+        }
     }
 }
 
 impl<M: Machine> Vmar_<M> {
-    pub(crate) fn protect(&self, range: Range<usize>, access: VmPerms) -> Result<(), Error> {
+    pub(crate) fn protect(&self, range: Range<usize>, wanted: Wanted) -> Result<(), Error> {
         self.check_range(&range)?;
         let mut mappings = self.mappings.write();
         let mappings = &mut *mappings;
@@ -51,6 +87,7 @@ impl<M: Machine> Vmar_<M> {
             && found.end >= range.end
         {
             // By far the most common case: all within one mapping.
+            let access = wanted.of(mapping);
             if mapping.perms().access() == access {
                 return Ok(());
             }
@@ -72,17 +109,18 @@ impl<M: Machine> Vmar_<M> {
             }
             return Ok(());
         }
-        let (end, outcome) = self.protectable(mappings, &range, access);
+        let (end, outcome) = self.protectable(mappings, &range, wanted);
         let range = range.start..end;
-        if range.is_empty() || mappings.range(range.clone()).all(|(_, m)| m.perms().access() == access) {
+        if range.is_empty() || mappings.range(range.clone()).all(|(_, m)| m.perms().access() == wanted.of(m))
+        {
             return outcome;
         }
         let splits = mappings.count_splits(&range);
         self.limits.check(Limit::Mappings, mappings.len(), splits)?;
         mappings.try_reserve(splits)?;
         // From here on nothing fails.
-        self.narrow_entries(mappings, &range, access);
-        mappings.change(&range, |_, mapping| mapping.set_access(access));
+        self.narrow_entries(mappings, &range, wanted.access);
+        mappings.change(&range, |_, mapping| mapping.set_access(wanted.of(mapping)));
         outcome
     }
 
@@ -121,7 +159,7 @@ impl<M: Machine> Vmar_<M> {
         &self,
         mappings: &Mappings<M>,
         range: &Range<usize>,
-        access: VmPerms,
+        wanted: Wanted,
     ) -> (usize, Result<(), Error>) {
         let mut data = mappings.data();
         let mut end = range.start;
@@ -130,6 +168,7 @@ impl<M: Machine> Vmar_<M> {
                 break;
             }
             let part = clip(&found, range);
+            let access = wanted.of(mapping);
             if let Err(error) = self.check_access(mapping, access, part.len(), data) {
                 return (end, Err(error));
             }

@@ -10,7 +10,6 @@
 //! memory  ────[ r-- ][ r-x ......... ][ rw- ..... 0 ][ rw- zeros, anonymous ]──►heap
 //! ```
 
-use aster_rights::Rights;
 use elf::{
     abi::{
         EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_GNU_RELRO, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR,
@@ -240,8 +239,8 @@ fn map_segments(
     bias: usize,
     layout: &mut ProgramLayout,
 ) -> Result<()> {
-    // To run a file takes no permission to read it.
-    let mapped = MappedFile::of(file.clone(), Rights::all());
+    // To run a file takes no permission to read it: its own say is not asked for.
+    let mapped = MappedFile::of(file.clone());
     for segment in elf.loads().filter(|segment| segment.p_memsz != 0) {
         let start = (segment.p_vaddr as usize).wrapping_add(bias);
         let lead = start % PAGE_SIZE;

@@ -45,6 +45,9 @@ pub const CASES: &[Case] = cases!["mem/mmap":
     offset_and_length_overflow_is_eoverflow,
     hugetlb_without_pages_is_enomem_or_einval,
     executable_of_a_noexec_mount_is_eperm,
+    read_implies_exec_but_not_on_a_noexec_mount,
+    what_cannot_be_mapped_is_told_by_rights_first,
+    refusal_comes_before_lack_of_memory,
     denywrite_and_executable_flags_are_ignored,
     refused_fixed_leaves_old_mapping,
     refused_fixed_of_bad_fd_leaves_old_mapping,
@@ -208,6 +211,29 @@ fn socket_is_enodev() {
     errno_is!(sys::mmap(0, PAGE, PROT_READ, MAP_PRIVATE, ends[0], 0), ENODEV);
 }
 
+fn what_cannot_be_mapped_is_told_by_rights_first() {
+    let (reader, writer) = ok!(sys::pipe(0));
+    for sharing in [MAP_PRIVATE, MAP_SHARED] {
+        errno_is!(sys::mmap(0, PAGE, PROT_READ, sharing, reader, 0), ENODEV);
+        errno_is!(sys::mmap(0, PAGE, PROT_READ, sharing, writer, 0), EACCES);
+    }
+    errno_is!(sys::mmap(0, PAGE, RW, MAP_SHARED, reader, 0), EACCES);
+    errno_is!(sys::mmap(0, PAGE, RW, MAP_PRIVATE, reader, 0), ENODEV);
+    let zero = ok!(sys::open("/dev/zero", O_RDONLY, 0));
+    errno_is!(sys::mmap(0, PAGE, RW, MAP_SHARED, zero, 0), EACCES);
+    let zero = ok!(sys::open("/dev/zero", O_WRONLY, 0));
+    errno_is!(sys::mmap(0, PAGE, PROT_READ, MAP_PRIVATE, zero, 0), EACCES);
+    let event = ok!(syscall!(SYS_eventfd2, 0, 0)) as i32;
+    errno_is!(sys::mmap(0, PAGE, RW, MAP_SHARED, event, 0), ENODEV);
+}
+
+fn refusal_comes_before_lack_of_memory() {
+    const HUGE: usize = 1 << 45;
+    let (reader, _) = ok!(sys::pipe(0));
+    errno_is!(sys::mmap(0, HUGE, RW, MAP_PRIVATE, file(O_WRONLY), 0), EACCES);
+    errno_is!(sys::mmap(0, HUGE, RW, MAP_PRIVATE, reader, 0), ENODEV);
+}
+
 fn null_device_is_enodev() {
     let fd = ok!(sys::open("/dev/null", O_RDWR, 0));
     errno_is!(sys::mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0), ENODEV);
@@ -250,28 +276,65 @@ fn hugetlb_without_pages_is_enomem_or_einval() {
     }
 }
 
-fn executable_of_a_noexec_mount_is_eperm() {
+/// Mounts a tmpfs without execution at a new folder, runs `body` with a file in it, and unmounts it.
+fn on_noexec_mount<T>(body: impl FnOnce(i32) -> T) -> Option<T> {
     // In a mount namespace of its own, where there are any, so that nothing stays behind.
     let (dir, none) = (tmp::dir(), std::ptr::null::<libc::c_void>());
     let (root, target, kind) = (sys::c_string("/"), sys::c_string(&dir), sys::c_string("tmpfs"));
     if syscall!(SYS_unshare, libc::CLONE_NEWNS).is_ok() {
         let flags = libc::MS_REC | libc::MS_PRIVATE;
         if syscall!(SYS_mount, none, root.as_ptr(), none, flags, none).is_err() {
-            skip!("the root is no mount: others would see what is mounted here");
+            // The root is no mount: others would see what is mounted here.
+            return None;
         }
     }
-    let mounted = syscall!(SYS_mount, kind.as_ptr(), target.as_ptr(), kind.as_ptr(), libc::MS_NOEXEC, none);
-    if let Err(error) = mounted {
-        skip!("mounting a tmpfs gives {error}");
-    }
+    syscall!(SYS_mount, kind.as_ptr(), target.as_ptr(), kind.as_ptr(), libc::MS_NOEXEC, none).ok()?;
     let fd = tmp::file(&[0xc3; PAGE]);
-    let (exec, read) = (PROT_READ | PROT_EXEC, ok!(sys::mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0)));
-    let refused = sys::mmap(0, PAGE, exec, MAP_PRIVATE, fd, 0);
-    let protected = sys::mprotect(read, PAGE, exec);
-    ok!(sys::munmap(read, PAGE));
+    let result = body(fd);
     sys::close(fd);
     ok!(syscall!(SYS_umount2, target.as_ptr(), libc::MNT_DETACH));
-    check_eq!((refused, protected), (Err(sys::Errno(libc::EPERM)), Err(sys::Errno(libc::EACCES))));
+    Some(result)
+}
+
+fn executable_of_a_noexec_mount_is_eperm() {
+    let exec = PROT_READ | PROT_EXEC;
+    let seen = on_noexec_mount(|fd| {
+        let read = ok!(sys::mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0));
+        let refused = [MAP_PRIVATE, MAP_SHARED].map(|sharing| sys::mmap(0, PAGE, exec, sharing, fd, 0));
+        let protected = sys::mprotect(read, PAGE, exec);
+        ok!(sys::munmap(read, PAGE));
+        (refused, protected)
+    });
+    let Some((refused, protected)) = seen else { skip!("a tmpfs cannot be mounted") };
+    check_eq!(refused, [Err(sys::Errno(libc::EPERM)); 2]);
+    check_eq!(protected, Err(sys::Errno(libc::EACCES)));
+}
+
+fn read_implies_exec_but_not_on_a_noexec_mount() {
+    let seen = on_noexec_mount(|fd| {
+        let old = ok!(syscall!(SYS_personality, 0xffff_ffff_u32));
+        ok!(syscall!(SYS_personality, old | libc::READ_IMPLIES_EXEC as usize));
+        let file = sys::mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+        let anonymous = sys::mmap(0, PAGE, PROT_READ, ANON, -1, 0);
+        let none = sys::mmap(0, PAGE, PROT_NONE, MAP_PRIVATE, fd, 0);
+        let protected = none.and_then(|at| sys::mprotect(at, PAGE, PROT_READ));
+        ok!(syscall!(SYS_personality, old));
+        let perms = [file, anonymous, none].map(|at| at.map(perms_at));
+        for at in [file, anonymous, none].into_iter().flatten() {
+            ok!(sys::munmap(at, PAGE));
+        }
+        (perms, protected)
+    });
+    let Some((perms, protected)) = seen else { skip!("a tmpfs cannot be mounted") };
+    check_eq!(perms.map(|perms| perms.unwrap_or_default()), ["r--p", "r-xp", "r--p"]);
+    check_eq!(protected, Ok(0));
+}
+
+/// The permissions of the mapping that starts at `at`, as `/proc/self/maps` shows them.
+fn perms_at(at: usize) -> String {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let line = maps.lines().find(|line| line.starts_with(&format!("{at:x}-"))).unwrap_or_default();
+    line.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
 fn denywrite_and_executable_flags_are_ignored() {

@@ -10,9 +10,11 @@ use super::{
     *,
 };
 use crate::{
+    backing::{Capabilities, FileState, Refusal},
     limits::Limits,
     object::VmoKind,
     placement::Window,
+    rss::RssKind,
     sim::{PAGE_SIZE, Process, Sim, SimIoMem},
 };
 
@@ -101,27 +103,66 @@ fn v9_rights_bound_permissions() {
     assert!(build(all - Rights::WRITE, RW, Sharing::Private).is_ok());
 }
 
-/// A file on a mount without execution.
+/// A file.
 #[derive(Debug)]
-struct NoExec;
+struct Named;
 
-impl Mappable for NoExec {
-    fn capabilities(&self) -> Rights {
-        Rights::all() - Rights::EXEC
-    }
-}
+impl Mappable for Named {}
 
 #[test]
 fn v9_what_backs_a_mapping_bounds_it_and_is_kept() {
     let process = process();
-    let options = || process.vmar.new_map(PAGE_SIZE).vmo(object(&process, 1, VmoKind::File));
-    assert_eq!(options().mappable(Arc::new(NoExec)).perms(RX).build(), Err(Error::AccessDenied));
-    let addr = options().mappable(Arc::new(NoExec)).read().build().unwrap();
+    let state = Backing::MEMORY.state | FileState::NO_EXEC;
+    let no_exec = Backing { state, ..Backing::MEMORY };
+    let vmo = || object(&process, 1, VmoKind::File);
+    let options = || process.vmar.new_map(PAGE_SIZE).vmo(vmo()).mappable(Arc::new(Named)).backing(no_exec);
+    assert_eq!(options().perms(RX).build(), Err(Error::Refused(Refusal::NoExec)));
+    assert_eq!(options().perms(RX).plan(), Err(Error::Refused(Refusal::NoExec)));
+    let addr = options().read().personality(Personality::ReadImpliesExec).build().unwrap();
     assert_eq!(process.vmar.protect(addr..addr + PAGE_SIZE, RX), Err(Error::AccessDenied));
     let guard = process.vmar.query(addr..addr + 1);
     let info = guard.first().unwrap();
     let mappable: &dyn core::any::Any = info.mappable().unwrap().as_ref();
-    assert!(mappable.is::<NoExec>());
+    assert!(mappable.is::<Named>());
+}
+
+#[test]
+fn n6_what_cannot_be_executed_in_place_is_copied_in() {
+    let process = process();
+    let vmo = object(&process, 2, VmoKind::File);
+    let capabilities = Capabilities::all() - Capabilities::EXEC_MAP;
+    let backing = Backing { capabilities, ..Backing::MEMORY };
+    let options = |perms| over(&process, 0..2, perms).vmo(vmo.dup()).backing(backing).fault_around();
+    assert_eq!(options(RX).shared().build(), Err(Error::Refused(Refusal::BeyondCapabilities)));
+    assert_eq!(options(R).plan().unwrap().method, Method::CopyOnWrite);
+    assert_eq!(options(RX).plan().unwrap().method, Method::CopyIn);
+    options(RX).build().unwrap();
+    assert_eq!([process.fetch_byte(at(0)), process.read_byte(at(1))], [Ok(1), Ok(2)]);
+    // The pages are the mapping's own: no frame of the object is shown.
+    assert_eq!(process.vmar.rss().pages(RssKind::Anonymous), 2);
+    vmo.write_bytes(0, &[9]).unwrap();
+    assert_eq!(process.read_byte(at(0)), Ok(1));
+    let child = process.fork_on(1).unwrap();
+    assert_eq!([child.fetch_byte(at(0)), child.fetch_byte(at(1))], [Ok(1), Ok(2)]);
+    process.vmar.protect(pages(0..2), RW).unwrap();
+    process.write(at(0), &[7]).unwrap();
+    assert_eq!([child.read_byte(at(0)), process.read_byte(at(0))], [Ok(1), Ok(7)]);
+    process.audit();
+    child.audit();
+}
+
+#[test]
+fn n14_what_backs_a_mapping_decides_its_may_bits() {
+    let process = process();
+    let vmo = object(&process, 1, VmoKind::File);
+    let capabilities = Capabilities::all() - Capabilities::WRITE_MAP;
+    let backing = Backing { capabilities, ..Backing::MEMORY };
+    let options = || over(&process, 0..1, R).vmo(vmo.dup()).backing(backing);
+    options().shared().build().unwrap();
+    assert_eq!(process.vmar.protect(pages(0..1), RW), Err(Error::AccessDenied));
+    process.vmar.protect(pages(0..1), RX).unwrap();
+    options().build().unwrap();
+    process.vmar.protect(pages(0..1), RW).unwrap();
 }
 
 #[test]

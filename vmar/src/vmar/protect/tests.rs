@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::super::{fault::FaultError, testing::*};
 use crate::{
+    backing::Personality,
     error::{Error, Limit},
     machine::PageFlags,
     object::VmoKind,
@@ -60,6 +61,24 @@ fn v13_protect_never_goes_beyond_the_may_mask() {
     assert_eq!(process.vmar.protect(pages(2..4), RW), Err(Error::AccessDenied));
     process.vmar.protect(pages(2..4), NONE).unwrap();
     process.vmar.protect(pages(2..4), R).unwrap();
+}
+
+#[test]
+fn n6_reading_implies_execution_where_a_mapping_may_be_executed() {
+    let process = process();
+    map(&process, 0..2, NONE);
+    over(&process, 2..4, NONE).may_perms(VmPerms::MAY_READ).build().unwrap();
+    let protect = |range, perms| process.vmar.protect_as(pages(range), perms, Personality::ReadImpliesExec);
+    protect(0..1, R).unwrap();
+    assert_eq!(pages_and_perms(&process), [(0..1, RX), (1..2, NONE), (2..4, NONE)]);
+    // Through several mappings at once, and back.
+    protect(1..4, R).unwrap();
+    assert_eq!(pages_and_perms(&process), [(0..2, RX), (2..4, R)]);
+    assert_eq!(process.fetch_byte(at(1)), Ok(0));
+    protect(0..4, NONE).unwrap();
+    assert_eq!(process.fetch_byte(at(1)), Err(FaultError::NoPermission));
+    assert_eq!(protect(2..3, RX), Err(Error::AccessDenied));
+    process.audit();
 }
 
 #[test]
