@@ -151,7 +151,7 @@ impl AddressSpace {
     ///
     /// `EFAULT` if the range does not lie in user space, or this is not the caller's own space.
     pub fn reader(&self, addr: Vaddr, len: usize) -> Result<VmReader<'_, Fallible>> {
-        self.vm_space().reader(addr, len).map_err(|_| EFAULT)
+        self.vmar().space().reader(addr, len).map_err(|_| EFAULT)
     }
 
     /// A writer of user memory.
@@ -160,7 +160,7 @@ impl AddressSpace {
     ///
     /// As [`AddressSpace::reader`].
     pub fn writer(&self, addr: Vaddr, len: usize) -> Result<VmWriter<'_, Fallible>> {
-        self.vm_space().writer(addr, len).map_err(|_| EFAULT)
+        self.vmar().space().writer(addr, len).map_err(|_| EFAULT)
     }
 }
 

@@ -108,6 +108,14 @@ impl Present {
         self.has_given_up.load(Relaxed)
     }
 
+    /// Forgets that it has given up, for a page table that is empty.
+    pub(crate) fn start_anew(&self) {
+        if self.has_given_up() {
+            self.slots.iter().for_each(|slot| slot.tag.store(0, Relaxed));
+            self.has_given_up.store(false, Relaxed);
+        }
+    }
+
     /// Returns how many areas it knows, those included that have become empty again.
     pub(crate) fn area_count(&self) -> usize {
         self.slots.iter().filter(|slot| slot.start().is_some()).count()

@@ -7,12 +7,20 @@
 //! stale translation of what it took away.
 
 use alloc::sync::Arc;
-use core::{ops::Range, sync::atomic::Ordering::Relaxed};
+use core::{
+    ops::Range,
+    sync::atomic::{
+        AtomicUsize,
+        Ordering::{Acquire, Relaxed, SeqCst},
+        fence,
+    },
+};
 
 use ostd::{
-    mm::{MAX_USERSPACE_VADDR, PAGE_SIZE, VmSpace},
+    mm::{Fallible, MAX_USERSPACE_VADDR, PAGE_SIZE, Vaddr, VmReader, VmSpace, VmWriter},
     task::disable_preempt,
 };
+use spin::Once;
 use vmar::{
     error::OutOfMemory,
     fallible,
@@ -21,30 +29,112 @@ use vmar::{
 
 use crate::{Ostd, OstdCursor, present::NODE_SPAN, reclaim, reserve, spare, table::Table};
 
-/// The page table of a program.
+/// The address space of a program.
+///
+/// What it maps is in one page table; while that is lent to a [backup](vmar::vmar::ForkPolicy::Backup) it goes on with another one.
+/// It keeps both, so that whoever was given a reference to one can go on using it:
+///
+/// ```text
+///   tables:   0  ──► page table      ◄── in use at first
+///             1  ──► (page table)    ◄── in use from a fork until the backup's end, and so on in turn
+/// ```
 #[derive(Debug)]
 pub struct OstdSpace {
-    table: Arc<Table>,
+    tables: [Once<Arc<Table>>; 2],
+    /// How often it has gone over from one to the other: the lowest bit tells which is in use.
+    turns: AtomicUsize,
 }
 
 impl OstdSpace {
     pub(crate) fn new() -> Result<Self, OutOfMemory> {
-        if let Some(table) = spare::take() {
-            return Ok(Self { table });
+        Ok(Self::with(new_table()?))
+    }
+
+    fn with(table: Arc<Table>) -> Self {
+        table.owners.fetch_add(1, Relaxed);
+        Self { tables: [Once::initialized(table), Once::new()], turns: AtomicUsize::new(0) }
+    }
+
+    /// Returns the page table in use.
+    #[inline]
+    pub(crate) fn table(&self) -> &Arc<Table> {
+        match self.tables[self.turns.load(Acquire) % 2].get() {
+            Some(table) => table,
+            None => unreachable!("the page table in use is there"),
         }
-        // The root of the page table.
-        let _promise = reserve::promise_kernel_frames(1)?;
-        Ok(Self { table: fallible::try_arc(Table::new())? })
+    }
+
+    /// Goes on with the page table `next`, one of the two.
+    fn turn_to(&self, next: &Arc<Table>) {
+        let old = self.table();
+        if !Arc::ptr_eq(old, next) {
+            // Whoever becomes active sees this, or is seen as active on the old one.
+            self.turns.fetch_add(1, SeqCst);
+            old.hand_over(next);
+        }
     }
 
     /// Makes this the current CPU's address space. It stays held until the CPU activates another.
     pub fn activate(&self) {
-        self.table.activate();
+        loop {
+            let turn = self.turns.load(Acquire);
+            self.table().activate();
+            fence(SeqCst);
+            if self.turns.load(Relaxed) == turn {
+                return;
+            }
+        }
     }
 
-    /// Returns OSTD's space, whose readers and writers reach the memory of the running program.
+    /// Returns OSTD's space that is in use now.
     pub fn vm_space(&self) -> &Arc<VmSpace> {
-        &self.table.vm_space
+        &self.table().vm_space
+    }
+
+    /// Returns a reader of the running program's memory.
+    ///
+    /// # Errors
+    ///
+    /// If this is not the current CPU's address space, or the range (bytes) is none of a program's.
+    pub fn reader(&self, addr: Vaddr, len: usize) -> ostd::Result<VmReader<'_, Fallible>> {
+        self.retry_in_turn(|| self.vm_space().reader(addr, len))
+    }
+
+    /// Returns a writer of the running program's memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`reader`](Self::reader).
+    pub fn writer(&self, addr: Vaddr, len: usize) -> ostd::Result<VmWriter<'_, Fallible>> {
+        self.retry_in_turn(|| self.vm_space().writer(addr, len))
+    }
+
+    /// Tries again what failed while the page table was exchanged.
+    fn retry_in_turn<T>(&self, look: impl Fn() -> ostd::Result<T>) -> ostd::Result<T> {
+        loop {
+            let turn = self.turns.load(Acquire);
+            let result = look();
+            if result.is_ok() || self.turns.load(Acquire) == turn {
+                return result;
+            }
+        }
+    }
+}
+
+fn new_table() -> Result<Arc<Table>, OutOfMemory> {
+    if let Some(table) = spare::take() {
+        return Ok(table);
+    }
+    // The root of the page table.
+    let _promise = reserve::promise_kernel_frames(1)?;
+    fallible::try_arc(Table::new())
+}
+
+impl Drop for OstdSpace {
+    fn drop(&mut self) {
+        for table in self.tables.iter().filter_map(Once::get) {
+            table.owners.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -57,12 +147,12 @@ impl AddressSpace for OstdSpace {
     }
 
     fn peek(&self, range: &Range<usize>) -> Option<usize> {
-        self.table.present.first_run(range).map(|run| run.start)
+        self.table().present.first_run(range).map(|run| run.start)
     }
 
     fn may_be_mapped(&self, page: usize) -> bool {
         // In half the time of a range.
-        !self.table.present.is_clear(page)
+        !self.table().present.is_clear(page)
     }
 
     fn transact<T>(
@@ -71,48 +161,88 @@ impl AddressSpace for OstdSpace {
         growth: usize,
         body: impl FnOnce(&mut OstdCursor<'_>) -> T,
     ) -> Result<T, OutOfMemory> {
-        let promise = match growth {
-            0 => None,
-            _ => Some(reserve::promise_kernel_frames(node_count(&range, growth))?),
-        };
-        let unmapped;
-        let result = {
-            let preempt_guard = disable_preempt();
-            let locked = widened(&range);
-            let mut opened = self.table.vm_space.cursor_mut(&preempt_guard, &locked);
-            let Ok(inner) = &mut opened else { panic!("a transaction over a bad range: {range:#x?}") };
-            let mut cursor = OstdCursor::new(inner, &self.table);
-            if locked.start != range.start {
-                cursor.seek(range.start);
-            }
-            let result = body(&mut cursor);
-            unmapped = cursor.finish();
-            result
-        };
-        drop(promise);
-        if unmapped != 0 {
-            reclaim::note_unmapped(unmapped);
-        }
-        Ok(result)
+        transact(self.table(), range, growth, body)
     }
 
-    /// Keeps the page table for another program, if it is small.
+    fn detach(&self) -> Result<Self, OutOfMemory> {
+        let next = self.tables[(self.turns.load(Acquire) + 1) % 2].try_call_once(|| {
+            let table = new_table()?;
+            table.owners.fetch_add(1, Relaxed);
+            Ok(table)
+        })?;
+        if next.owners.load(Acquire) != 1 {
+            // It is still lent.
+            return Err(OutOfMemory);
+        }
+        next.present.start_anew();
+        let detached = Self::with(self.table().clone());
+        self.turn_to(next);
+        Ok(detached)
+    }
+
+    fn attach(&self, other: Self) {
+        let table = other.table();
+        let next = self.tables[(self.turns.load(Acquire) + 1) % 2].call_once(|| {
+            table.owners.fetch_add(1, Relaxed);
+            table.clone()
+        });
+        assert!(Arc::ptr_eq(next, table), "a page table is attached while another one is lent");
+        self.turn_to(next);
+    }
+
+    /// Keeps the page tables for other programs, if they are small.
     ///
     /// The nodes are what is dear: making and dropping one takes more than emptying it of a few pages.
     fn retire(&mut self, pages: usize) {
-        let Table { present, has_devices, .. } = &*self.table;
-        let is_large = pages > spare::MOST_PAGES || present.area_count() > spare::MOST_AREAS;
-        if is_large || present.has_given_up() || has_devices.load(Relaxed) {
-            return;
-        }
-        for part in present.parts() {
-            let end = part.end;
-            if self.transact(part, 0, |cursor| cursor.unmap(end)).is_err() {
-                unreachable!("a transaction that maps nothing cannot run out of memory");
+        for table in self.tables.iter().filter_map(Once::get) {
+            let Table { present, has_devices, owners, .. } = &**table;
+            let is_large = pages > spare::MOST_PAGES || present.area_count() > spare::MOST_AREAS;
+            let is_lent = owners.load(Acquire) != 1;
+            if is_large || is_lent || present.has_given_up() || has_devices.load(Relaxed) {
+                continue;
             }
+            for part in present.parts() {
+                let end = part.end;
+                if transact(table, part, 0, |cursor| cursor.unmap(end)).is_err() {
+                    unreachable!("a transaction that maps nothing cannot run out of memory");
+                }
+            }
+            spare::keep(table.clone());
         }
-        spare::keep(self.table.clone());
     }
+}
+
+/// Runs `body` with a cursor over `range` of a page table; see [`AddressSpace::transact`].
+#[inline]
+fn transact<T>(
+    table: &Table,
+    range: Range<usize>,
+    growth: usize,
+    body: impl FnOnce(&mut OstdCursor<'_>) -> T,
+) -> Result<T, OutOfMemory> {
+    let promise = match growth {
+        0 => None,
+        _ => Some(reserve::promise_kernel_frames(node_count(&range, growth))?),
+    };
+    let unmapped;
+    let result = {
+        let preempt_guard = disable_preempt();
+        let locked = widened(&range);
+        let mut opened = table.vm_space.cursor_mut(&preempt_guard, &locked);
+        let Ok(inner) = &mut opened else { panic!("a transaction over a bad range: {range:#x?}") };
+        let mut cursor = OstdCursor::new(inner, table);
+        if locked.start != range.start {
+            cursor.seek(range.start);
+        }
+        let result = body(&mut cursor);
+        unmapped = cursor.finish();
+        result
+    };
+    drop(promise);
+    if unmapped != 0 {
+        reclaim::note_unmapped(unmapped);
+    }
+    Ok(result)
 }
 
 /// Returns how many page-table nodes mapping `growth` pages within `range` can take at most.

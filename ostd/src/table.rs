@@ -14,17 +14,19 @@ use alloc::sync::Arc;
 use core::{
     ops::Range,
     sync::atomic::{
-        AtomicBool, AtomicU64,
+        AtomicBool, AtomicU64, AtomicUsize,
         Ordering::{AcqRel, Relaxed, SeqCst},
         fence,
     },
 };
 
 use ostd::{
-    cpu::{CpuId, PinCurrentCpu, num_cpus},
+    cpu::{CpuId, CpuSet, PinCurrentCpu, all_cpus, num_cpus},
     cpu_local, irq,
     mm::{VmSpace, tlb::TlbFlushOp},
+    smp::inter_processor_call,
     sync::{LocalIrqDisabled, SpinLock},
+    task::disable_preempt,
 };
 
 use crate::present::Present;
@@ -43,6 +45,10 @@ pub(crate) struct Table {
     pub(crate) has_devices: AtomicBool,
     /// A bit for each CPU that runs on it; meaningless on a machine with more CPUs than bits.
     active: AtomicU64,
+    /// The page table that CPUs which run on this one are to go over to.
+    successor: SpinLock<Option<Arc<Table>>, LocalIrqDisabled>,
+    /// How many spaces have it: those that run on it, or did and may again.
+    pub(crate) owners: AtomicUsize,
 }
 
 impl Table {
@@ -52,6 +58,8 @@ impl Table {
             present: Present::new(),
             has_devices: AtomicBool::new(false),
             active: AtomicU64::new(0),
+            successor: SpinLock::new(None),
+            owners: AtomicUsize::new(0),
         }
     }
 
@@ -74,6 +82,30 @@ impl Table {
         drop(old);
     }
 
+    /// Has every CPU that runs on it run on `next` instead, and waits for them. Whoever activates it later is not seen.
+    pub(crate) fn hand_over(&self, next: &Arc<Table>) {
+        // Whoever becomes active from now on is told of `next`, and whoever is not seen here was not active before.
+        fence(SeqCst);
+        let guard = disable_preempt();
+        let active = self.active.load(Relaxed);
+        let is_exact = num_cpus() <= u64::BITS as usize;
+        if is_exact && active & !bit(guard.current_cpu()) == 0 {
+            if active != 0 {
+                next.activate();
+            }
+            return;
+        }
+        drop(guard);
+        let mut cpus = CpuSet::new_empty();
+        for cpu in all_cpus().filter(|cpu| !is_exact || active & bit(*cpu) != 0) {
+            cpus.add(cpu);
+        }
+        *self.successor.lock() = Some(next.clone());
+        inter_processor_call(&cpus, follow_successor).wait();
+        let successor = self.successor.lock().take();
+        drop(successor);
+    }
+
     /// Returns whether another CPU than the current one may hold translations. Entries that were changed before the call are seen
     /// by whoever becomes active after it.
     pub(crate) fn is_active_elsewhere(&self) -> bool {
@@ -86,6 +118,15 @@ impl Table {
         if self.active.load(Relaxed) & bit(CpuId::current_racy()) != 0 {
             TlbFlushOp::for_range(range).perform_on_current();
         }
+    }
+}
+
+/// Activates the successor of what the current CPU runs on, if it has one. Runs in an interrupt.
+fn follow_successor() {
+    let guard = irq::disable_local();
+    let active = ACTIVE.get_on_cpu(guard.current_cpu()).lock().clone();
+    if let Some(next) = active.and_then(|active| active.successor.lock().clone()) {
+        next.activate();
     }
 }
 

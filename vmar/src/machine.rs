@@ -160,7 +160,8 @@ bitflags::bitflags! {
         const ACCESSED = 1 << 3;
         /// The page has been written. Not to be trusted: a machine may lose it.
         const DIRTY = 1 << 4;
-        /// The page belongs to the mapping alone (anonymous memory, a private copy), not to an object behind it.
+        /// The page belongs to the mapping alone (anonymous memory, a private copy), not to an object behind it. It was made by
+        /// a write: such an entry is made with ACCESSED and DIRTY.
         const PRIVATE = 1 << 5;
     }
 }
@@ -236,6 +237,22 @@ pub trait AddressSpace: Send + Sync + Sized + 'static {
     fn may_be_mapped(&self, page: usize) -> bool {
         self.peek(&(page..page + Self::Machine::PAGE_SIZE)).is_some()
     }
+
+    /// Goes on with an empty page table, and returns the one it had until now as a space of its own.
+    ///
+    /// The caller keeps everybody else from working on the space meanwhile; programs may run on it. When this returns, every CPU
+    /// that ran on the old page table runs on the empty one, and no translation of the old one is left.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] if there is no second page table to go on with; nothing has changed then.
+    fn detach(&self) -> Result<Self, OutOfMemory>;
+
+    /// Goes on with the page table of `other`: what [`detach`](Self::detach) once returned, of this space or another. Its own
+    /// must be empty.
+    ///
+    /// The same holds of who else is about as for `detach`.
+    fn attach(&self, other: Self);
 
     /// Takes note that the space will not be used again, just before it is dropped. About `pages` pages are resident in it.
     ///

@@ -68,6 +68,11 @@ impl<M: Machine> Rss<M> {
         }
     }
 
+    /// Sets all counts to zero, while nobody else changes them.
+    pub(crate) fn clear(&self) {
+        self.counters.iter().for_each(|counter| counter.add(-counter.sum()));
+    }
+
     /// Starts to collect changes.
     pub fn delta(&self) -> RssDelta<'_, M> {
         RssDelta { rss: self, changes: [0; 3] }

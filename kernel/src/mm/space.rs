@@ -3,7 +3,6 @@
 //! The address space of a process.
 
 use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
-use ostd::mm::VmSpace;
 use vmar::{
     error::Limit,
     limits::Limits,
@@ -119,11 +118,6 @@ impl AddressSpace {
     /// The capability to the space.
     pub fn vmar(&self) -> &FullVmar<Ostd> {
         &self.vmar
-    }
-
-    /// The page tables.
-    pub fn vm_space(&self) -> &Arc<VmSpace> {
-        self.vmar.space().vm_space()
     }
 
     /// The barriers that its programs may ask for.

@@ -2,18 +2,31 @@
 
 //! Checks what must hold of a space whenever nobody works on it.
 
+use std::vec::Vec;
+
 use super::{PAGE_SIZE, Process, space::Mapped};
 use crate::{
     limits::Usage,
-    machine::{Frame, PageFlags, SleepLock},
+    machine::{AddressSpace, Frame, PageFlags, SleepLock},
     mapping::{MappedMemory, MappingFlags, VmMapping},
     object::Lookup,
     perms::VmPerms,
     rss::RssKind,
     sim::Sim,
+    vmar::Mappings,
 };
 
 impl Process {
+    /// Returns all that is resident, ascending: the entries of the page table, and those that are borrowed since a fork.
+    pub fn resident(&self) -> Vec<Mapped> {
+        let space = &self.vmar.inner;
+        let mappings = space.mappings.read();
+        let mut resident = space.space.walk();
+        resident.extend(mappings.iter().flat_map(|(range, _)| borrowed(&mappings, &range)));
+        resident.sort_unstable_by_key(|entry| entry.addr);
+        resident
+    }
+
     /// Checks the space: the mappings by themselves, each entry of the page table against its mapping, and the counts
     /// against a walk of both.
     ///
@@ -54,6 +67,24 @@ impl Process {
                 resident[kind as usize] += 1;
             }
         }
+        if let Some(borrow) = &mappings.borrow {
+            borrow.audit();
+            for (range, mapping) in mappings.iter() {
+                for mut entry in borrowed(&mappings, &range) {
+                    let addr = entry.addr;
+                    assert!(
+                        space.space.peek(&(addr..addr + PAGE_SIZE)).is_none(),
+                        "{addr:#x} is there twice"
+                    );
+                    if let Some(kind) = mapping.kind_of(entry.props.flags) {
+                        resident[kind as usize] += 1;
+                    }
+                    // The mapping may allow less since the other one borrows the entry as well; this one takes no more.
+                    entry.props.flags -= PageFlags::ACCESS - mapping.perms().page_flags();
+                    check_entry(&entry, range.start, mapping);
+                }
+            }
+        }
         for kind in RssKind::ALL {
             assert_eq!(
                 space.rss.pages(kind),
@@ -62,6 +93,16 @@ impl Process {
             );
         }
     }
+}
+
+/// Returns what is borrowed in `range`.
+fn borrowed(mappings: &Mappings<Sim>, range: &std::ops::Range<usize>) -> Vec<Mapped> {
+    let mut borrowed = Vec::new();
+    if let Some(borrow) = &mappings.borrow {
+        borrow
+            .for_each_page(range, |addr, page| borrowed.push(Mapped::of_page(addr, page.frame, page.props)));
+    }
+    borrowed
 }
 
 fn count(usage: &mut Usage, size: usize, mapping: &VmMapping<Sim>) {

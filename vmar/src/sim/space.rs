@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
     vec::Vec,
@@ -12,12 +13,12 @@ use std::{
 use super::{
     PAGE_SIZE, Sim,
     frame::{SimFrame, SimIoMem},
-    rules::Transaction,
+    rules::{self, Transaction},
 };
 use crate::{
     error::OutOfMemory,
     fallible,
-    machine::{AddressSpace, Cursor, Entry, Frame, IoMem, PageFlags, PageProps},
+    machine::{AddressSpace, Cursor, Entry, Frame, IoMem, Machine, PageFlags, PageProps},
 };
 
 /// A simulated page table.
@@ -45,6 +46,9 @@ pub(super) enum Target {
     Page(SimFrame),
     Device { io: SimIoMem, offset: usize },
 }
+
+/// What an entry has that was made by a write.
+const WRITTEN: PageFlags = PageFlags::ACCESSED.union(PageFlags::DIRTY);
 
 /// An entry as a test sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,14 +83,20 @@ impl SimSpace {
     /// Returns all entries in use, ascending.
     pub fn walk(&self) -> Vec<Mapped> {
         let table = self.table();
-        let entries = table.entries.iter().map(|(addr, pte)| {
-            let (frame, is_zero_frame, holders) = match &pte.target {
-                Target::Page(frame) => (Some(frame.id()), frame.is_zero_frame(), frame.holders()),
-                Target::Device { .. } => (None, false, 0),
-            };
-            Mapped { addr: *addr, frame, is_zero_frame, holders, props: pte.props }
+        let entries = table.entries.iter().map(|(addr, pte)| match &pte.target {
+            Target::Page(frame) => Mapped::of_page(*addr, frame, pte.props),
+            Target::Device { .. } => {
+                Mapped { addr: *addr, frame: None, is_zero_frame: false, holders: 0, props: pte.props }
+            }
         });
         entries.collect()
+    }
+}
+
+impl Mapped {
+    pub(super) fn of_page(addr: usize, frame: &SimFrame, props: PageProps) -> Self {
+        let (is_zero_frame, holders) = (frame.is_zero_frame(), frame.holders());
+        Self { addr, frame: Some(frame.id()), is_zero_frame, holders, props }
     }
 }
 
@@ -107,6 +117,23 @@ impl AddressSpace for SimSpace {
 
     fn peek(&self, range: &Range<usize>) -> Option<usize> {
         self.table().entries.range(range.clone()).next().map(|(addr, _)| *addr)
+    }
+
+    fn detach(&self) -> Result<Self, OutOfMemory> {
+        rules::assert_no_cursor("a page table is detached");
+        let detached = self.sim.new_space()?;
+        mem::swap(&mut *self.table(), &mut *detached.table());
+        // The CPUs go over to the new page table one after the other.
+        super::yield_now();
+        self.sim.flush_space(self.id);
+        Ok(detached)
+    }
+
+    fn attach(&self, other: Self) {
+        rules::assert_no_cursor("a page table is attached");
+        assert!(self.table().entries.is_empty(), "rule broken: the page table of {} is not empty", self.id);
+        mem::swap(&mut *self.table(), &mut *other.table());
+        self.sim.flush_space(self.id);
     }
 
     fn transact<T>(
@@ -188,6 +215,11 @@ impl SimCursor<'_> {
         assert!(self.growth > 0, "rule broken: a transaction maps more pages than it promised");
         self.growth -= 1;
         check_zero_frame(&target, props.flags);
+        assert!(
+            !props.flags.contains(PageFlags::PRIVATE) || props.flags.contains(WRITTEN),
+            "rule broken: a private page that nobody has written is mapped at {:#x}",
+            self.position
+        );
         let old = self.table.entries.insert(self.position, Pte { target, props });
         assert!(old.is_none(), "rule broken: the entry at {:#x} is in use", self.position);
         self.position += PAGE_SIZE;

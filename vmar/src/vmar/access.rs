@@ -154,8 +154,8 @@ impl<M: Machine> Vmar_<M> {
             check_access(mapping, Access::Read, cause)?;
             let count = held.len().min((range.end - page) / M::PAGE_SIZE);
             if let Some(span) = mapping.resident_span(&(page..page + count * M::PAGE_SIZE)) {
-                self.for_each_page(&span, |addr, frame, _| {
-                    held[(addr - page) / M::PAGE_SIZE] = Some(frame.clone());
+                self.for_each_page(&mappings, &span, |addr, found| {
+                    held[(addr - page) / M::PAGE_SIZE] = Some(found.frame.clone());
                 });
             }
             let MappedMemory::Vmo { object, offset } = mapping.memory() else {

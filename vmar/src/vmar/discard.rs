@@ -46,7 +46,8 @@ impl<M: Machine> Vmar_<M> {
         self.check_range(&range)?;
         let mut mappings = self.mappings.write();
         // Most of what is discarded lies within one mapping, which need not be looked up for each step then.
-        if let Some((found, mapping)) = mappings.find_mut(range.start)
+        if mappings.borrow.is_none()
+            && let Some((found, mapping)) = mappings.find_mut(range.start)
             && range.end <= found.end
         {
             if !can_discard(mapping, how) {

@@ -39,6 +39,7 @@ impl<M: Machine> Vmar_<M> {
         let Some(span) = resident_span(mappings, range, |_| true) else { return };
         let mut delta = self.rss.delta();
         self.transact(span.clone(), |cursor| unmap_within(cursor, mappings, &span, &mut delta));
+        self.release(mappings, &span, &mut delta);
     }
 
     /// Takes from all entries of `range` the access that `access` does not include.
@@ -57,16 +58,27 @@ impl<M: Machine> Vmar_<M> {
                 }
             }
         });
+        if let Some(borrow) = &mappings.borrow {
+            borrow.narrow(&span, lost);
+        }
     }
 
     /// Takes from all entries of `range`, a part of `mapping`, the access that `access` does not include.
-    pub(crate) fn narrow_entries_of(&self, mapping: &VmMapping<M>, range: &Range<usize>, access: VmPerms) {
+    pub(crate) fn narrow_entries_of(
+        &self,
+        mappings: &Mappings<M>,
+        mapping: &VmMapping<M>,
+        range: &Range<usize>,
+        access: VmPerms,
+    ) {
         let lost = lost_access(access);
         if mapping.perms().page_flags().intersects(lost)
             && let Some(span) = mapping.resident_span(range)
         {
-            let end = span.end;
-            self.transact(span, |cursor| cursor.narrow(end, lost));
+            self.transact(span.clone(), |cursor| cursor.narrow(span.end, lost));
+            if let Some(borrow) = &mappings.borrow {
+                borrow.narrow(&span, lost);
+            }
         }
     }
 }

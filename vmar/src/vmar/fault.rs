@@ -17,6 +17,7 @@
 //! one page come one after the other, and the later ones find the page there.
 
 mod around;
+mod borrowed;
 mod copy;
 mod replace;
 
@@ -203,7 +204,13 @@ impl<M: Machine> Vmar_<M> {
             return Err(FaultError::NoPermission);
         }
         let allowed = mapping.perms().page_flags();
-        let fault = Fault { space: self, mapping, range, page, access, allowed };
+        let mut fault =
+            Fault { space: self, mapping, range, page, access, allowed, is_among_borrowed: false };
+        if let Some(borrow) = &mappings.borrow
+            && let Some(step) = fault.among_borrowed(borrow)?
+        {
+            return Ok(step);
+        }
         match mapping.memory() {
             MappedMemory::Anonymous => fault.anonymous(&mappings),
             MappedMemory::Vmo { object, offset } => {
@@ -248,6 +255,8 @@ struct Fault<'a, M: Machine> {
     access: Access,
     /// What entries of the mapping may allow at most.
     allowed: PageFlags,
+    /// Whether pages around it may be borrowed, so that only its own entry can be filled.
+    is_among_borrowed: bool,
 }
 
 impl<M: Machine> Fault<'_, M> {

@@ -4,36 +4,66 @@
 //!
 //! | memory | the child gets |
 //! | --- | --- |
-//! | private pages (anonymous, copies of object pages) | the same frames, read-only in both spaces: whoever writes first copies |
+//! | private pages (anonymous, copies of object pages) | the same pages until one of the two writes: whoever does gets a copy |
 //! | pages of an object, zeros | nothing: it faults them in itself |
 //! | device memory | its entries |
 //! | `WIPE_ON_FORK` | the mapping, empty |
 //! | `DONT_FORK` | not even the mapping |
 //!
-//! Memory locks are not inherited.
+//! Memory locks are not inherited. There are two ways to share the pages, told apart by the [`ForkPolicy`]: to [copy](copy) the
+//! entries of the page table one by one, or to lend them from a [backup](super::backup), whose cost does not depend on how many
+//! there are.
 //!
 //! The parent's mappings are locked for writing throughout, so that no fault in it can come between: what the child sees
-//! is the parent's memory at one point of time. Pages go over in chunks, each under two nested transactions, the
-//! child's outside (it alone maps and so may run out of memory) and the parent's inside; when that ends, no CPU can
-//! write the chunk's pages any more. A fork that fails leaves the parent with some pages write-protected, which the
-//! next write repairs.
+//! is the parent's memory at one point of time.
+
+mod copy;
 
 use alloc::sync::{Arc, Weak};
-use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
 
-use super::{Vmar, Vmar_, entries::CursorOf};
+use super::{
+    Vmar, Vmar_,
+    backup::{Backup, Borrow, Side},
+    entries::resident_span,
+    mappings::Mappings,
+};
 use crate::{
-    error::Error,
-    machine::{AddressSpace, Cursor, Entry, Machine, PageFlags, PageProps, SleepLock},
+    error::{Error, OutOfMemory},
+    machine::{AddressSpace, Machine, PageFlags, SleepLock},
     mapping::{MappedMemory, MappingFlags, Sharing, VmMapping},
     object::Mapper,
     rss::RssKind,
 };
 
-/// Pages that one pair of transactions copies at most.
-const CHUNK: usize = 512;
+/// How a fork shares the pages of the parent with the child.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForkPolicy {
+    /// Whichever is less work: small spaces are copied.
+    #[default]
+    BySize,
+    /// The child's page table is made a copy of the parent's.
+    Copy,
+    /// Both borrow from a backup, where that can be: not while the parent still borrows from another one, and not with device
+    /// memory, which is mapped eagerly.
+    Backup,
+}
+
+impl ForkPolicy {
+    /// From so many resident private pages on a backup is less work, by measurement: what parent and child touch until the
+    /// child ends or executes another program is faulted in again.
+    const LARGE: usize = 48;
+
+    /// Returns whether a space with so many resident private pages is forked through a backup.
+    const fn is_through_backup(self, pages: usize) -> bool {
+        match self {
+            Self::BySize => pages >= Self::LARGE,
+            Self::Copy => false,
+            Self::Backup => true,
+        }
+    }
+}
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// Makes a second space that holds what this one does; the limits are copied too.
@@ -44,161 +74,97 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     #[require(R > Dup | Read)]
     pub fn fork(&self) -> Result<Self, Error> {
         let child = Vmar_::new(self.inner.machine.clone(), self.inner.limits.clone(), self.inner.ceiling)?;
-        self.inner.copy_into(&child)?;
+        self.inner.fork_into(&child)?;
         Ok(Self { inner: child, rights: self.rights })
     }
 }
 
 impl<M: Machine> Vmar_<M> {
-    /// Copies all that a fork inherits into `child`, which is empty and known to nobody else.
-    fn copy_into(&self, child: &Arc<Self>) -> Result<(), Error> {
-        let mapper: Weak<dyn Mapper<M>> = Arc::<Self>::downgrade(child);
-        // Declared first: should the copy fail, these are dropped after the locks are let go.
+    /// Gives `child`, which is empty and known to nobody else, all that a fork inherits.
+    fn fork_into(self: &Arc<Self>, child: &Arc<Self>) -> Result<(), Error> {
+        // Declared first: what these hold is dropped after the locks are let go.
+        let mut over = None;
         let mut copies;
-        let parent = self.mappings.write();
+        let mut parent = self.mappings.write();
+        self.reunite_locked(&mut parent, &mut over);
         copies = parent.fork_empty();
-        copies.try_reserve(parent.len())?;
-        for (range, mapping) in parent.iter() {
-            if mapping.flags().contains(MappingFlags::DONT_FORK) {
-                continue;
-            }
-            let mut copy = mapping.fork(mapper.clone())?;
-            copy.set_flags(copy.flags() - MappingFlags::ANY_LOCK);
-            self.copy_entries(child, &range, mapping, &copy)?;
-            copies.insert(range, copy);
+        let has_devices = copy_mappings(&parent, &mut copies, child)?;
+        let pages = self.rss.pages(RssKind::Anonymous);
+        let can_lend = parent.borrow.is_none() && !has_devices;
+        if can_lend && parent.fork_policy.is_through_backup(pages) {
+            self.lend_to(child, &mut parent, &mut copies, pages)?;
+        } else {
+            self.copy_into(child, &parent)?;
         }
         *child.mappings.write() = copies;
         Ok(())
     }
 
-    fn copy_entries(
-        &self,
-        child: &Self,
-        range: &Range<usize>,
-        mapping: &VmMapping<M>,
-        copy: &VmMapping<M>,
-    ) -> Result<(), Error> {
-        let is_wiped = mapping.flags().contains(MappingFlags::WIPE_ON_FORK);
-        let Some(span) = mapping.resident_span(range) else { return Ok(()) };
-        match mapping.memory() {
-            MappedMemory::Device { io, offset, .. } => {
-                copy.note_entries(&span, PageFlags::empty());
-                let first = offset + (span.start - range.start);
-                self.copy_device_entries(child, io, first, span)
-            }
-            _ if mapping.sharing() == Sharing::Shared || is_wiped => Ok(()),
-            MappedMemory::Vmo { .. } if !mapping.is_mixed() => Ok(()),
-            _ => {
-                copy.note_entries(&span, PageFlags::PRIVATE);
-                self.share_private_pages(child, span)
-            }
-        }
-    }
-
-    /// Maps the private pages of `span` in the child as well, and takes write access to them from both.
-    fn share_private_pages(&self, child: &Self, span: Range<usize>) -> Result<(), Error> {
-        let chunk_size = CHUNK * M::PAGE_SIZE;
+    /// Sets the page table aside, for this space and `child`, whose mappings will be `copies`, to borrow from. It has `pages`
+    /// private pages.
+    fn lend_to(
+        self: &Arc<Self>,
+        child: &Arc<Self>,
+        parent: &mut Mappings<M>,
+        copies: &mut Mappings<M>,
+        pages: usize,
+    ) -> Result<(), OutOfMemory> {
+        let Some(hull) = resident_span(parent, &self.space.user_range(), |_| true) else { return Ok(()) };
+        let mut backup = Backup::prepare(Arc::downgrade(self), Arc::downgrade(child), hull)?;
+        let table = self.space.detach()?;
+        // From here on nothing fails.
+        backup.fill(table, [self.rss.total_pages(), pages]);
+        let borrow = Borrow::new(backup.clone(), Side::Second);
+        child.rss.add(Some(RssKind::Anonymous), pages as isize);
         let mut delta = child.rss.delta();
-        let mut at = span.start;
-        // Where it is not known that there is nothing, larger and larger steps are taken.
-        let mut step = chunk_size;
-        while let Some(start) = self.space.peek(&(at..span.end)) {
-            let window = start..span.end.min((start - start % chunk_size).saturating_add(step));
-            let copied = child.space.transact(window.clone(), CHUNK, |to| {
-                self.transact(window.clone(), |from| {
-                    let first = from.next_mapped(window.end)?;
-                    let end = window.end.min((first - first % chunk_size).saturating_add(chunk_size));
-                    let mut shared = 0;
-                    let mut was_writable = false;
-                    let mut addr = first;
-                    loop {
-                        match look_at::<M>(from) {
-                            Looked::Private(frame, props) => {
-                                was_writable |= props.flags.contains(PageFlags::WRITE);
-                                if to.position() != addr {
-                                    to.seek(addr);
-                                }
-                                to.map(frame, PageProps { flags: props.flags - PageFlags::WRITE, ..props });
-                                shared += 1;
-                            }
-                            Looked::Other => {}
-                            Looked::Nothing => {
-                                let Some(next) = from.next_mapped(end) else { break };
-                                addr = next;
-                                continue;
-                            }
-                        }
-                        addr += M::PAGE_SIZE;
-                        if addr >= end {
-                            break;
-                        }
-                        from.seek(addr);
-                    }
-                    // Pages that have not been written since the last fork need nothing.
-                    if was_writable {
-                        from.seek(first);
-                        from.narrow(end, PageFlags::WRITE);
-                    }
-                    Some((shared, end))
-                })
-            })?;
-            match copied {
-                Some((shared, end)) => {
-                    delta.add(Some(RssKind::Anonymous), shared);
-                    at = end;
-                    step = chunk_size;
-                }
-                None => {
-                    at = window.end;
-                    step = step.saturating_mul(2);
-                }
+        for (range, mapping) in parent.iter() {
+            if !is_inherited(mapping) && mapping.sharing() == Sharing::Private {
+                borrow.release_part(mapping, &range, |_| true, &mut delta);
             }
         }
-        Ok(())
-    }
-
-    /// Maps in the child what this space has of `io` in `span`, whose first page shows `offset`.
-    fn copy_device_entries(
-        &self,
-        child: &Self,
-        io: &M::IoMem,
-        offset: usize,
-        span: Range<usize>,
-    ) -> Result<(), Error> {
-        child.space.transact(span.clone(), span.len() / M::PAGE_SIZE, |to| {
-            self.transact(span.clone(), |from| {
-                let mut next = from.next_mapped(span.end);
-                while let Some(addr) = next {
-                    if let Entry::Device { props } = from.query() {
-                        to.seek(addr);
-                        to.map_device(io, offset + (addr - span.start), props);
-                    }
-                    next = None;
-                    if addr + M::PAGE_SIZE < span.end {
-                        from.seek(addr + M::PAGE_SIZE);
-                        next = from.next_mapped(span.end);
-                    }
-                }
-            });
-        })?;
+        copies.borrow = Some(borrow);
+        parent.borrow = Some(Borrow::new(backup, Side::First));
         Ok(())
     }
 }
 
-/// What a fork finds in an entry.
-enum Looked<F> {
-    Nothing,
-    Private(F, PageProps),
-    Other,
-}
-
-fn look_at<M: Machine>(cursor: &mut CursorOf<'_, M>) -> Looked<M::Frame> {
-    match cursor.query() {
-        Entry::Page { frame, props } if props.flags.contains(PageFlags::PRIVATE) => {
-            Looked::Private(frame.clone(), props)
+/// Copies the mappings that are inherited, with what will be resident of each, and returns whether device memory is among them.
+fn copy_mappings<M: Machine>(
+    parent: &Mappings<M>,
+    copies: &mut Mappings<M>,
+    child: &Arc<Vmar_<M>>,
+) -> Result<bool, Error> {
+    let mapper: Weak<dyn Mapper<M>> = Arc::<Vmar_<M>>::downgrade(child);
+    let mut has_devices = false;
+    copies.try_reserve(parent.len())?;
+    for (range, mapping) in parent.iter() {
+        has_devices |= matches!(mapping.memory(), MappedMemory::Device { .. });
+        if mapping.flags().contains(MappingFlags::DONT_FORK) {
+            continue;
         }
-        Entry::Page { .. } | Entry::Device { .. } => Looked::Other,
-        Entry::Empty => Looked::Nothing,
+        let mut copy = mapping.fork(mapper.clone())?;
+        copy.set_flags(copy.flags() - MappingFlags::ANY_LOCK);
+        if is_inherited(mapping)
+            && let Some(span) = mapping.resident_span(&range)
+        {
+            let is_device = matches!(mapping.memory(), MappedMemory::Device { .. });
+            copy.note_entries(&span, if is_device { PageFlags::empty() } else { PageFlags::PRIVATE });
+        }
+        copies.insert(range, copy);
+    }
+    Ok(has_devices)
+}
+
+/// Returns whether a child gets what is resident of a mapping: private pages, if there may be any, and device memory.
+fn is_inherited<M: Machine>(mapping: &VmMapping<M>) -> bool {
+    if mapping.flags().intersects(MappingFlags::DONT_FORK | MappingFlags::WIPE_ON_FORK) {
+        return false;
+    }
+    match mapping.memory() {
+        MappedMemory::Device { .. } => true,
+        _ if mapping.sharing() == Sharing::Shared => false,
+        MappedMemory::Vmo { .. } => mapping.is_mixed(),
+        MappedMemory::Anonymous => true,
     }
 }
 

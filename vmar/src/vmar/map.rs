@@ -358,6 +358,7 @@ impl<M: Machine> Vmar_<M> {
                 cursor.map_device(io, offset + page, props);
             }
         })?;
+        self.release(mappings, range, &mut delta);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@
 
 use core::ops::Range;
 
+use super::{backup::Borrow, fork::ForkPolicy};
 use crate::{
     error::OutOfMemory,
     interval_map::IntervalMap,
@@ -29,6 +30,10 @@ pub struct Mappings<M: Machine> {
     default_flags: MappingFlags,
     /// No mapping that grows down starts below this address.
     lowest_grows_down: usize,
+    /// What the space borrows since it was forked.
+    pub(crate) borrow: Option<Borrow<M>>,
+    /// How the space is forked.
+    pub(super) fork_policy: ForkPolicy,
 }
 
 /// Sums over all mappings, in bytes.
@@ -89,12 +94,14 @@ impl<M: Machine> Mappings<M> {
             window,
             default_flags: MappingFlags::empty(),
             lowest_grows_down: usize::MAX,
+            borrow: None,
+            fork_policy: ForkPolicy::default(),
         }
     }
 
     /// Makes an empty set of mappings with the same window, for a forked space.
     pub(crate) fn fork_empty(&self) -> Self {
-        Self::new(self.window)
+        Self { fork_policy: self.fork_policy, ..Self::new(self.window) }
     }
 
     /// Returns how much there is.

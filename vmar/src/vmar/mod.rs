@@ -18,11 +18,12 @@
 
 pub(crate) mod access;
 pub mod advise;
+mod backup;
 pub mod discard;
 pub(crate) mod edit;
 pub(crate) mod entries;
 pub mod fault;
-mod fork;
+pub mod fork;
 mod grow;
 pub mod lock;
 pub mod map;
@@ -44,7 +45,7 @@ use core::{fmt, ops::Range};
 
 use aster_rights::{FullRights, Rights, RightsOp, TRightSet, TRights, require};
 
-pub use self::{map::VmarMapOptions, mappings::Mappings};
+pub use self::{fork::ForkPolicy, map::VmarMapOptions, mappings::Mappings};
 use crate::{
     error::Error,
     fallible,
@@ -156,6 +157,12 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
         self.inner.mappings.read().default_flags()
     }
 
+    /// Sets how the space is forked, and those that are forked from it.
+    #[require(R > Write)]
+    pub fn set_fork_policy(&self, policy: ForkPolicy) {
+        self.inner.mappings.write().fork_policy = policy;
+    }
+
     /// Sets the flags that each new mapping gets: `LOCKED` and `LOCK_ON_FAULT` (`mlockall(MCL_FUTURE)`).
     #[require(R > Write)]
     pub fn set_default_flags(&self, flags: MappingFlags) {
@@ -207,6 +214,7 @@ impl<M: Machine> Vmar_<M> {
 
 impl<M: Machine> Drop for Vmar_<M> {
     fn drop(&mut self) {
+        self.leave_backup();
         self.space.retire(self.rss.total_pages());
     }
 }

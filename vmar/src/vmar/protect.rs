@@ -94,12 +94,12 @@ impl<M: Machine> Vmar_<M> {
             self.check_access(mapping, access, range.len(), mappings.data())?;
             let splits = usize::from(found.start < range.start) + usize::from(found.end > range.end);
             if splits == 0 {
-                self.narrow_entries_of(mapping, &range, access);
+                self.narrow_entries_of(mappings, mapping, &range, access);
             } else {
                 self.limits.check(Limit::Mappings, mappings.len(), splits)?;
                 mappings.try_reserve(splits)?;
                 if let Some((_, mapping)) = mappings.find(range.start) {
-                    self.narrow_entries_of(mapping, &range, access);
+                    self.narrow_entries_of(mappings, mapping, &range, access);
                 }
             }
             // From here on nothing fails.

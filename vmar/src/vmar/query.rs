@@ -29,6 +29,7 @@ pub struct VmarQueryGuard<'a, M: Machine> {
 /// One mapping, as it is while a [`VmarQueryGuard`] lives.
 pub struct MappingInfo<'a, M: Machine> {
     space: &'a Vmar_<M>,
+    mappings: &'a Mappings<M>,
     range: Range<usize>,
     mapping: &'a VmMapping<M>,
 }
@@ -78,6 +79,7 @@ impl<M: Machine> VmarQueryGuard<'_, M> {
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = MappingInfo<'_, M>> {
         self.mappings.range(self.range.clone()).map(|(range, mapping)| MappingInfo {
             space: self.space,
+            mappings: &self.mappings,
             range,
             mapping,
         })
@@ -134,7 +136,7 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
     pub fn count_pages(&self) -> PageCounts {
         let mut counts = PageCounts::default();
         let Some(span) = self.mapping.resident_span(&self.range) else { return counts };
-        self.space.for_each_page(&span, |_, frame, props| self.count(&mut counts, frame, props.flags));
+        self.space.for_each_page(self.mappings, &span, |_, page| self.count(&mut counts, &page));
         counts
     }
 
@@ -143,9 +145,9 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
     pub fn for_each_page(&self, range: &Range<usize>, mut visit: impl FnMut(usize, PageSharing)) {
         let range = self.range.start.max(range.start)..self.range.end.min(range.end);
         let Some(span) = self.mapping.resident_span(&range) else { return };
-        self.space.for_each_page(&span, |addr, frame, props| {
-            if self.mapping.kind_of(props.flags).is_some() {
-                visit(addr, sharing(frame, props.flags));
+        self.space.for_each_page(self.mappings, &span, |addr, page| {
+            if self.mapping.kind_of(page.props.flags).is_some() {
+                visit(addr, sharing(&page));
             }
         });
     }
@@ -169,9 +171,10 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
         })
     }
 
-    fn count(&self, counts: &mut PageCounts, frame: &M::Frame, flags: PageFlags) {
+    fn count(&self, counts: &mut PageCounts, page: &ResidentPage<'_, M>) {
+        let flags = page.props.flags;
         let Some(kind) = self.mapping.kind_of(flags) else { return };
-        let PageSharing { holders, .. } = sharing(frame, flags);
+        let PageSharing { holders, .. } = sharing(page);
         let is_shared = holders > 1;
         let is_dirty = flags.contains(PageFlags::DIRTY);
         let share = M::PAGE_SIZE / holders;
@@ -189,11 +192,20 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
     }
 }
 
-/// Who holds a frame that a page table shows with `flags`.
-fn sharing<F: Frame>(frame: &F, flags: PageFlags) -> PageSharing {
-    let is_own = flags.contains(PageFlags::PRIVATE);
+/// A page that is resident in a space.
+pub(crate) struct ResidentPage<'a, M: Machine> {
+    pub(crate) frame: &'a M::Frame,
+    pub(crate) props: PageProps,
+    /// How many spaces have the page through one holder of the frame more than can be told by these.
+    pub(super) more_holders: usize,
+}
+
+/// Who holds a page.
+fn sharing<M: Machine>(page: &ResidentPage<'_, M>) -> PageSharing {
+    let ResidentPage { frame, props, more_holders } = page;
+    let is_own = props.flags.contains(PageFlags::PRIVATE);
     // An object holds its pages as well.
-    let holders = if is_own { frame.holders() } else { frame.holders().saturating_sub(1) };
+    let holders = if is_own { frame.holders() + more_holders } else { frame.holders().saturating_sub(1) };
     PageSharing { belongs_to_object: !is_own, holders: holders.max(1) }
 }
 
@@ -201,23 +213,33 @@ impl<M: Machine> Vmar_<M> {
     /// Calls `visit` with the address and entry of each page in `span`, ascending; device memory is passed over.
     pub(super) fn for_each_page(
         &self,
+        mappings: &Mappings<M>,
         span: &Range<usize>,
-        mut visit: impl FnMut(usize, &M::Frame, PageProps),
+        mut visit: impl FnMut(usize, ResidentPage<'_, M>),
     ) {
+        let borrow = mappings.borrow.as_ref().filter(|borrow| borrow.may_have(span));
         self.transact(span.clone(), |cursor| {
+            let mut at = span.start;
             while let Some(run) = cursor.next_run(span.end) {
+                if let Some(borrow) = borrow {
+                    borrow.for_each_page(&(at..run.start), &mut visit);
+                }
+                at = run.end;
                 for addr in run.clone().step_by(M::PAGE_SIZE) {
                     if addr != run.start {
                         cursor.seek(addr);
                     }
                     if let Entry::Page { frame, props } = cursor.query() {
-                        visit(addr, &frame, props);
+                        visit(addr, ResidentPage { frame: &frame, props, more_holders: 0 });
                     }
                 }
                 if run.end >= span.end {
                     break;
                 }
                 cursor.seek(run.end);
+            }
+            if let Some(borrow) = borrow {
+                borrow.for_each_page(&(at..span.end), &mut visit);
             }
         });
     }

@@ -236,7 +236,8 @@ impl<M: Machine> Vmar_<M> {
         removed.try_reserve_for_all(mappings, [to, tail, from])?;
         let Some((found, mapping)) = mappings.find(from.start) else { return Err(Error::NotMapped) };
         let copy = mapping.copy_at(from.start - found.start);
-        let mut pages = self.look_at(mapping, from)?;
+        self.show_all(mappings, from)?;
+        let mut pages = self.look_at(mappings, mapping, from)?;
         let mut delta = self.rss.delta();
         self.fill_target(mappings, &copy, plan, &mut pages, &mut delta)?;
         // From here on nothing fails.
@@ -244,6 +245,8 @@ impl<M: Machine> Vmar_<M> {
         if let Some(span) = resident_span(mappings, &old, |_| true) {
             self.transact(span.clone(), |cursor| unmap_within(cursor, mappings, &span, &mut delta));
         }
+        self.release(mappings, to, &mut delta);
+        self.release(mappings, tail, &mut delta);
         mappings.cut(to, removed);
         mappings.cut(tail, removed);
         if *keeps_old {
@@ -259,7 +262,12 @@ impl<M: Machine> Vmar_<M> {
     }
 
     /// Returns the pages of `from`, a part of `mapping`.
-    fn look_at(&self, mapping: &VmMapping<M>, from: &Range<usize>) -> Result<Pages<M>, Error> {
+    fn look_at(
+        &self,
+        mappings: &Mappings<M>,
+        mapping: &VmMapping<M>,
+        from: &Range<usize>,
+    ) -> Result<Pages<M>, Error> {
         /// Up to how many pages room is made for without counting them first.
         const FEW: usize = 512;
 
@@ -269,10 +277,12 @@ impl<M: Machine> Vmar_<M> {
         let mut count = span.len() / M::PAGE_SIZE;
         if count > FEW {
             count = 0;
-            self.for_each_page(&span, |_, _, _| count += 1);
+            self.for_each_page(mappings, &span, |_, _| count += 1);
         }
         fallible::try_reserve_exact(&mut pages, count)?;
-        self.for_each_page(&span, |addr, frame, props| pages.push((addr - from.start, frame.clone(), props)));
+        self.for_each_page(mappings, &span, |addr, page| {
+            pages.push((addr - from.start, page.frame.clone(), page.props));
+        });
         Ok(pages)
     }
 

@@ -48,9 +48,15 @@ impl<M: Machine> Vmar_<M> {
                     is_resident[base + (index - first)] = true;
                 });
             }
-            self.each_entry(mapping, &part, |addr| {
-                is_resident[(addr - range.start) / M::PAGE_SIZE] = true;
-            });
+            let mut visit = |addr: usize| is_resident[(addr - range.start) / M::PAGE_SIZE] = true;
+            self.each_entry(mapping, &part, &mut visit);
+            if let Some(borrow) = &mappings.borrow {
+                borrow.for_each_page(&part, |addr, page| {
+                    if is_seen(mapping, page.props.flags) {
+                        visit(addr);
+                    }
+                });
+            }
         }
         Ok(())
     }
@@ -61,12 +67,8 @@ impl<M: Machine> Vmar_<M> {
         self.transact(span.clone(), |cursor| {
             let mut next = cursor.next_mapped(span.end);
             while let Some(addr) = next {
-                // Zeros that were mapped around a read, and not read themselves, are none of the program's doing.
                 let is_seen = match cursor.query() {
-                    Entry::Page { props, .. } => {
-                        props.flags.intersects(PageFlags::PRIVATE | PageFlags::ACCESSED)
-                            || mapping.object().is_some()
-                    }
+                    Entry::Page { props, .. } => is_seen(mapping, props.flags),
                     _ => true,
                 };
                 if is_seen {
@@ -80,6 +82,12 @@ impl<M: Machine> Vmar_<M> {
             }
         });
     }
+}
+
+/// Returns whether a page that `mapping` has with `flags` is there because of what the program did: zeros that were mapped around a
+/// read, and not read themselves, are not.
+fn is_seen<M: Machine>(mapping: &VmMapping<M>, flags: PageFlags) -> bool {
+    flags.intersects(PageFlags::PRIVATE | PageFlags::ACCESSED) || mapping.object().is_some()
 }
 
 #[cfg(test)]

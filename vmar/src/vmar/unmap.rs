@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
 
-use super::{Vmar, Vmar_, edit::Removed, entries::unmap_part, mappings::Mappings};
+use super::{Vmar, Vmar_, backup::Borrow, edit::Removed, entries::unmap_part, mappings::Mappings};
 use crate::{
     error::{Error, Limit},
     machine::{AddressSpace, Machine, SleepLock},
@@ -83,7 +83,8 @@ impl<M: Machine> Vmar_<M> {
             && let Some((_, mapping)) = mappings.find(range.start)
         {
             let mut delta = self.rss.delta();
-            self.transact(span.clone(), |cursor| unmap_part(cursor, mapping, span, &mut delta));
+            self.transact(span.clone(), |cursor| unmap_part(cursor, mapping, span.clone(), &mut delta));
+            self.release(mappings, &span, &mut delta);
         }
         mappings.cut_one(found, range, removed);
         Ok(())
@@ -91,11 +92,16 @@ impl<M: Machine> Vmar_<M> {
 
     pub(crate) fn clear(&self) {
         let mut mappings = self.mappings.write();
+        let borrow = mappings.borrow.take();
         self.unmap_entries(&mappings, &self.space.user_range());
         let all = mappings.take_all();
+        if borrow.is_some() {
+            self.rss.clear();
+        }
         // What the mappings refer to is let go of without the lock.
         drop(mappings);
         drop(all);
+        borrow.into_iter().for_each(Borrow::end);
     }
 }
 

@@ -30,7 +30,10 @@ impl<M: Machine> Mapper<M> for Vmar_<M> {
             }
             let part = range.start + (hit.start - first) * M::PAGE_SIZE
                 ..range.start + (hit.end - first) * M::PAGE_SIZE;
-            self.zap_part(mapping, part, which, &mut delta);
+            self.zap_part(mapping, part.clone(), which, &mut delta);
+            if let Some(borrow) = &mappings.borrow {
+                borrow.release_part(mapping, &part, |flags| leaves(flags, which), &mut delta);
+            }
         }
     }
 }
@@ -46,8 +49,7 @@ impl<M: Machine> Vmar_<M> {
                     Entry::Page { props, .. } => Some(props.flags),
                     _ => None,
                 };
-                let leaves = |flags: &PageFlags| which == Zap::All || !flags.contains(PageFlags::PRIVATE);
-                if let Some(flags) = flags.filter(leaves) {
+                if let Some(flags) = flags.filter(|flags| leaves(*flags, which)) {
                     delta.add(mapping.kind_of(flags), -1);
                     cursor.unmap(end);
                 }
@@ -59,4 +61,9 @@ impl<M: Machine> Vmar_<M> {
             }
         });
     }
+}
+
+/// Returns whether an entry with `flags` leaves the page table.
+fn leaves(flags: PageFlags, which: Zap) -> bool {
+    which == Zap::All || !flags.contains(PageFlags::PRIVATE)
 }

@@ -15,6 +15,7 @@ use vmar::{
     placement::{Placement, Window},
     sim::{PAGE_SIZE, Process, Sim},
     vmar::{
+        ForkPolicy,
         advise::Advice,
         discard::Discard,
         fault::{Access, FaultError},
@@ -217,6 +218,11 @@ impl World {
         }
         let (process, space) = &self.processes[who];
         let cpu = random.below(CPUS);
+        process.vmar.set_fork_policy(random.pick(&[
+            ForkPolicy::Backup,
+            ForkPolicy::Backup,
+            ForkPolicy::Copy,
+        ]));
         let mut child = None;
         let result = maybe_failing(random, Ok(()), || {
             child = Some(process.fork_on(cpu)?);
@@ -415,7 +421,7 @@ impl World {
                     assert_eq!(result.ok().map(|_| u64::from_le_bytes(bytes)), expected, "{addr:#x}");
                 }
             }
-            let entries = process.vmar.space().walk();
+            let entries = process.resident();
             frames
                 .extend(entries.iter().filter(|entry| !entry.is_zero_frame).filter_map(|entry| entry.frame));
         }

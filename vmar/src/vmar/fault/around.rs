@@ -33,13 +33,13 @@ use crate::{
 };
 
 /// How many pages, the faulting one included, a fault maps of zeros.
-const AROUND: usize = 16;
+pub(super) const AROUND: usize = 16;
 
 /// How many pages of an object a fault maps that stands alone: a program that has just begun looks here and there.
 const NEAR: usize = 4;
 
 /// How many pages of an object a fault maps at most that goes on where the last one ended.
-const AHEAD: usize = 32;
+pub(super) const AHEAD: usize = 32;
 
 /// How many pages, the faulting one included, a write looks at.
 const WRITE_AROUND: usize = 2 * AROUND;
@@ -53,7 +53,8 @@ impl<M: Machine> Fault<'_, M> {
         let (window, flags) = (self.block(AROUND), self.allowed - PageFlags::WRITE);
         let zeros = || self.space.machine.zero_frame();
         match window.len() / M::PAGE_SIZE {
-            1..SMALL if !self.may_be_resident() => match shows_zeros(self.mapping) {
+            1..SMALL if !self.may_be_resident() => match shows_zeros(self.mapping) && !self.is_among_borrowed
+            {
                 true => self.read_zeros_among(mappings),
                 false => self.fill(zeros(), flags | PageFlags::ACCESSED),
             },
@@ -151,7 +152,7 @@ impl<M: Machine> Fault<'_, M> {
 
     /// Returns a block of so many pages, that of the fault among them, as far as the mapping reaches.
     pub(super) fn block(&self, pages: usize) -> Range<usize> {
-        if self.mapping.flags().contains(MappingFlags::RANDOM) {
+        if self.mapping.flags().contains(MappingFlags::RANDOM) || self.is_among_borrowed {
             return self.one();
         }
         clip(&block_of::<M>(self.page, pages), &self.range)
@@ -241,7 +242,7 @@ impl<M: Machine> Fault<'_, M> {
 }
 
 /// Returns the block of so many pages that `page` is in.
-fn block_of<M: Machine>(page: usize, pages: usize) -> Range<usize> {
+pub(super) fn block_of<M: Machine>(page: usize, pages: usize) -> Range<usize> {
     let size = pages * M::PAGE_SIZE;
     let start = page - page % size;
     start..start.saturating_add(size)

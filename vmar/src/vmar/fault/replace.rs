@@ -49,7 +49,7 @@ impl WriteFront {
         self.0.store(next, Relaxed);
     }
 
-    fn note_copied(&self, next: usize) {
+    pub(super) fn note_copied(&self, next: usize) {
         self.0.store(next | Self::COPIED, Relaxed);
     }
 
@@ -58,7 +58,7 @@ impl WriteFront {
         self.0.load(Relaxed) & !Self::COPIED == page
     }
 
-    fn copies_at(&self, page: usize) -> bool {
+    pub(super) fn copies_at(&self, page: usize) -> bool {
         self.0.load(Relaxed) == page | Self::COPIED
     }
 }
