@@ -29,9 +29,10 @@ use core::{
 };
 
 use crate::{
+    backing::withdraw,
     error::Error,
     machine::{CachePolicy, Machine, PageFlags},
-    object::{MappedVmo, Mapper},
+    object::{Lease, MappedVmo, Mapper},
     perms::VmPerms,
     rss::RssKind,
 };
@@ -392,6 +393,24 @@ impl<M: Machine> VmMapping<M> {
         self.perms = (self.perms & VmPerms::MAY) | access.access();
     }
 
+    /// Returns what it was made under, if that can be taken back.
+    pub(crate) fn lease(&self) -> Option<&Lease> {
+        self.object().and_then(|object| object.lease())
+    }
+
+    /// Returns what is left of its permissions after what its lease has withdrawn.
+    pub(crate) fn leased_perms(&self) -> VmPerms {
+        match self.lease() {
+            Some(lease) => withdraw(self.perms, self.sharing, lease.withdrawn()),
+            None => self.perms,
+        }
+    }
+
+    /// Takes away what is not in `perms`.
+    pub(crate) fn keep_perms(&mut self, perms: VmPerms) {
+        self.perms &= perms;
+    }
+
     /// Replaces its traits, and returns the former.
     pub(crate) fn set_flags(&mut self, flags: MappingFlags) -> MappingFlags {
         mem::replace(&mut self.flags, flags)
@@ -429,7 +448,7 @@ impl<M: Machine> MappedMemory<M> {
         match (self, next) {
             (Self::Anonymous, Self::Anonymous) => true,
             (Self::Vmo { object, offset }, Self::Vmo { object: next_object, offset: next_offset }) => {
-                offset.checked_add(length) == Some(*next_offset) && object.is_same_object(next_object)
+                offset.checked_add(length) == Some(*next_offset) && object.is_alike(next_object)
             }
             // Device mappings never merge: what they show is not ours to compare.
             _ => false,

@@ -13,11 +13,12 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
+use aster_rights::Rights;
 use shuttle::thread;
 use vmar::{
     error::Error,
     machine::Frame,
-    object::{Pager, Vmo, VmoKind},
+    object::{Grant, Pager, Vmo, VmoKind},
     perms::VmPerms,
     placement::Placement,
     rss::RssKind,
@@ -294,6 +295,73 @@ fn v20_a_write_from_outside_against_fork() {
         debugger.join().unwrap();
         assert_eq!(child.read(BASE, 2).unwrap(), seen);
         assert_eq!(parent.read(BASE, 2).unwrap(), [2, 3]);
+        end(&sim, [parent, child]);
+    });
+}
+
+#[test]
+fn b4_revocation_against_fault_and_protect() {
+    check(|| {
+        let (sim, process) = process();
+        let vmo = Vmo::new(&sim, PAGE_SIZE, VmoKind::SharedMemory).unwrap();
+        let (grant, revoker) = vmo.grant().unwrap();
+        let map = process.vmar.new_map(PAGE_SIZE).perms(RW).grant(&grant).shared();
+        map.placement(Placement::Exactly(BASE)).build().unwrap();
+        let writer = spawn(&process, 1, |process| {
+            (1..4_u8).take_while(|value| process.write(BASE, &[*value]).is_ok()).last().unwrap_or(0)
+        });
+        let changer = spawn(&process, 2, |process| {
+            process.vmar.protect(BASE..OTHER, VmPerms::READ).unwrap();
+            let result = process.vmar.protect(BASE..OTHER, RW);
+            assert!(matches!(result, Ok(()) | Err(Error::AccessDenied)), "{result:?}");
+        });
+        revoker.revoke(Rights::WRITE);
+        let mut seen = [0];
+        vmo.read_bytes(0, &mut seen).unwrap();
+        assert_eq!(process.write(BASE, &[9]), Err(FaultError::NoPermission));
+        changer.join().unwrap();
+        // The other thread was stopped by the revocation, or by the first protect.
+        let last = writer.join().unwrap();
+        assert_eq!(last, seen[0], "a write came after write access was gone");
+        assert_eq!(process.vmar.protect(BASE..OTHER, RW), Err(Error::AccessDenied));
+        assert_eq!(process.read_byte(BASE), Ok(seen[0]));
+        assert_eq!(vmo.count_writers(), 0);
+        drop((vmo, grant, revoker));
+        end(&sim, [process]);
+    });
+}
+
+#[test]
+fn b4_revocation_against_mapping_and_fork() {
+    check(|| {
+        let (sim, parent) = process();
+        let vmo = Vmo::new(&sim, PAGE_SIZE, VmoKind::SharedMemory).unwrap();
+        let (grant, revoker) = vmo.grant().unwrap();
+        let map = |process: &Process, grant: &Grant<Sim>, at| {
+            let map = process.vmar.new_map(PAGE_SIZE).perms(RW).grant(grant).shared();
+            map.placement(Placement::Exactly(at)).build()
+        };
+        map(&parent, &grant, BASE).unwrap();
+        let forker = spawn(&parent, 1, |parent| parent.fork_on(1).unwrap());
+        let mapper = {
+            let grant = grant.clone();
+            spawn(&parent, 2, move |parent| {
+                let result = map(&parent, &grant, OTHER);
+                assert!(matches!(result, Ok(_) | Err(Error::AccessDenied)), "{result:?}");
+                result.is_ok()
+            })
+        };
+        revoker.revoke(Rights::WRITE);
+        let (child, is_mapped) = (forker.join().unwrap(), mapper.join().unwrap());
+        for process in [&parent, &child] {
+            assert_eq!(process.write(BASE, &[1]), Err(FaultError::NoPermission));
+            assert_eq!(process.vmar.protect(BASE..OTHER, RW), Err(Error::AccessDenied));
+        }
+        if is_mapped {
+            assert_eq!(parent.write(OTHER, &[1]), Err(FaultError::NoPermission));
+        }
+        assert_eq!(vmo.count_writers(), 0);
+        drop((vmo, grant, revoker));
         end(&sim, [parent, child]);
     });
 }

@@ -24,7 +24,7 @@ use core::fmt;
 
 use aster_rights::Rights;
 
-pub use self::negotiate::{negotiate, negotiate_declined};
+pub use self::negotiate::{negotiate, negotiate_declined, withdraw};
 use crate::{mapping::Sharing, perms::VmPerms};
 
 bitflags::bitflags! {

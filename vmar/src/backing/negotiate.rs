@@ -61,6 +61,22 @@ pub fn negotiate_declined(terms: &Terms) -> Result<Plan, Error> {
     negotiate(&terms)
 }
 
+/// Returns what is left of a mapping's permissions when the capability to its object, or its backing, loses `lost`: what would
+/// have been given without them.
+pub fn withdraw(perms: VmPerms, sharing: Sharing, lost: Rights) -> VmPerms {
+    let mut gone = VmPerms::empty();
+    if lost.contains(Rights::READ) {
+        gone = VmPerms::all();
+    }
+    if lost.contains(Rights::WRITE) && sharing == Sharing::Shared {
+        gone |= VmPerms::WRITE | VmPerms::MAY_WRITE;
+    }
+    if lost.contains(Rights::EXEC) {
+        gone |= VmPerms::EXEC | VmPerms::MAY_EXEC;
+    }
+    perms - gone
+}
+
 fn negotiate_backed(terms: &Terms, backing: &Backing) -> Result<Plan, Error> {
     admit(terms, backing)?;
     if !terms.object.contains(Rights::READ) {

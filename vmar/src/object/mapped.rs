@@ -15,7 +15,7 @@ use core::{
     ops::{Deref, Range},
 };
 
-use super::Vmo_;
+use super::{Vmo_, grant::Lease};
 use crate::{
     error::Error,
     fallible::{try_arc, try_reserve},
@@ -29,6 +29,9 @@ pub trait Mapper<M: Machine>: Send + Sync {
     /// When this returns, no fault that found one of those pages before it was removed from the object is still to
     /// map it.
     fn zap(&self, object: &Vmo_<M>, pages: Range<usize>, which: Zap);
+
+    /// Takes from the mappings made under `lease` the rights that were withdrawn, and from their entries in the page table.
+    fn obey(&self, lease: &Lease);
 }
 
 /// Which entries leave the page tables.
@@ -83,6 +86,11 @@ impl<M: Machine> Mappers<M> {
         self.spaces.binary_search_by_key(&key, Entry::key)
     }
 
+    /// Counts `count` writers less.
+    pub(super) fn forget_writers(&mut self, count: usize) {
+        self.writers -= count;
+    }
+
     /// Returns the first living space whose key is above `key`, and its key.
     fn after(&self, key: usize) -> Option<(usize, Arc<dyn Mapper<M>>)> {
         let first = self.spaces.partition_point(|entry| entry.key() <= key);
@@ -109,6 +117,8 @@ struct Place<M: Machine> {
     object: Arc<Vmo_<M>>,
     space: Weak<dyn Mapper<M>>,
     access: WriteAccess,
+    /// What it was made under, if that can be taken back.
+    lease: Option<Arc<Lease>>,
 }
 
 impl<M: Machine> MappedVmo<M> {
@@ -117,9 +127,14 @@ impl<M: Machine> MappedVmo<M> {
     /// # Errors
     ///
     /// - [`Error::OutOfMemory`] if the list cannot grow.
-    /// - [`Error::AccessDenied`] if the mapping may write and new writers are denied.
-    pub fn new(object: Arc<Vmo_<M>>, space: Weak<dyn Mapper<M>>, access: WriteAccess) -> Result<Self, Error> {
-        Self::enter(object, space, access, Origin::New)
+    /// - [`Error::AccessDenied`] if the mapping may write and new writers are denied, or its lease forbids to write.
+    pub fn new(
+        object: Arc<Vmo_<M>>,
+        space: Weak<dyn Mapper<M>>,
+        access: WriteAccess,
+        lease: Option<Arc<Lease>>,
+    ) -> Result<Self, Error> {
+        Self::enter(object, space, access, lease, Origin::New)
     }
 
     /// Puts the same mapping, of a forked space, on the object's list: a writer begets a writer.
@@ -128,18 +143,21 @@ impl<M: Machine> MappedVmo<M> {
     ///
     /// [`Error::OutOfMemory`] if the list cannot grow.
     pub fn fork(&self, space: Weak<dyn Mapper<M>>) -> Result<Self, Error> {
-        Self::enter(self.object().clone(), space, self.0.access, Origin::Forked)
+        Self::enter(self.object().clone(), space, self.0.access, self.0.lease.clone(), Origin::Forked)
     }
 
     fn enter(
         object: Arc<Vmo_<M>>,
         space: Weak<dyn Mapper<M>>,
         access: WriteAccess,
+        lease: Option<Arc<Lease>>,
         origin: Origin,
     ) -> Result<Self, Error> {
         {
             let mut mappers = object.mappers.write();
-            if origin == Origin::New && access == WriteAccess::MayWrite && mappers.writers_denied {
+            let is_allowed = lease.as_ref().is_none_or(|lease| lease.allows_writers());
+            let is_denied = mappers.writers_denied || !is_allowed;
+            if origin == Origin::New && access == WriteAccess::MayWrite && is_denied {
                 return Err(Error::AccessDenied);
             }
             match mappers.position(key_of(&space)) {
@@ -149,10 +167,15 @@ impl<M: Machine> MappedVmo<M> {
                     mappers.spaces.insert(at, Entry { space: space.clone(), mappings: 1 });
                 }
             }
-            mappers.writers += usize::from(access == WriteAccess::MayWrite);
+            if access == WriteAccess::MayWrite && is_allowed {
+                mappers.writers += 1;
+                if let Some(lease) = &lease {
+                    lease.count_writer(1);
+                }
+            }
         }
         // Should this fail, dropping the place gives it back.
-        Ok(Self(try_arc(Place { object, space, access })?))
+        Ok(Self(try_arc(Place { object, space, access, lease })?))
     }
 
     /// Returns the object.
@@ -160,9 +183,15 @@ impl<M: Machine> MappedVmo<M> {
         &self.0.object
     }
 
-    /// Returns whether `other` is the same object.
-    pub fn is_same_object(&self, other: &Self) -> bool {
-        Arc::ptr_eq(self.object(), other.object())
+    /// Returns what the mapping was made under, if that can be taken back.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.0.lease.as_deref()
+    }
+
+    /// Returns whether `other` is the same object, mapped under the same lease.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let lease = |mapped: &Self| mapped.0.lease.as_ref().map(Arc::as_ptr);
+        Arc::ptr_eq(self.object(), other.object()) && lease(self) == lease(other)
     }
 }
 
@@ -189,14 +218,21 @@ impl<M: Machine> Drop for Place<M> {
                 mappers.spaces.remove(at);
             }
         }
-        mappers.writers -= usize::from(self.access == WriteAccess::MayWrite);
+        let lease = self.lease.as_ref();
+        if self.access == WriteAccess::MayWrite && lease.is_none_or(|lease| lease.allows_writers()) {
+            mappers.writers -= 1;
+            if let Some(lease) = lease {
+                lease.count_writer(-1);
+            }
+        }
     }
 }
 
 impl<M: Machine> fmt::Debug for MappedVmo<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { object, access, .. } = &*self.0;
-        f.debug_struct("MappedVmo").field("object", object).field("access", access).finish()
+        let Place { object, access, lease, .. } = &*self.0;
+        let mut shown = f.debug_struct("MappedVmo");
+        shown.field("object", object).field("access", access).field("lease", lease).finish()
     }
 }
 
@@ -206,14 +242,19 @@ impl<M: Machine> Vmo_<M> {
     /// Takes the lock of each space in turn, and no lock of the object meanwhile. A space that starts to map the
     /// object while this runs may be passed over: it finds the object as it is now.
     pub(super) fn zap(&self, pages: Range<usize>, which: Zap) {
-        if pages.is_empty() {
-            return;
+        if !pages.is_empty() {
+            self.visit_mappers(|space| space.zap(self, pages.clone(), which));
         }
+    }
+
+    /// Calls `visit` with each space that maps the object, one after the other, and without any lock of the object. A space
+    /// that starts to map it meanwhile may be passed over.
+    pub(super) fn visit_mappers(&self, visit: impl Fn(&dyn Mapper<M>)) {
         let mut key = 0;
         loop {
             let next = self.mappers.read().after(key);
             let Some((space_key, space)) = next else { return };
-            space.zap(self, pages.clone(), which);
+            visit(&*space);
             key = space_key;
         }
     }

@@ -16,6 +16,7 @@
 //! The module `vmo` says which locks there are and in what order they are taken.
 
 mod content;
+pub mod grant;
 pub mod mapped;
 pub mod page_map;
 pub mod pager;
@@ -27,6 +28,7 @@ use core::ops::Range;
 use aster_rights::{FullRights, MissingRights, Rights, RightsOp, TRightSet, TRights, require};
 
 pub use self::{
+    grant::{Grant, Lease, Revoker},
     mapped::{MappedVmo, Mapper, WriteAccess, Zap},
     pager::Pager,
     vmo::{Lookup, Vmo_, VmoKind},

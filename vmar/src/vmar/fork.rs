@@ -88,15 +88,19 @@ impl<M: Machine> Vmar_<M> {
         let mut parent = self.mappings.write();
         self.reunite_locked(&mut parent, &mut over);
         copies = parent.fork_empty();
-        let has_devices = copy_mappings(&parent, &mut copies, child)?;
+        let traits = copy_mappings(&parent, &mut copies, child)?;
         let pages = self.rss.pages(RssKind::Anonymous);
-        let can_lend = parent.borrow.is_none() && !has_devices;
+        let can_lend = parent.borrow.is_none() && !traits.has_devices;
         if can_lend && parent.fork_policy.is_through_backup(pages) {
             self.lend_to(child, &mut parent, &mut copies, pages)?;
         } else {
             self.copy_into(child, &parent)?;
         }
         *child.mappings.write() = copies;
+        if traits.is_leased {
+            // What was taken back in between, by somebody who has not found it here.
+            child.obey_all();
+        }
         Ok(())
     }
 
@@ -128,17 +132,25 @@ impl<M: Machine> Vmar_<M> {
     }
 }
 
-/// Copies the mappings that are inherited, with what will be resident of each, and returns whether device memory is among them.
+/// What is among the mappings that are copied.
+#[derive(Default)]
+struct Traits {
+    has_devices: bool,
+    /// Mappings whose rights can be taken back.
+    is_leased: bool,
+}
+
+/// Copies the mappings that are inherited, with what will be resident of each, and returns what is among them.
 fn copy_mappings<M: Machine>(
     parent: &Mappings<M>,
     copies: &mut Mappings<M>,
     child: &Arc<Vmar_<M>>,
-) -> Result<bool, Error> {
+) -> Result<Traits, Error> {
     let mapper: Weak<dyn Mapper<M>> = Arc::<Vmar_<M>>::downgrade(child);
-    let mut has_devices = false;
+    let mut traits = Traits::default();
     copies.try_reserve(parent.len())?;
     for (range, mapping) in parent.iter() {
-        has_devices |= matches!(mapping.memory(), MappedMemory::Device { .. });
+        traits.has_devices |= matches!(mapping.memory(), MappedMemory::Device { .. });
         if mapping.flags().contains(MappingFlags::DONT_FORK) {
             continue;
         }
@@ -150,9 +162,10 @@ fn copy_mappings<M: Machine>(
             let is_device = matches!(mapping.memory(), MappedMemory::Device { .. });
             copy.note_entries(&span, if is_device { PageFlags::empty() } else { PageFlags::PRIVATE });
         }
+        traits.is_leased |= copy.lease().is_some();
         copies.insert(range, copy);
     }
-    Ok(has_devices)
+    Ok(traits)
 }
 
 /// Returns whether a child gets what is resident of a mapping: private pages, if there may be any, and device memory.

@@ -27,7 +27,7 @@ use crate::{
     limits::Usage,
     machine::{AddressSpace, CachePolicy, Cursor, IoMem, Machine, PageProps, SleepLock},
     mapping::{self, Mappable, MappedMemory, MappingFlags, Sharing, VmMapping},
-    object::{MappedVmo, Mapper, Vmo, WriteAccess},
+    object::{Grant, Lease, MappedVmo, Mapper, Vmo, WriteAccess},
     perms::VmPerms,
     placement::Placement,
 };
@@ -59,7 +59,7 @@ struct Request<M: Machine> {
 /// What is to be seen in the mapping.
 enum Source<M: Machine> {
     Anonymous,
-    Vmo { vmo: Vmo<M>, offset: usize },
+    Vmo { vmo: Vmo<M>, offset: usize, lease: Option<Arc<Lease>> },
     Device { io: M::IoMem, offset: usize, cache: CachePolicy },
 }
 
@@ -142,11 +142,14 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
 
     /// Shows an object, from its start on unless [`vmo_offset`](Self::vmo_offset) says otherwise.
     pub fn vmo(mut self, vmo: impl Into<Vmo<M>>) -> Self {
-        let offset = match self.request.source {
-            Source::Vmo { offset, .. } => offset,
-            _ => 0,
-        };
-        self.request.source = Source::Vmo { vmo: vmo.into(), offset };
+        self.request.show(vmo.into(), None);
+        self
+    }
+
+    /// Shows an object in the same way, by a capability that can be taken back.
+    pub fn grant(mut self, grant: &Grant<M>) -> Self {
+        let (vmo, lease) = grant.parts();
+        self.request.show(vmo, Some(lease));
         self
     }
 
@@ -283,8 +286,16 @@ impl<M: Machine> Vmar_<M> {
         } else if !is_plain {
             mappings.try_reserve(1)?;
         }
-        let mapping =
+        let mut mapping =
             memory.map(|memory| VmMapping::new(memory, request.mappable.take(), perms, sharing, flags));
+        if let Some(mapping) = mapping.as_mut().filter(|mapping| mapping.lease().is_some()) {
+            // What was taken back in between, by somebody who has not found it here.
+            let left = mapping.leased_perms();
+            if !left.contains(perms.access()) {
+                return Err(Error::AccessDenied);
+            }
+            mapping.keep_perms(left);
+        }
         match &mapping {
             Some(mapping) if matches!(mapping.memory(), MappedMemory::Device { .. }) => {
                 self.map_device(&mappings, &range, mapping)?;
@@ -374,6 +385,14 @@ fn check_size(size: usize, align: usize, page_size: usize) -> Result<(), Error> 
 }
 
 impl<M: Machine> Request<M> {
+    fn show(&mut self, vmo: Vmo<M>, lease: Option<Arc<Lease>>) {
+        let offset = match self.source {
+            Source::Vmo { offset, .. } => offset,
+            _ => 0,
+        };
+        self.source = Source::Vmo { vmo, offset, lease };
+    }
+
     fn check(&self) -> Result<(), Error> {
         if let Placement::Exactly(addr) | Placement::Replacing(addr) = self.placement
             && !addr.is_multiple_of(self.align)
@@ -429,11 +448,14 @@ impl<M: Machine> Request<M> {
         let source = mem::replace(&mut self.source, Source::Anonymous);
         Ok(match source {
             Source::Anonymous => MappedMemory::Anonymous,
-            Source::Vmo { vmo, offset } => {
+            Source::Vmo { vmo, offset, lease } => {
                 let writes = self.sharing == Sharing::Shared && perms.contains(VmPerms::MAY_WRITE);
                 let access = if writes { WriteAccess::MayWrite } else { WriteAccess::Never };
                 let mapper: Weak<dyn Mapper<M>> = Arc::downgrade(space) as _;
-                MappedMemory::Vmo { object: MappedVmo::new(vmo.object().clone(), mapper, access)?, offset }
+                MappedMemory::Vmo {
+                    object: MappedVmo::new(vmo.object().clone(), mapper, access, lease)?,
+                    offset,
+                }
             }
             Source::Device { io, offset, cache } => MappedMemory::Device { io, offset, cache },
         })

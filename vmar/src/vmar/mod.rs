@@ -34,6 +34,7 @@ mod protect;
 pub mod query;
 pub mod remap;
 pub mod resident;
+mod revoke;
 mod rights;
 #[cfg(test)]
 mod testing;

@@ -8,7 +8,7 @@ use super::{Vmar_, entries::clip};
 use crate::{
     machine::{Cursor, Entry, Machine, PageFlags, SleepLock},
     mapping::{MappedMemory, VmMapping},
-    object::{Mapper, Vmo_, Zap},
+    object::{Lease, Mapper, Vmo_, Zap},
     rss::RssDelta,
 };
 
@@ -35,6 +35,10 @@ impl<M: Machine> Mapper<M> for Vmar_<M> {
                 borrow.release_part(mapping, &part, |flags| leaves(flags, which), &mut delta);
             }
         }
+    }
+
+    fn obey(&self, lease: &Lease) {
+        self.obey_lease(lease);
     }
 }
 

@@ -371,6 +371,22 @@ fn n14_may_bits_of_what_is_shown_are_the_capabilities() {
 }
 
 #[test]
+fn b4_withdrawing_leaves_what_would_have_been_given_without_the_right() {
+    let varying = OBJECT.mask() | ACCESS.mask() | LATER.mask() | SHARED.mask();
+    for lost in (0..8).map(rights) {
+        for_all(varying, ALL & !IMPLIES.mask() & !TRACED.mask() & !FLAT.mask(), |some| {
+            let terms = Terms { backing: Some(Backing::MEMORY), ..*some };
+            let Ok(Plan { perms, .. }) = negotiate(&terms) else { return };
+            let asks_for_nothing = terms.wanted - VmPerms::ACCESS;
+            let less = Terms { object: terms.object - lost, wanted: asks_for_nothing, ..terms };
+            let may = negotiate(&less).map_or(VmPerms::empty(), |plan| plan.perms);
+            let left = perms & (may | may.from_may());
+            assert_eq!(withdraw(perms, terms.sharing, lost), left, "{terms:?} without {lost:?}");
+        });
+    }
+}
+
+#[test]
 fn v5_may_mask_is_the_intersection_in_every_combination() {
     let direct = 0b111 << (CAPABILITIES.at + 3);
     let varying = HANDLE.mask() | CEILING.mask() | OBJECT.mask() | LATER.mask() | SHARED.mask() | direct;
