@@ -120,7 +120,9 @@ profile: setup-test ## Where an operation's instructions go, on Tessera and on L
 .PHONY: docs
 docs: setup-docs ## Build the book and the API documentation
 	@mdbook build docs
-	@$(cargo) doc --workspace --no-deps --target x86_64-unknown-none --exclude xtask --exclude tessera
+	@$(cargo) doc --workspace --no-deps --target x86_64-unknown-none --exclude xtask --exclude tessera \
+		--exclude vmar-hosted
+	@$(cargo) doc -p vmar-hosted --no-deps
 	@RUSTDOCFLAGS='-A rustdoc::private-intra-doc-links' \
 		$(cargo) doc -p tessera --document-private-items --no-deps --target x86_64-unknown-none
 

@@ -38,6 +38,8 @@ pub fn all() -> Vec<Step> {
         Step::new("lint", "rustdoc", Count::Step, 10, RUSTDOC).env("RUSTDOCFLAGS", "-D warnings"),
         Step::new("lint", "rustdoc-kernel", Count::Step, 10, RUSTDOC_KERNEL)
             .env("RUSTDOCFLAGS", KERNEL_PAGES),
+        Step::new("lint", "rustdoc-hosted", Count::Step, 10, RUSTDOC_HOSTED)
+            .env("RUSTDOCFLAGS", "-D warnings"),
         Step::new("host", "host", Count::Libtest, 20, HOST),
         Step::new("host", "schedules", Count::Libtest, 20, SCHEDULES).env("RUSTFLAGS", "--cfg shuttle"),
         Step::new("miri", "miri", Count::Libtest, 20, MIRI)
@@ -60,8 +62,9 @@ pub fn all() -> Vec<Step> {
 
 const CLIPPY_HOST: &str = "cargo clippy --workspace --exclude tessera --exclude vmar-ostd --all-targets --all-features -- -D warnings";
 const CLIPPY_GUEST: &str = "guest-cargo clippy --workspace --all-targets -- -D warnings";
-const RUSTDOC: &str =
-    "cargo doc --workspace --exclude tessera --exclude xtask --no-deps --target x86_64-unknown-none";
+const RUSTDOC: &str = "cargo doc --workspace --exclude tessera --exclude xtask --exclude vmar-hosted --no-deps --target x86_64-unknown-none";
+/// It is for a host, which the target of the others is not.
+const RUSTDOC_HOSTED: &str = "cargo doc -p vmar-hosted --no-deps";
 const RUSTDOC_KERNEL: &str =
     "cargo doc -p tessera --document-private-items --no-deps --target x86_64-unknown-none";
 const HOST: &str =
