@@ -51,6 +51,9 @@ pub struct Machine {
     /// The least severe messages the kernel logs: off, error, warn, info, debug or trace.
     #[arg(long)]
     pub log: Option<String>,
+    /// How programs are forked: copy their page tables, always lend them from a backup, or decide by their size.
+    #[arg(long, value_parser = ["by-size", "copy", "backup"])]
+    pub fork: Option<String>,
     /// Give up after so many seconds.
     #[arg(long)]
     pub timeout: Option<u64>,
@@ -111,8 +114,10 @@ pub fn boot_with(
     qemu.args(arguments(machine, console));
     qemu.arg("-chardev").arg(with_path("file,id=log,path=", &log_path));
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-    let level = machine.log.as_ref().map(|level| format!("log={level} ")).unwrap_or_default();
-    let command_line = level + &machine.command_line;
+    let option = |name, value: &Option<String>| {
+        value.as_ref().map(|value| format!("{name}={value} ")).unwrap_or_default()
+    };
+    let command_line = option("log", &machine.log) + &option("fork", &machine.fork) + &machine.command_line;
     if !command_line.is_empty() {
         qemu.arg("-append").arg(command_line);
     }

@@ -202,6 +202,7 @@ fn boot(
         mem: "1G".to_owned(),
         icount: true,
         log: None,
+        fork: None,
         timeout: Some(LIMIT_IN_SECONDS),
         command_line: format!("{options}{command}"),
     };

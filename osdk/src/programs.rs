@@ -219,6 +219,7 @@ fn boot(case: &Case, kernel: &Path, hostile: &Path) -> Result<(Outcome, String)>
         mem: case.memory.to_owned(),
         icount: false,
         log: None,
+        fork: None,
         timeout: Some(case.seconds),
         command_line: String::new(),
     };

@@ -8,7 +8,7 @@ use vmar::{
     limits::Limits,
     mapping::MappingFlags,
     placement::Placement,
-    vmar::{FullVmar, populate::Populate},
+    vmar::{ForkPolicy, FullVmar, populate::Populate},
 };
 use vmar_ostd::Ostd;
 
@@ -51,6 +51,9 @@ pub struct ProgramLayout {
     pub auxv: Vec<u64>,
 }
 
+/// How programs are forked.
+static FORK_POLICY: SpinLock<ForkPolicy> = SpinLock::new(ForkPolicy::BySize);
+
 static KERNEL: SpinLock<Option<Arc<AddressSpace>>> = SpinLock::new(None);
 
 impl AddressSpace {
@@ -78,7 +81,16 @@ impl AddressSpace {
         Ok(KERNEL.lock().get_or_insert(space).clone())
     }
 
+    /// Sets how the spaces that are made from now on are forked.
+    pub fn set_fork_policy(policy: ForkPolicy) {
+        *FORK_POLICY.lock() = policy;
+    }
+
     fn around(vmar: FullVmar<Ostd>) -> Self {
+        let fork_policy = *FORK_POLICY.lock();
+        if fork_policy != ForkPolicy::default() {
+            vmar.set_fork_policy(fork_policy);
+        }
         Self {
             vmar,
             heap: Mutex::new(Heap::default()),

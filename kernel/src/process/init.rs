@@ -4,12 +4,14 @@
 //!
 //! The kernel's command line is `[NAME=VALUE | WORD]... [-- ARGUMENT...]`, with the kernel's own path in front. `init=PATH`
 //! names the first program; it gets the arguments behind `--`, an environment of `HOME=/` and `TERM=linux`, and the console
-//! as its descriptors 0 to 2. See `docs/src/boot.md`.
+//! as its descriptors 0 to 2. `fork=copy` and `fork=backup` choose one way to fork for all programs. See `docs/src/boot.md`.
 
 use ostd::{cpu::CpuId, power::ExitCode, task::TaskOptions};
+use vmar::vmar::ForkPolicy;
 
 use crate::{
     fs::{CloseOnExec, FileTable, FsContext, OpenFlags, open::open_as_kernel},
+    mm::AddressSpace,
     prelude::*,
     process::{
         Credentials, TaskData, ThreadLocal, ThreadName, TimerSlack,
@@ -47,11 +49,15 @@ fn launch_first(cmdline: &str) -> Result<()> {
         Some((options, arguments)) => (options, arguments),
         None => (cmdline.strip_suffix(" --").unwrap_or(cmdline), ""),
     };
-    let path = options.split_whitespace().find_map(|word| word.strip_prefix("init=")).unwrap_or("/init");
+    let option = |name| options.split_whitespace().find_map(|word| word.strip_prefix(name));
+    let path = option("init=").unwrap_or("/init");
     let argv = [path].into_iter().chain(arguments.split_whitespace()).map(str::as_bytes);
     let argv = Strings::from_slices(argv);
     let envp = Strings::from_slices([&b"HOME=/"[..], b"TERM=linux"]);
 
+    if let Some(name) = option("fork=") {
+        set_fork_policy(name);
+    }
     let limits = Rlimits::initial();
     let program = exec::prepare_first(path, argv, envp, &limits)?;
     let files = open_console()?;
@@ -76,6 +82,17 @@ fn launch_first(cmdline: &str) -> Result<()> {
     });
     task.run();
     Ok(())
+}
+
+/// Sets how programs are forked.
+fn set_fork_policy(name: &str) {
+    let policy = match name {
+        "by-size" => ForkPolicy::BySize,
+        "copy" => ForkPolicy::Copy,
+        "backup" => ForkPolicy::Backup,
+        _ => return warn!("fork={} is none of by-size, copy and backup", name),
+    };
+    AddressSpace::set_fork_policy(policy);
 }
 
 /// A table with the console as its descriptors 0, 1 and 2; an empty one if there is no console.

@@ -148,6 +148,7 @@ impl Bench {
             mem: "1G".to_owned(),
             icount: clock == Clock::Instructions,
             log: None,
+            fork: None,
             timeout: Some(LIMIT),
             command_line: format!("{options} -- {from}{}", arguments.join(" ")),
         };

@@ -361,15 +361,25 @@ impl<M: Machine> Vmar_<M> {
         let mut shown = 0;
         self.space.transact(window.clone(), window.len() / M::PAGE_SIZE, |own| {
             borrow.transact(window.clone(), |lent| {
+                // Entries of one kind are let go of together.
+                let mut run = window.start..window.start;
+                let mut is_for_both = false;
                 while let Some(addr) = borrow.next(lent, window.end) {
-                    borrow.show_here(lent, own, allowed);
+                    let is_this_for_both = borrow.show_here(lent, own, allowed);
                     visit(addr);
                     shown += 1;
-                    if addr + M::PAGE_SIZE >= window.end {
+                    if addr != run.end || is_this_for_both != is_for_both {
+                        borrow.let_go_of_run(lent, &run, is_for_both);
+                        run.start = addr;
+                        is_for_both = is_this_for_both;
+                    }
+                    run.end = addr + M::PAGE_SIZE;
+                    if run.end >= window.end {
                         break;
                     }
-                    lent.seek(addr + M::PAGE_SIZE);
+                    lent.seek(run.end);
                 }
+                borrow.let_go_of_run(lent, &run, is_for_both);
             });
         })?;
         borrow.note(window, shown);
@@ -399,19 +409,11 @@ impl<M: Machine> Borrow<M> {
         }
     }
 
-    /// Moves the entry that `lent`, a cursor of the backup, stands at to where it is in the page table, to which `own` is a cursor.
-    /// Entries of the mapping allow `allowed` at most. Where the cursors stand afterwards is unspecified.
-    pub(super) fn show_here(
-        &self,
-        lent: &mut CursorOf<'_, M>,
-        own: &mut CursorOf<'_, M>,
-        allowed: PageFlags,
-    ) {
+    /// Maps the page that `lent`, a cursor of the backup, stands at where it is in the page table, to which `own` is a cursor, and
+    /// returns whether the other one borrows it as well. Entries of the mapping allow `allowed` at most.
+    fn show_here(&self, lent: &mut CursorOf<'_, M>, own: &mut CursorOf<'_, M>, allowed: PageFlags) -> bool {
         let addr = lent.position();
-        let (frame, props, is_only_here) = match lent.query() {
-            Entry::Page { frame, props } => (frame.clone(), props, frame.holders() == 2),
-            Entry::Empty | Entry::Device { .. } => return,
-        };
+        let Entry::Page { frame, props } = lent.query() else { return false };
         let flags = props.flags;
         let is_for_both = self.is_borrowed_by_both(flags);
         let mut shown = as_in_use(props);
@@ -420,18 +422,27 @@ impl<M: Machine> Borrow<M> {
             shown.flags |= allowed - PageFlags::WRITE;
             if is_for_both {
                 shown.flags -= PageFlags::WRITE;
-            } else if is_only_here {
+            } else if frame.holders() == 1 {
                 shown.flags |= allowed;
             }
         }
         if own.position() != addr {
             own.seek(addr);
         }
-        own.map(frame, shown);
+        own.map(frame.clone(), shown);
+        is_for_both
+    }
+
+    /// Stops borrowing the entries of `run`, which have just been shown.
+    fn let_go_of_run(&self, lent: &mut CursorOf<'_, M>, run: &Range<usize>, is_for_both: bool) {
+        if run.is_empty() {
+            return;
+        }
+        lent.seek(run.start);
         if is_for_both {
-            lent.narrow(addr + M::PAGE_SIZE, self.side.mark() | PageFlags::WRITE);
+            lent.narrow(run.end, self.side.mark() | PageFlags::WRITE);
         } else {
-            self.let_go(lent, flags);
+            lent.unmap(run.end);
         }
     }
 }

@@ -53,7 +53,7 @@ pub enum ForkPolicy {
 impl ForkPolicy {
     /// From so many resident private pages on a backup is less work, by measurement: what parent and child touch until the
     /// child ends or executes another program is faulted in again.
-    const LARGE: usize = 48;
+    const LARGE: usize = 32;
 
     /// Returns whether a space with so many resident private pages is forked through a backup.
     const fn is_through_backup(self, pages: usize) -> bool {
@@ -122,7 +122,9 @@ impl<M: Machine> Vmar_<M> {
         child.rss.add(Some(RssKind::Anonymous), pages as isize);
         let mut delta = child.rss.delta();
         for (range, mapping) in parent.iter() {
-            if !is_inherited(mapping) && mapping.sharing() == Sharing::Private {
+            let has_private = mapping.sharing() == Sharing::Private
+                && (mapping.is_mixed() || matches!(mapping.memory(), MappedMemory::Anonymous));
+            if has_private && !is_inherited(mapping) {
                 borrow.release_part(mapping, &range, |_| true, &mut delta);
             }
         }

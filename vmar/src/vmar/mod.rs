@@ -215,8 +215,8 @@ impl<M: Machine> Vmar_<M> {
 
 impl<M: Machine> Drop for Vmar_<M> {
     fn drop(&mut self) {
-        self.leave_backup();
-        self.space.retire(self.rss.total_pages());
+        let borrowed = self.leave_backup();
+        self.space.retire(self.rss.total_pages().saturating_sub(borrowed));
     }
 }
 

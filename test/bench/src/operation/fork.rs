@@ -22,6 +22,8 @@ pub const OPERATIONS: &[Operation] = operations! {
     "fork_exec_wait_100", 0, 1, 30, exec_wait::<100>, "the same with 100 more resident pages";
     "fork_exec_wait_1000", 0, 1, 20, exec_wait::<1000>, "the same with 1,000 more resident pages";
     "fork_exec_wait_25000", 0, 1, 5, exec_wait::<25_000>, "the same with 25,000 more resident pages";
+    "fork_write_1000", 1000, 1, 10, write_all::<1000>, "`fork`, and the parent's writes to 1,000 resident pages while the child lives, which copy them all";
+    "fork_write_25000", 25_000, 1, 3, write_all::<25_000>, "the same with 25,000 pages";
     "cow_parent", 1, 100, 20, parent_writes::<1000>, "the parent's first write to one of 1,000 pages after `fork`, while the child lives, which copies the page; mean of 100";
     "cow_parent_25000", 1, 100, 5, parent_writes::<25_000>, "the same with 25,000 pages";
     "cow_child", 1, 100, 20, child_writes, "the child's first write to one of 1,000 pages, which copies the page; mean of 100";
@@ -106,6 +108,25 @@ fn exec_wait<const PAGES: usize>(samples: &mut Samples) -> Result {
         if status != 0 {
             return sys::wrong("the program was not executed");
         }
+        area.write_all();
+    }
+    Ok(())
+}
+
+fn write_all<const PAGES: usize>(samples: &mut Samples) -> Result {
+    let area = Area::resident(PAGES)?;
+    let go = pipe()?;
+    while samples.wants_more() {
+        let start = clock::begin();
+        let pid = fork();
+        if pid == 0 {
+            receive(go[0]);
+            exit(0);
+        }
+        area.write_all();
+        samples.add(start, clock::end());
+        check("fork", pid)?;
+        Waiting { pid, go }.release()?;
         area.write_all();
     }
     Ok(())

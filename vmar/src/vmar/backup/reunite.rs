@@ -35,10 +35,12 @@ impl<M: Machine> Borrow<M> {
 }
 
 impl<M: Machine> Vmar_<M> {
-    /// Borrows nothing any more, whatever it was. The caller has seen to it that nothing needs it.
-    pub(crate) fn leave_backup(&self) {
-        let borrow = self.mappings.write().borrow.take();
-        borrow.into_iter().for_each(Borrow::end);
+    /// Borrows nothing any more, for a space that ends, and returns about how many pages it was.
+    pub(in crate::vmar) fn leave_backup(&self) -> usize {
+        let Some(borrow) = self.mappings.write().borrow.take() else { return 0 };
+        let pages = borrow.backup.borrower(borrow.side).pages.load(Relaxed);
+        borrow.end();
+        pages
     }
 
     /// Takes over what is left of the backup if the other borrower is gone.

@@ -33,10 +33,10 @@ use crate::{
 };
 
 /// How many pages, the faulting one included, a fault maps of zeros.
-pub(super) const AROUND: usize = 16;
+const AROUND: usize = 16;
 
 /// How many pages of an object a fault maps that stands alone: a program that has just begun looks here and there.
-const NEAR: usize = 4;
+pub(super) const NEAR: usize = 4;
 
 /// How many pages of an object a fault maps at most that goes on where the last one ended.
 pub(super) const AHEAD: usize = 32;

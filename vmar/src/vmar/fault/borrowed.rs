@@ -4,7 +4,7 @@
 //!
 //! | the fault | what moves into the page table |
 //! | --- | --- |
-//! | a read or fetch | what is borrowed in the block of [`AROUND`] pages that it is in |
+//! | a read or fetch | what is borrowed in the block of [`NEAR`] pages that it is in |
 //! | a write to a private page | a copy of the page, or the page itself if the other borrower has left it; where writes follow on each other, [`WRITTEN_AHEAD`] more |
 //! | any other write | as a read; the fault that follows finds the page there |
 //!
@@ -15,7 +15,7 @@ use core::{mem, ops::Range};
 
 use super::{
     Access, Fault, FaultError, Step,
-    around::{AHEAD, AROUND, block_of},
+    around::{AHEAD, NEAR, block_of},
 };
 use crate::{
     machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps},
@@ -41,7 +41,7 @@ impl<M: Machine> Fault<'_, M> {
         if !borrow.may_have(&block_of::<M>(self.page, AHEAD)) {
             return Ok(None);
         }
-        let block = self.block(AROUND);
+        let block = self.block(NEAR);
         self.is_among_borrowed = true;
         if self.mapping.resident_span(&self.one()).is_none() || !borrow.may_have(&self.one()) {
             return Ok(None);
