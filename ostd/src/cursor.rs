@@ -203,7 +203,7 @@ impl Cursor for OstdCursor<'_> {
         Some(run)
     }
 
-    fn map(&mut self, frame: OstdFrame, props: PageProps) {
+    fn put(&mut self, frame: OstdFrame, props: PageProps) {
         self.table.present.set(self.position());
         self.inner.map(frame.into_uframe(), to_property(props));
     }

@@ -104,6 +104,19 @@ pub trait Frame: Clone + Send + Sync + 'static {
     /// Panics if the range leaves the page.
     fn zero(&self, range: Range<usize>);
 
+    /// Makes what the page holds visible to instruction fetch on every CPU. Must not sleep, nor allocate.
+    ///
+    /// Called before an entry of a page table lets the page be executed that did not before, and after the framework has
+    /// written where it may be. By default it does nothing: on x86-64, instruction fetch sees what was written.
+    fn sync_instructions(&self) {}
+
+    /// Makes the page ready for an entry that gains `flags`.
+    fn prepare_for(&self, flags: PageFlags) {
+        if flags.contains(PageFlags::EXEC) {
+            self.sync_instructions();
+        }
+    }
+
     /// Returns a number that tells this page from every other live page.
     fn id(&self) -> u64;
 
@@ -312,12 +325,22 @@ pub trait Cursor {
         Some(start..start + <Self::Machine as Machine>::PAGE_SIZE)
     }
 
-    /// Fills the empty entry it stands at, and moves one page on.
+    /// Fills the empty entry it stands at, and moves one page on. What is executed is made visible to instruction fetch first.
     ///
     /// # Panics
     ///
     /// Panics if the entry is in use.
-    fn map(&mut self, frame: <Self::Machine as Machine>::Frame, props: PageProps);
+    fn map(&mut self, frame: <Self::Machine as Machine>::Frame, props: PageProps) {
+        frame.prepare_for(props.flags);
+        self.put(frame, props);
+    }
+
+    /// Fills the empty entry it stands at, and moves one page on; the work of [`map`](Self::map).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the entry is in use.
+    fn put(&mut self, frame: <Self::Machine as Machine>::Frame, props: PageProps);
 
     /// Fills the entries from where it stands on, all of them empty, with `pages`, of which it takes at most `most`. Stands behind the
     /// last one afterwards.
@@ -351,5 +374,6 @@ pub trait Cursor {
     fn narrow(&mut self, end: usize, lost: PageFlags);
 
     /// Adds `gained` to the flags of each entry in use in `[position, end)`, stands at `end` afterwards. Nothing is flushed.
+    /// Whoever lets a page be executed so that could not be has made it [ready](Frame::prepare_for).
     fn widen(&mut self, end: usize, gained: PageFlags);
 }

@@ -23,11 +23,17 @@ pub(super) struct Memory {
     /// How many may be in use.
     pub(super) limit: AtomicUsize,
     next_id: AtomicU64,
+    pub(super) instruction_syncs: AtomicUsize,
 }
 
 impl Memory {
     pub(super) const fn new() -> Self {
-        Self { live: AtomicUsize::new(0), limit: AtomicUsize::new(usize::MAX), next_id: AtomicU64::new(1) }
+        Self {
+            live: AtomicUsize::new(0),
+            limit: AtomicUsize::new(usize::MAX),
+            next_id: AtomicU64::new(1),
+            instruction_syncs: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -46,6 +52,8 @@ pub(super) struct FrameCell {
     tlb_entries: AtomicUsize,
     /// Whether a transaction that took the page out of a page table has not been flushed yet.
     is_unflushed: AtomicBool,
+    /// Whether instruction fetch sees what the framework has written. What the program writes is its own affair.
+    is_synced: AtomicBool,
 }
 
 impl SimFrame {
@@ -61,6 +69,7 @@ impl SimFrame {
             is_zero_frame,
             tlb_entries: AtomicUsize::new(0),
             is_unflushed: AtomicBool::new(false),
+            is_synced: AtomicBool::new(is_zero_frame),
         }))
     }
 
@@ -75,6 +84,11 @@ impl SimFrame {
 
     pub(super) fn cell(&self) -> &Arc<FrameCell> {
         &self.0
+    }
+
+    /// Returns whether instruction fetch sees what the framework has written.
+    pub fn is_synced(&self) -> bool {
+        self.0.is_synced.load(SeqCst)
     }
 
     /// Reads the whole page, for tests.
@@ -117,11 +131,19 @@ impl Frame for SimFrame {
 
     fn write(&self, offset: usize, buf: &[u8]) {
         self.0.write(offset, buf);
+        self.0.is_synced.store(false, SeqCst);
     }
 
     fn zero(&self, range: Range<usize>) {
         assert!(!self.0.is_zero_frame, "rule broken: the frame of zeros is written");
         self.0.data()[range].fill(0);
+        self.0.is_synced.store(false, SeqCst);
+    }
+
+    fn sync_instructions(&self) {
+        if !self.0.is_synced.swap(true, SeqCst) {
+            self.0.memory.instruction_syncs.fetch_add(1, SeqCst);
+        }
     }
 
     fn id(&self) -> u64 {

@@ -15,7 +15,8 @@
 //! - a frame is freed only when no TLB can reach it, and not within the transaction that took it out of a page table;
 //! - a cursor stays in its range, maps only empty entries, and no more of them than its transaction promised;
 //! - the frame of zeros is never written, nor mapped writable;
-//! - a thread does not take a lock that it holds.
+//! - a thread does not take a lock that it holds;
+//! - what the framework has written is made visible to instruction fetch before it can be executed.
 //!
 //! Every allocation goes through [`fallible::gate`], where a test can make it fail. Like a real machine it may free
 //! frames late ([`Sim::set_late_frees`]), so that a count of holders is too high for a while.
@@ -133,6 +134,11 @@ impl Sim {
     /// Returns how many transactions had to flush TLBs.
     pub fn flushes(&self) -> u64 {
         self.0.flushes.load(SeqCst)
+    }
+
+    /// Returns how many times a page was made visible to instruction fetch.
+    pub fn instruction_syncs(&self) -> usize {
+        self.0.memory.instruction_syncs.load(SeqCst)
     }
 
     /// Checks that nothing is in use any more.

@@ -262,7 +262,7 @@ impl Cursor for SimCursor<'_> {
         next
     }
 
-    fn map(&mut self, frame: SimFrame, props: PageProps) {
+    fn put(&mut self, frame: SimFrame, props: PageProps) {
         self.fill(Target::Page(frame), props);
     }
 
@@ -319,7 +319,14 @@ impl Cursor for SimCursor<'_> {
 
     fn widen(&mut self, end: usize, gained: PageFlags) {
         self.check_end(end);
-        for (_, pte) in self.table.entries.range_mut(self.position..end) {
+        for (addr, pte) in self.table.entries.range_mut(self.position..end) {
+            let news = gained - pte.props.flags;
+            if let Target::Page(frame) = &pte.target {
+                assert!(
+                    !news.contains(PageFlags::EXEC) || frame.is_synced(),
+                    "rule broken: what was written can be executed at {addr:#x}, and may not be seen"
+                );
+            }
             pte.props.flags.insert(gained);
             check_zero_frame(&pte.target, pte.props.flags);
         }

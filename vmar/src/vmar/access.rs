@@ -209,6 +209,7 @@ impl<M: Machine> Vmar_<M> {
                     && (props.flags.contains(PageFlags::WRITE) || frame.holders() == 1);
                 if is_own || mapping.is_shared() {
                     frame.write(within, buf);
+                    frame.prepare_for(props.flags);
                 }
                 is_own || mapping.is_shared()
             }

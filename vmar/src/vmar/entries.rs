@@ -25,6 +25,13 @@ pub(super) fn lacks_write<F: Deref<Target: Frame>>(entry: &Entry<F>) -> bool {
         if props.flags & (PageFlags::PRIVATE | PageFlags::WRITE) == PageFlags::PRIVATE && frame.holders() == 1)
 }
 
+/// Makes the page of an entry ready to be given `gained`.
+pub(super) fn prepare<F: Deref<Target: Frame>>(entry: &Entry<F>, gained: PageFlags) {
+    if let Entry::Page { frame, props } = entry {
+        frame.prepare_for(gained - props.flags);
+    }
+}
+
 impl<M: Machine> Vmar_<M> {
     /// Runs `body` with a cursor over `range`, of which it maps nothing.
     pub(crate) fn transact<T>(&self, range: Range<usize>, body: impl FnOnce(&mut CursorOf<'_, M>) -> T) -> T {
@@ -150,3 +157,6 @@ pub(crate) fn clip(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
 fn lost_access(access: VmPerms) -> PageFlags {
     PageFlags::ACCESS.difference(access.page_flags())
 }
+
+#[cfg(test)]
+mod tests;

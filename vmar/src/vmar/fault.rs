@@ -30,7 +30,7 @@ use core::{
 use aster_rights::{TRightSet, TRights, require};
 
 pub(crate) use self::replace::WriteFront;
-use super::{Mappings, Vmar, Vmar_};
+use super::{Mappings, Vmar, Vmar_, entries};
 use crate::{
     error::Error,
     machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
@@ -442,6 +442,8 @@ impl<M: Machine> Fault<'_, M> {
         F: Deref<Target = M::Frame>,
     {
         let own = self.written() | PageFlags::PRIVATE;
+        // Should it not be given them, or not all, no harm is done.
+        entries::prepare(&entry, self.allowed);
         match entry {
             Entry::Empty => match (mem::replace(fresh, Fresh::None), blank.take()) {
                 (Fresh::Ready(frame, flags), _) => Action::Fill(frame, flags),

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     backing::Personality,
     error::{Error, Limit},
-    machine::{AddressSpace, Cursor, Machine, SleepLock},
+    machine::{AddressSpace, Cursor, Machine, PageFlags, SleepLock},
     mapping::{self, VmMapping},
     perms::VmPerms,
 };
@@ -56,7 +56,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
         perms: VmPerms,
         personality: Personality,
     ) -> Result<(), Error> {
-        self.inner.protect(range, Wanted { access: perms.access(), personality })
+        self.inner.protect(range, Wanted::new(perms.access(), personality))
     }
 }
 
@@ -64,17 +64,21 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     access: VmPerms,
-    personality: Personality,
+    /// What comes with it where the mapping may allow it.
+    implied: VmPerms,
 }
 
 impl Wanted {
+    #[inline]
+    fn new(access: VmPerms, personality: Personality) -> Self {
+        let implies = personality == Personality::ReadImpliesExec && access.contains(VmPerms::READ);
+        Self { access, implied: if implies { VmPerms::EXEC } else { VmPerms::empty() } }
+    }
+
     /// Returns what that is for `mapping`.
+    #[inline]
     fn of<M: Machine>(self, mapping: &VmMapping<M>) -> VmPerms {
-        let implies = self.personality == Personality::ReadImpliesExec && self.access.contains(VmPerms::READ);
-        match implies && mapping.perms().contains(VmPerms::MAY_EXEC) {
-            true => self.access | VmPerms::EXEC,
-            false => self.access,
-        }
+        self.access | (self.implied & mapping.perms().from_may())
     }
 }
 
@@ -109,6 +113,16 @@ impl<M: Machine> Vmar_<M> {
             }
             return Ok(());
         }
+        self.protect_several(mappings, range, wanted)
+    }
+
+    /// Goes from mapping to mapping.
+    fn protect_several(
+        &self,
+        mappings: &mut Mappings<M>,
+        range: Range<usize>,
+        wanted: Wanted,
+    ) -> Result<(), Error> {
         let (end, outcome) = self.protectable(mappings, &range, wanted);
         let range = range.start..end;
         if range.is_empty() || mappings.range(range.clone()).all(|(_, m)| m.perms().access() == wanted.of(m))
@@ -132,7 +146,8 @@ impl<M: Machine> Vmar_<M> {
         }
         self.transact(page.clone(), |cursor| {
             if entries::lacks_write(&cursor.query()) {
-                cursor.widen(page.end, mapping.perms().page_flags());
+                // Execution is left to the fault that misses it.
+                cursor.widen(page.end, mapping.perms().page_flags() - PageFlags::EXEC);
             }
         });
     }

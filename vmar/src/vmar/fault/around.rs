@@ -177,7 +177,8 @@ impl<M: Machine> Fault<'_, M> {
             }
             if at != start {
                 cursor.seek(start);
-                cursor.widen(at, self.allowed);
+                // None that could not be executed can be now.
+                cursor.widen(at, self.allowed - PageFlags::EXEC);
             }
             at += M::PAGE_SIZE;
         }
@@ -201,11 +202,15 @@ impl<M: Machine> Fault<'_, M> {
         self.space.space.transact(span.clone(), growth, |cursor| {
             if cursor.next_mapped(span.end).is_some() {
                 cursor.seek(self.page);
-                if !matches!(cursor.query(), Entry::Empty) {
+                let entry = cursor.query();
+                if !matches!(entry, Entry::Empty) {
                     let gained = (self.allowed - PageFlags::WRITE) | PageFlags::ACCESSED;
+                    entries::prepare(&entry, gained);
+                    drop(entry);
                     cursor.widen(self.page + M::PAGE_SIZE, gained);
                     return;
                 }
+                drop(entry);
                 let end = span.end.min(self.page + NEAR * M::PAGE_SIZE);
                 let end = cursor.next_mapped(end).unwrap_or(end);
                 cursor.seek(self.page);
