@@ -58,6 +58,8 @@ pub enum Error {
     OutOfRange,
     /// The mapping cannot do that: a device mapping cannot grow, say (`EFAULT` or `EINVAL` by the call).
     NotSupported,
+    /// The region that the capability is to is no more (`EFAULT`; no capability that a program works through can be to one).
+    Destroyed,
     /// The access ends in a bus error: past the end of the object, or the object could not read its page.
     BusError,
 }
@@ -105,6 +107,7 @@ impl fmt::Display for Error {
             Self::NotMapped => "a part of the range is not mapped",
             Self::OutOfRange => "the range leaves the address space",
             Self::NotSupported => "the mapping does not support the operation",
+            Self::Destroyed => "the region has been destroyed",
             Self::BusError => "the object has no page there",
         })
     }

@@ -223,6 +223,9 @@ pub trait AddressSpace: Send + Sync + Sized + 'static {
     where
         Self: 'a;
 
+    /// What is aligned to this (bytes) can have page-table locks of its own, see [`isolate`](Self::isolate).
+    const ISOLATION: usize = <Self::Machine as Machine>::PAGE_SIZE;
+
     /// Returns the addresses (bytes) that a program can ever use, page-aligned.
     fn user_range(&self) -> Range<usize>;
 
@@ -245,6 +248,17 @@ pub trait AddressSpace: Send + Sync + Sized + 'static {
     /// Returns the first page in `range` (bytes, page-aligned) that may be mapped; `None` if none is for sure, unless somebody
     /// is mapping one right now. It costs less than a transaction.
     fn peek(&self, range: &Range<usize>) -> Option<usize>;
+
+    /// Sees to it that transactions within `range` (bytes, a multiple of [`ISOLATION`](Self::ISOLATION) at both ends), in which nothing is
+    /// mapped, share no lock with transactions outside of it. By default they do not anyway.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]; nothing has changed then.
+    fn isolate(&self, range: &Range<usize>) -> Result<(), OutOfMemory> {
+        let _ = range;
+        Ok(())
+    }
 
     /// [Peeks](Self::peek) at a single page (its address): whether it may be mapped.
     fn may_be_mapped(&self, page: usize) -> bool {

@@ -35,6 +35,7 @@ use crate::{
     object::{Lease, MappedVmo, Mapper},
     perms::VmPerms,
     rss::RssKind,
+    vmar::region::Region,
 };
 
 /// What the kernel knows of a mapping and the framework does not: the file, its name, the device.
@@ -111,6 +112,8 @@ pub enum MappedMemory<M: Machine> {
         /// How it is cached.
         cache: CachePolicy,
     },
+    /// A child region: what is there is its own affair, and no entry of the page table is its parent's.
+    Region(Region<M>),
 }
 
 /// What the page table may hold for a mapping: an upper bound.
@@ -220,6 +223,14 @@ impl<M: Machine> VmMapping<M> {
         }
     }
 
+    /// Returns the child region that it stands for, if it is none of the region's own mappings.
+    pub(crate) fn region(&self) -> Option<&Region<M>> {
+        match &self.memory {
+            MappedMemory::Region(region) => Some(region),
+            _ => None,
+        }
+    }
+
     /// Returns what the kernel knows of it.
     pub fn mappable(&self) -> Option<&Arc<dyn Mappable>> {
         self.mappable.as_ref()
@@ -248,7 +259,7 @@ impl<M: Machine> VmMapping<M> {
     /// Returns where in its object or device it starts (bytes); zero for anonymous memory.
     pub fn offset(&self) -> usize {
         match &self.memory {
-            MappedMemory::Anonymous => 0,
+            MappedMemory::Anonymous | MappedMemory::Region(_) => 0,
             MappedMemory::Vmo { offset, .. } | MappedMemory::Device { offset, .. } => *offset,
         }
     }
@@ -259,6 +270,11 @@ impl<M: Machine> VmMapping<M> {
         let span = self.residency.span();
         let span = span.start.max(range.start)..span.end.min(range.end);
         (!span.is_empty()).then_some(span)
+    }
+
+    /// Returns whether the page table may hold anything for it.
+    pub(crate) fn has_entries(&self) -> bool {
+        !self.residency.span().is_empty()
     }
 
     /// Returns whether something may be resident right below `addr` (bytes), and nothing is at `addr` or above.
@@ -294,7 +310,7 @@ impl<M: Machine> VmMapping<M> {
         match &self.memory {
             MappedMemory::Anonymous => Some(RssKind::Anonymous),
             MappedMemory::Vmo { object, .. } => Some(object.kind().into()),
-            MappedMemory::Device { .. } => None,
+            MappedMemory::Device { .. } | MappedMemory::Region(_) => None,
         }
     }
 
@@ -305,7 +321,7 @@ impl<M: Machine> VmMapping<M> {
         }
         match &self.memory {
             MappedMemory::Vmo { object, .. } => Some(object.kind().into()),
-            MappedMemory::Anonymous | MappedMemory::Device { .. } => None,
+            MappedMemory::Anonymous | MappedMemory::Device { .. } | MappedMemory::Region(_) => None,
         }
     }
 
@@ -431,13 +447,14 @@ impl<M: Machine> MappedMemory<M> {
             Self::Device { io, offset, cache } => {
                 Self::Device { io: io.clone(), offset: offset + distance, cache: *cache }
             }
+            Self::Region(region) => Self::Region(region.clone()),
         }
     }
 
     /// Moves the start by `distance` bytes.
     fn shift(&mut self, distance: isize) {
         match self {
-            Self::Anonymous => {}
+            Self::Anonymous | Self::Region(_) => {}
             Self::Vmo { offset, .. } | Self::Device { offset, .. } => {
                 *offset = offset.wrapping_add_signed(distance);
             }
@@ -450,7 +467,7 @@ impl<M: Machine> MappedMemory<M> {
             (Self::Vmo { object, offset }, Self::Vmo { object: next_object, offset: next_offset }) => {
                 offset.checked_add(length) == Some(*next_offset) && object.is_alike(next_object)
             }
-            // Device mappings never merge: what they show is not ours to compare.
+            // Device mappings never merge: what they show is not ours to compare. Regions are no mappings.
             _ => false,
         }
     }

@@ -266,3 +266,82 @@ fn v10_every_allocation_of_a_scenario_fails_in_turn() {
     world.vmo.resize(0);
     assert_eq!((sim.live_frames(), sim.live_spaces()), (0, 0));
 }
+
+/// Where the region is.
+const REGION: usize = 0x400_0000;
+
+#[test]
+fn b1_every_allocation_of_work_with_regions_fails_in_turn() {
+    let sim = Sim::new(2);
+    let mut world = World {
+        processes: vec![Process::new(&sim, 0).unwrap()],
+        vmo: Vmo::new(&sim, 8 * PAGE_SIZE, VmoKind::File).unwrap(),
+        sim,
+    };
+    let world = &mut world;
+    let mut failures = 0;
+    let mut step = |name: &str, promise, step: &dyn Fn(&mut World) -> Result<(), Error>| {
+        failures += exhaust(world, name, promise, step);
+    };
+    let region = |world: &World, number| world.processes[0].vmar.region_at(page(REGION, number)).unwrap();
+    let inner = |world: &World| region(world, 0).region_at(page(REGION, 8)).unwrap();
+
+    step("map around", AllOrNothing, &|world| {
+        map(world, 4, Placement::Exactly(REGION - 4 * PAGE_SIZE)).map(drop)
+    });
+    step("make a region", AllOrNothing, &|world| {
+        let new = world.processes[0].vmar.new_region(16 * PAGE_SIZE).placement(Placement::Exactly(REGION));
+        new.build().map(drop)
+    });
+    step("make a region with its own tables", AllOrNothing, &|world| {
+        world.processes[0].vmar.new_region(PAGE_SIZE).own_tables().build().map(drop)
+    });
+    step("make a region inside", AllOrNothing, &|world| {
+        let place = Placement::Exactly(page(REGION, 8));
+        region(world, 0).new_region(4 * PAGE_SIZE).placement(place).build().map(drop)
+    });
+    step("map inside", AllOrNothing, &|world| {
+        region(world, 0)
+            .new_map(4 * PAGE_SIZE)
+            .perms(RW)
+            .placement(Placement::Exactly(REGION))
+            .build()
+            .map(drop)
+    });
+    step("map inside of that", AllOrNothing, &|world| {
+        let inner = inner(world);
+        let map = inner.new_map(4 * PAGE_SIZE).perms(RW).vmo(world.vmo.dup());
+        map.placement(Placement::Exactly(page(REGION, 8))).build().map(drop)
+    });
+    for number in [0, 1, 8, 9] {
+        step(
+            "write inside",
+            AllOrNothing,
+            &|world| Ok(world.processes[0].write(page(REGION, number), &[7])?),
+        );
+    }
+    step("protect inside", AllOrNothing, &|world| {
+        world.processes[0].vmar.protect(pages(REGION, 1..2), VmPerms::READ)
+    });
+    step("protect inside of that", AllOrNothing, &|world| {
+        inner(world).protect(pages(REGION, 9..10), VmPerms::READ)
+    });
+    step("populate across", OnlyResidence, &|world| {
+        world.processes[0].vmar.populate(page(REGION, 0) - PAGE_SIZE..page(REGION, 4), Populate::Read)
+    });
+    step("fork", AllOrNothing, &|world| {
+        let child = world.processes[0].fork_on(1)?;
+        world.processes.push(child);
+        Ok(())
+    });
+    step("unmap in the middle", AllOrNothing, &|world| region(world, 0).unmap(pages(REGION, 2..3)));
+    step("dissolve", AllOrNothing, &|world| inner(world).dissolve());
+    step("change across a border", AllOrNothing, &|world| {
+        world.processes[0].vmar.protect(page(REGION, 0) - PAGE_SIZE..page(REGION, 1), VmPerms::READ)
+    });
+    assert!(failures > 30, "only {failures} allocations have failed");
+    let sim = world.sim.clone();
+    world.processes.clear();
+    world.vmo.resize(0);
+    assert_eq!((sim.live_frames(), sim.live_spaces()), (0, 0));
+}

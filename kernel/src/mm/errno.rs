@@ -28,7 +28,7 @@ impl From<Error> for Errno {
             Error::AccessDenied => EACCES,
             Error::Refused(refusal) => refusal.into(),
             Error::Occupied => EEXIST,
-            Error::BusError => EFAULT,
+            Error::BusError | Error::Destroyed => EFAULT,
         }
     }
 }

@@ -77,7 +77,7 @@ fn serve(ctx: &Ctx, fault: PageFault) -> Option<SigInfo> {
     loop {
         match ctx.vm.serve_fault(fault) {
             Ok(()) => return None,
-            Err(FaultError::NotMapped) => return Some(segmentation(SEGV_MAPERR)),
+            Err(FaultError::NotMapped | FaultError::Destroyed) => return Some(segmentation(SEGV_MAPERR)),
             Err(FaultError::NoPermission) => return Some(segmentation(SEGV_ACCERR)),
             Err(FaultError::BusError) => {
                 return Some(SigInfo::fault(SIGBUS as u8, BUS_ADRERR as i32, fault.addr));

@@ -2,7 +2,7 @@
 
 //! Checks what must hold of a space whenever nobody works on it.
 
-use std::vec::Vec;
+use std::{ops::Range, vec::Vec};
 
 use super::{PAGE_SIZE, Process, space::Mapped};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     object::Lookup,
     perms::VmPerms,
     rss::RssKind,
-    sim::Sim,
+    sim::{Sim, SimSpace},
     vmar::Mappings,
 };
 
@@ -36,54 +36,19 @@ impl Process {
     pub fn audit(&self) {
         self.cpu().sim.quiesce();
         let space = &self.vmar.inner;
-        let mappings = space.mappings.read();
-        let mut usage = Usage { peak_address_space: mappings.usage().peak_address_space, ..Usage::default() };
-        let mut previous: Option<(std::ops::Range<usize>, &VmMapping<Sim>)> = None;
-        for (range, mapping) in mappings.iter() {
-            let perms = mapping.perms();
-            assert!(
-                perms.contains(perms.access().to_may()),
-                "{range:#x?} allows {perms:?}, more than it may ever allow"
-            );
-            if let Some((below_range, below)) = &previous {
-                assert!(
-                    below_range.end < range.start || !below.continues_with(below_range.len(), mapping),
-                    "{below_range:#x?} and {range:#x?} could be one"
-                );
-            }
-            count(&mut usage, range.len(), mapping);
-            previous = Some((range, mapping));
-        }
-        assert_eq!(usage, mappings.usage(), "the totals are not the sums over the mappings");
-        assert!(usage.peak_address_space >= usage.address_space, "the peak is below what there is");
-
+        let total = self.vmar.usage();
+        let mut usage = Usage { peak_address_space: total.peak_address_space, ..Usage::default() };
         let mut resident = [0; 3];
-        for entry in space.space.walk() {
-            let Some((range, mapping)) = mappings.find(entry.addr) else {
-                panic!("{:#x} has an entry but no mapping", entry.addr)
-            };
-            check_entry(&entry, range.start, mapping);
-            if let Some(kind) = mapping.kind_of(entry.props.flags) {
-                resident[kind as usize] += 1;
-            }
+        let mut entries = space.space.walk();
+        {
+            let mappings = space.mappings.read();
+            audit_region(&mappings, &space.range, &mut entries, &mut usage, &mut resident);
+            audit_borrow(&mappings, &space.space, &mut resident);
         }
-        if let Some(borrow) = &mappings.borrow {
-            borrow.audit();
-            for (range, mapping) in mappings.iter() {
-                for mut entry in borrowed(&mappings, &range) {
-                    let addr = entry.addr;
-                    assert!(
-                        space.space.peek(&(addr..addr + PAGE_SIZE)).is_none(),
-                        "{addr:#x} is there twice"
-                    );
-                    if let Some(kind) = mapping.kind_of(entry.props.flags) {
-                        resident[kind as usize] += 1;
-                    }
-                    // The mapping may allow less since the other one borrows the entry as well; this one takes no more.
-                    entry.props.flags -= PageFlags::ACCESS - mapping.perms().page_flags();
-                    check_entry(&entry, range.start, mapping);
-                }
-            }
+        assert_eq!(usage, total, "the totals are not the sums over the mappings");
+        assert!(usage.peak_address_space >= usage.address_space, "the peak is below what there is");
+        if let Some(entry) = entries.first() {
+            panic!("{:#x} has an entry but no mapping", entry.addr);
         }
         for kind in RssKind::ALL {
             assert_eq!(
@@ -103,6 +68,76 @@ fn borrowed(mappings: &Mappings<Sim>, range: &std::ops::Range<usize>) -> Vec<Map
             .for_each_page(range, |addr, page| borrowed.push(Mapped::of_page(addr, page.frame, page.props)));
     }
     borrowed
+}
+
+/// Checks what a space borrows, and adds up how much of it is resident.
+fn audit_borrow(mappings: &Mappings<Sim>, table: &SimSpace, resident: &mut [usize; 3]) {
+    let Some(borrow) = &mappings.borrow else { return };
+    borrow.audit();
+    for (range, mapping) in mappings.iter() {
+        for mut entry in borrowed(mappings, &range) {
+            let addr = entry.addr;
+            assert!(table.peek(&(addr..addr + PAGE_SIZE)).is_none(), "{addr:#x} is there twice");
+            if let Some(kind) = mapping.kind_of(entry.props.flags) {
+                resident[kind as usize] += 1;
+            }
+            // The mapping may allow less since the other one borrows the entry as well; this one takes no more.
+            entry.props.flags -= PageFlags::ACCESS - mapping.perms().page_flags();
+            check_entry(&entry, range.start, mapping);
+        }
+    }
+}
+
+/// Checks a region and those inside it. Takes the entries of its mappings out of `entries`, and adds up what it holds.
+fn audit_region(
+    mappings: &Mappings<Sim>,
+    bounds: &Range<usize>,
+    entries: &mut Vec<Mapped>,
+    usage: &mut Usage,
+    resident: &mut [usize; 3],
+) {
+    let mut own = Usage { peak_address_space: mappings.usage().peak_address_space, ..Usage::default() };
+    let mut previous: Option<(Range<usize>, &VmMapping<Sim>)> = None;
+    for (range, mapping) in mappings.iter() {
+        assert!(
+            range.start >= bounds.start && range.end <= bounds.end,
+            "{range:#x?} leaves its region, {bounds:#x?}"
+        );
+        if let Some(region) = mapping.region() {
+            assert_eq!(range, region.range, "a region has lost its place");
+            audit_region(&region.mappings.read(), &region.range, entries, usage, resident);
+            previous = None;
+            continue;
+        }
+        let perms = mapping.perms();
+        assert!(
+            perms.contains(perms.access().to_may()),
+            "{range:#x?} allows {perms:?}, more than it may ever allow"
+        );
+        if let Some((below_range, below)) = &previous {
+            assert!(
+                below_range.end < range.start || !below.continues_with(below_range.len(), mapping),
+                "{below_range:#x?} and {range:#x?} could be one"
+            );
+        }
+        count(&mut own, range.len(), mapping);
+        let first = entries.partition_point(|entry| entry.addr < range.start);
+        let end = entries.partition_point(|entry| entry.addr < range.end);
+        for entry in entries.drain(first..end) {
+            check_entry(&entry, range.start, mapping);
+            if let Some(kind) = mapping.kind_of(entry.props.flags) {
+                resident[kind as usize] += 1;
+            }
+        }
+        previous = Some((range, mapping));
+    }
+    assert_eq!(own, mappings.usage(), "the totals are not the sums over the mappings");
+    usage.mappings += own.mappings;
+    usage.address_space += own.address_space;
+    usage.data += own.data;
+    usage.exec += own.exec;
+    usage.stack += own.stack;
+    usage.locked += own.locked;
 }
 
 fn count(usage: &mut Usage, size: usize, mapping: &VmMapping<Sim>) {
@@ -157,6 +192,7 @@ fn check_entry(entry: &Mapped, start: usize, mapping: &VmMapping<Sim>) {
             assert_eq!(props.cache, *cache, "the page at {addr:#x} is cached the wrong way");
             return;
         }
+        MappedMemory::Region(_) => unreachable!("a region has no entries of its own"),
     }
     if is_writable && !mapping.is_shared() {
         assert!(is_private, "the entry at {addr:#x} lets a private mapping write to what others see");

@@ -11,7 +11,10 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(shuttle)]
 use shuttle::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::rules::assert_no_cursor;
+use super::{
+    record::{self, LockId},
+    rules::assert_no_cursor,
+};
 use crate::machine::SleepLock;
 
 /// A sleeping reader-writer lock.
@@ -95,6 +98,7 @@ struct Held {
 impl Held {
     fn new<T>(lock: &SimLock<T>) -> Self {
         assert_no_cursor("a sleeping lock is taken");
+        record::note(LockId::Sleeping(std::ptr::from_ref(lock).addr()));
         #[cfg(not(shuttle))]
         {
             let lock = std::ptr::from_ref(lock).addr();

@@ -18,6 +18,8 @@
 //! - a thread does not take a lock that it holds;
 //! - what the framework has written is made visible to instruction fetch before it can be executed.
 //!
+//! Which locks a thread takes can be [recorded](record_locks), those of page-table nodes among them.
+//!
 //! Every allocation goes through [`fallible::gate`], where a test can make it fail. Like a real machine it may free
 //! frames late ([`Sim::set_late_frees`]), so that a count of holders is too high for a while.
 
@@ -27,6 +29,7 @@ mod cpu;
 mod frame;
 mod lock;
 mod process;
+mod record;
 mod rules;
 mod space;
 pub mod unchecked;
@@ -48,6 +51,7 @@ pub use self::{
     frame::{SimBlank, SimFrame, SimIoMem},
     lock::SimLock,
     process::Process,
+    record::{LockId, Recording, record_locks},
     rules::assert_no_cursor,
     space::{Mapped, SimCursor, SimSpace},
 };

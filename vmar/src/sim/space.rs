@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! Simulated page tables, and transactions on them that watch who uses them.
+//!
+//! There is one table for each space, but it is told which nodes of a table of four levels there would be, and which of them a
+//! transaction would lock: the lowest that covers its range, and above it the last one that was there already, if nodes
+//! had to be made.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     mem,
     ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,6 +17,7 @@ use std::{
 use super::{
     PAGE_SIZE, Sim,
     frame::{SimFrame, SimIoMem},
+    record::{self, LockId},
     rules::{self, Transaction},
 };
 use crate::{
@@ -33,6 +38,35 @@ pub struct SimSpace {
 pub(super) struct Table {
     /// By the page's address.
     pub(super) entries: BTreeMap<usize, Pte>,
+    /// The nodes below the root, by level and number.
+    nodes: BTreeSet<(u32, usize)>,
+}
+
+/// The level of the root.
+const ROOT: u32 = 4;
+
+/// Returns how many bytes a node of `level` covers.
+const fn node_span(level: u32) -> usize {
+    PAGE_SIZE << (9 * level)
+}
+
+impl Table {
+    /// Makes the nodes over `addr` down to `level`, and returns at which level there was one already.
+    fn make_nodes(&mut self, addr: usize, level: u32) -> u32 {
+        let there = (level..ROOT).find(|level| self.nodes.contains(&(*level, addr / node_span(*level))));
+        let there = there.unwrap_or(ROOT);
+        self.nodes.extend((level..there).map(|level| (level, addr / node_span(level))));
+        there
+    }
+
+    /// Notes the locks that a transaction over `range` takes.
+    fn note_locks(&mut self, space: u64, range: &Range<usize>) {
+        let covers = |level: &u32| range.start / node_span(*level) == (range.end - 1) / node_span(*level);
+        let level = (1..ROOT).find(covers).unwrap_or(ROOT);
+        for level in [level, self.make_nodes(range.start, level)] {
+            record::note(LockId::Node { space, level, index: range.start / node_span(level) });
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -115,6 +149,18 @@ impl AddressSpace for SimSpace {
         super::USER_RANGE
     }
 
+    /// A gigabyte: what a node of the second level covers.
+    const ISOLATION: usize = node_span(2);
+
+    fn isolate(&self, range: &Range<usize>) -> Result<(), OutOfMemory> {
+        fallible::gate()?;
+        let mut table = self.table();
+        range.clone().step_by(Self::ISOLATION).for_each(|start| {
+            table.make_nodes(start, 2);
+        });
+        Ok(())
+    }
+
     fn peek(&self, range: &Range<usize>) -> Option<usize> {
         self.table().entries.range(range.clone()).next().map(|(addr, _)| *addr)
     }
@@ -153,8 +199,10 @@ impl AddressSpace for SimSpace {
         }
         super::yield_now();
         let transaction = Transaction::open(self.id);
+        let mut table = self.table();
+        table.note_locks(self.id, &range);
         let mut cursor = SimCursor {
-            table: self.table(),
+            table,
             position: range.start,
             range,
             growth,
@@ -220,6 +268,7 @@ impl SimCursor<'_> {
             "rule broken: a private page that nobody has written is mapped at {:#x}",
             self.position
         );
+        self.table.make_nodes(self.position, 1);
         let old = self.table.entries.insert(self.position, Pte { target, props });
         assert!(old.is_none(), "rule broken: the entry at {:#x} is in use", self.position);
         self.position += PAGE_SIZE;

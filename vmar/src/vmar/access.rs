@@ -150,7 +150,15 @@ impl<M: Machine> Vmar_<M> {
     fn hold(&self, page: usize, held: &mut [Option<M::Frame>], cause: Cause) -> Result<(), Error> {
         loop {
             let mappings = self.mappings.read();
-            let Some((range, mapping)) = mappings.find(page) else { return Err(Error::NotMapped) };
+            let Some((range, mapping)) = mappings.find(page) else { return Err(mappings.missing()) };
+            if let Some(region) = mapping.region().cloned() {
+                drop(mappings);
+                match region.hold(page, held, cause) {
+                    // It ended meanwhile. What was in it may be here now.
+                    Err(Error::Destroyed) => continue,
+                    result => return result,
+                }
+            }
             check_access(mapping, Access::Read, cause)?;
             let count = held.len().min((range.end - page) / M::PAGE_SIZE);
             if let Some(span) = mapping.resident_span(&(page..page + count * M::PAGE_SIZE)) {
@@ -192,7 +200,15 @@ impl<M: Machine> Vmar_<M> {
     /// Writes within one page if it is there and may be written without being copied first, or if it can be made here and now.
     fn try_write(&self, page: usize, within: usize, buf: &[u8], cause: Cause) -> Result<bool, Error> {
         let mappings = self.mappings.read();
-        let Some((range, mapping)) = mappings.find(page) else { return Err(Error::NotMapped) };
+        let Some((range, mapping)) = mappings.find(page) else { return Err(mappings.missing()) };
+        if let Some(region) = mapping.region().cloned() {
+            drop(mappings);
+            return match region.try_write(page, within, buf, cause) {
+                // It ended meanwhile. What was in it may be here now.
+                Err(Error::Destroyed) => Ok(false),
+                result => result,
+            };
+        }
         check_access(mapping, Access::Write, cause)?;
         let one = page..page + M::PAGE_SIZE;
         if mapping.resident_span(&one).is_none() {
@@ -238,7 +254,7 @@ impl<M: Machine> Vmar_<M> {
                     Lookup::PastEnd | Lookup::Paged => return Ok(false),
                 }
             }
-            MappedMemory::Device { .. } => return Ok(false),
+            MappedMemory::Device { .. } | MappedMemory::Region(_) => return Ok(false),
         };
         let blank = self.machine.alloc()?;
         let frame = match source {

@@ -9,7 +9,7 @@ use aster_rights::{TRightSet, TRights, require};
 use super::{Vmar, Vmar_};
 use crate::{
     error::{Error, Limit},
-    machine::{Machine, SleepLock},
+    machine::Machine,
     mapping::{MappedMemory, MappingFlags, VmMapping},
 };
 
@@ -86,8 +86,12 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 
 impl<M: Machine> Vmar_<M> {
     fn advise(&self, range: Range<usize>, advice: Advice) -> Result<(), Error> {
+        self.route(&range, |region| region.advise_here(range.clone(), advice))
+    }
+
+    fn advise_here(&self, range: Range<usize>, advice: Advice) -> Result<(), Error> {
         self.check_range(&range)?;
-        let mut mappings = self.mappings.write();
+        let mut mappings = self.change_within(&range)?;
         let mut outcome = Ok(());
         let mut end = range.start;
         for (found, mapping) in mappings.range(range.clone()) {
@@ -106,7 +110,7 @@ impl<M: Machine> Vmar_<M> {
         let suited = range.start..end;
         if !suited.is_empty() {
             let splits = mappings.count_splits(&suited);
-            self.limits.check(Limit::Mappings, mappings.len(), splits)?;
+            self.check_limit(&mappings, Limit::Mappings, mappings.len(), splits)?;
             mappings.try_reserve(splits)?;
             let (cleared, set) = advice.effect();
             mappings.change(&suited, |_, mapping| {

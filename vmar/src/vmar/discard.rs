@@ -9,7 +9,7 @@ use aster_rights::{TRightSet, TRights, require};
 use super::{Vmar, Vmar_, entries::unmap_part, mappings::Mappings};
 use crate::{
     error::Error,
-    machine::{Machine, SleepLock},
+    machine::Machine,
     mapping::{MappedMemory, MappingFlags, VmMapping},
 };
 
@@ -43,8 +43,12 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 
 impl<M: Machine> Vmar_<M> {
     pub(crate) fn discard(&self, range: Range<usize>, how: Discard) -> Result<(), Error> {
+        self.route(&range, |region| region.discard_here(range.clone(), how))
+    }
+
+    fn discard_here(&self, range: Range<usize>, how: Discard) -> Result<(), Error> {
         self.check_range(&range)?;
-        let mut mappings = self.mappings.write();
+        let mut mappings = self.change_within(&range)?;
         // Most of what is discarded lies within one mapping, which need not be looked up for each step then.
         if mappings.borrow.is_none()
             && let Some((found, mapping)) = mappings.find_mut(range.start)

@@ -135,6 +135,8 @@ impl<M: Machine> Mappings<M> {
                 neighbour.absorb(&mapping.noted());
                 self.resize(above.start, range.start..end);
             }
+            // The neighbour need not know of a mapping that has no entries.
+            (Some(below), None) if !mapping.has_entries() => self.resize(below.start, below.start..end),
             (Some(below), above) => {
                 let upper = above.and_then(|above| self.take_out(above.start));
                 let Some((_, neighbour)) = self.map.find_mut(below.start) else { return false };

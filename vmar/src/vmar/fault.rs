@@ -30,7 +30,7 @@ use core::{
 use aster_rights::{TRightSet, TRights, require};
 
 pub(crate) use self::replace::WriteFront;
-use super::{Mappings, Vmar, Vmar_, entries};
+use super::{Mappings, Vmar, Vmar_, entries, region::Region};
 use crate::{
     error::Error,
     machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
@@ -69,6 +69,8 @@ pub enum FaultError {
     NoPermission,
     /// The access is past the end of the object, or the object could not read its page (`SIGBUS`, `BUS_ADRERR`).
     BusError,
+    /// The region that the capability is to is no more; never of a capability to all of a space.
+    Destroyed,
     /// Memory has run out.
     OutOfMemory,
 }
@@ -79,6 +81,7 @@ impl fmt::Display for FaultError {
             Self::NotMapped => "nothing is mapped there",
             Self::NoPermission => "the mapping does not allow the access",
             Self::BusError => "the object has no page there",
+            Self::Destroyed => "the region has been destroyed",
             Self::OutOfMemory => "memory has run out",
         })
     }
@@ -108,6 +111,7 @@ impl From<FaultError> for Error {
             FaultError::NotMapped => Self::NotMapped,
             FaultError::NoPermission => Self::AccessDenied,
             FaultError::BusError => Self::BusError,
+            FaultError::Destroyed => Self::Destroyed,
             FaultError::OutOfMemory => Self::OutOfMemory,
         }
     }
@@ -136,6 +140,8 @@ enum Step<M: Machine> {
     Grow,
     /// The object must read the page first.
     Wait(Arc<Vmo_<M>>, usize),
+    /// The page belongs to a child region.
+    Inside(Region<M>),
 }
 
 /// What goes where the entry is empty.
@@ -188,6 +194,11 @@ impl<M: Machine> Vmar_<M> {
                 Step::Grow if cause == Cause::Program => self.grow_down(page)?,
                 Step::Grow => return Err(FaultError::NotMapped),
                 Step::Wait(object, index) => drop(object.commit(index)?),
+                Step::Inside(region) => match region.make_present(page, access, cause) {
+                    // It ended meanwhile. What was in it may be here now.
+                    Err(FaultError::Destroyed) => {}
+                    result => return result,
+                },
             }
         }
     }
@@ -197,10 +208,14 @@ impl<M: Machine> Vmar_<M> {
         let Some((range, mapping)) = mappings.find(page) else {
             return match mappings.next(page) {
                 Some((_, above)) if above.flags().contains(MappingFlags::GROWS_DOWN) => Ok(Step::Grow),
+                _ if mappings.is_destroyed() => Err(FaultError::Destroyed),
                 _ => Err(FaultError::NotMapped),
             };
         };
         if !may_access(mapping, access, cause) {
+            if let Some(region) = mapping.region() {
+                return Ok(Step::Inside(region.clone()));
+            }
             return Err(FaultError::NoPermission);
         }
         let allowed = mapping.perms().page_flags();
@@ -213,6 +228,7 @@ impl<M: Machine> Vmar_<M> {
         }
         match mapping.memory() {
             MappedMemory::Anonymous => fault.anonymous(&mappings),
+            MappedMemory::Region(region) => Ok(Step::Inside(region.clone())),
             MappedMemory::Vmo { object, offset } => {
                 let index = (offset + (page - fault.range.start)) / M::PAGE_SIZE;
                 fault.object(object.object(), index)

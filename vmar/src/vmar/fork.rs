@@ -20,6 +20,7 @@
 mod copy;
 
 use alloc::sync::{Arc, Weak};
+use core::ops::BitOrAssign;
 
 use aster_rights::{TRightSet, TRights, require};
 
@@ -66,13 +67,18 @@ impl ForkPolicy {
 }
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
-    /// Makes a second space that holds what this one does; the limits are copied too.
+    /// Makes a second space that holds what this one does; the limits are copied too. What is in child regions goes to the new
+    /// space itself, which has none.
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`]; nothing has changed then.
+    /// - [`Error::NotSupported`] of a region: it is no space.
+    /// - [`Error::OutOfMemory`]; nothing has changed then.
     #[require(R > Dup | Read)]
     pub fn fork(&self) -> Result<Self, Error> {
+        if !self.inner.is_root() {
+            return Err(Error::NotSupported);
+        }
         let child = Vmar_::new(self.inner.machine.clone(), self.inner.limits.clone(), self.inner.ceiling)?;
         self.inner.fork_into(&child)?;
         Ok(Self { inner: child, rights: self.rights })
@@ -82,21 +88,29 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 impl<M: Machine> Vmar_<M> {
     /// Gives `child`, which is empty and known to nobody else, all that a fork inherits.
     fn fork_into(self: &Arc<Self>, child: &Arc<Self>) -> Result<(), Error> {
-        // Declared first: what these hold is dropped after the locks are let go.
+        // Declared first: what it holds is dropped after the locks are let go. So is what the child has, should the fork fail.
         let mut over = None;
-        let mut copies;
-        let mut parent = self.mappings.write();
-        self.reunite_locked(&mut parent, &mut over);
-        copies = parent.fork_empty();
-        let traits = copy_mappings(&parent, &mut copies, child)?;
-        let pages = self.rss.pages(RssKind::Anonymous);
-        let can_lend = parent.borrow.is_none() && !traits.has_devices;
-        if can_lend && parent.fork_policy.is_through_backup(pages) {
-            self.lend_to(child, &mut parent, &mut copies, pages)?;
-        } else {
-            self.copy_into(child, &parent)?;
-        }
-        *child.mappings.write() = copies;
+        let traits = self.with_all_locked(|all| {
+            let Some((parent, regions)) = all.split_first_mut() else {
+                unreachable!("a space has a root");
+            };
+            self.reunite_locked(parent, &mut over);
+            let mut copies = child.mappings.write();
+            copies.take_settings_of(parent);
+            let mut traits = copy_mappings(parent, &mut copies, child)?;
+            for region in &*regions {
+                traits |= copy_mappings(region, &mut copies, child)?;
+            }
+            let pages = self.rss.pages(RssKind::Anonymous);
+            let can_lend = parent.borrow.is_none() && !traits.has_devices && regions.is_empty();
+            if can_lend && parent.fork_policy.is_through_backup(pages) {
+                self.lend_to(child, parent, &mut copies, pages)?;
+            } else {
+                self.copy_into(child, parent)?;
+                regions.iter().try_for_each(|region| self.copy_into(child, region))?;
+            }
+            Ok::<_, Error>(traits)
+        })??;
         if traits.is_leased {
             // What was taken back in between, by somebody who has not found it here.
             child.obey_all();
@@ -142,6 +156,13 @@ struct Traits {
     is_leased: bool,
 }
 
+impl BitOrAssign for Traits {
+    fn bitor_assign(&mut self, other: Self) {
+        self.has_devices |= other.has_devices;
+        self.is_leased |= other.is_leased;
+    }
+}
+
 /// Copies the mappings that are inherited, with what will be resident of each, and returns what is among them.
 fn copy_mappings<M: Machine>(
     parent: &Mappings<M>,
@@ -153,7 +174,7 @@ fn copy_mappings<M: Machine>(
     copies.try_reserve(parent.len())?;
     for (range, mapping) in parent.iter() {
         traits.has_devices |= matches!(mapping.memory(), MappedMemory::Device { .. });
-        if mapping.flags().contains(MappingFlags::DONT_FORK) {
+        if mapping.flags().contains(MappingFlags::DONT_FORK) || mapping.region().is_some() {
             continue;
         }
         let mut copy = mapping.fork(mapper.clone())?;
@@ -177,6 +198,7 @@ fn is_inherited<M: Machine>(mapping: &VmMapping<M>) -> bool {
     }
     match mapping.memory() {
         MappedMemory::Device { .. } => true,
+        MappedMemory::Region(_) => false,
         _ if mapping.sharing() == Sharing::Shared => false,
         MappedMemory::Vmo { .. } => mapping.is_mixed(),
         MappedMemory::Anonymous => true,

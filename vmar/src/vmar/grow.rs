@@ -8,7 +8,7 @@
 use super::{Vmar_, fault::FaultError, place::GUARD_PAGES};
 use crate::{
     error::Limit,
-    machine::{Machine, SleepLock},
+    machine::Machine,
     mapping::{MappedMemory, MappingFlags},
 };
 
@@ -19,7 +19,7 @@ impl<M: Machine> Vmar_<M> {
     ///
     /// [`FaultError::NotMapped`] if there is no stack above or it may not grow.
     pub(super) fn grow_down(&self, page: usize) -> Result<(), FaultError> {
-        let mut mappings = self.mappings.write();
+        let mut mappings = self.change().map_err(|_| FaultError::Destroyed)?;
         if mappings.find(page).is_some() {
             // Somebody was faster.
             return Ok(());
@@ -33,13 +33,14 @@ impl<M: Machine> Vmar_<M> {
         let locked = if stack.flags().contains(MappingFlags::LOCKED) { more } else { 0 };
         let is_too_close = mappings.prev(page).is_some_and(|(below_range, below)| {
             !below.flags().contains(MappingFlags::GROWS_DOWN)
-                && !below.perms().access().is_empty()
+                // Who knows what is in a region.
+                && (!below.perms().access().is_empty() || below.region().is_some())
                 && page - below_range.end < GUARD_PAGES * M::PAGE_SIZE
         });
         let usage = mappings.usage();
         let is_within_limits = self.limits.check(Limit::Stack, range.len(), more).is_ok()
-            && self.limits.check(Limit::AddressSpace, usage.address_space, more).is_ok()
-            && (locked == 0 || self.limits.check(Limit::Locked, usage.locked, locked).is_ok());
+            && self.check_limit(&mappings, Limit::AddressSpace, usage.address_space, more).is_ok()
+            && (locked == 0 || self.check_limit(&mappings, Limit::Locked, usage.locked, locked).is_ok());
         if is_too_close || !is_within_limits || page < mappings.window().floor {
             return Err(FaultError::NotMapped);
         }

@@ -13,7 +13,7 @@ use aster_rights::{TRightSet, TRights, require};
 use super::{Vmar, Vmar_, entries::clip, mappings::Mappings, populate::Populate};
 use crate::{
     error::{Error, Limit},
-    machine::{AddressSpace, Machine, SleepLock},
+    machine::{Machine, SleepLock},
     mapping::{MappedMemory, MappingFlags},
 };
 
@@ -79,7 +79,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     pub fn lock_all(&self, mode: LockMode) -> Result<(), Error> {
         self.inner.set_lock_of_all(mode.flags())?;
         if mode == LockMode::Now {
-            self.inner.populate_if_locked(self.inner.space.user_range());
+            self.inner.populate_if_locked(self.inner.range.clone());
         }
         Ok(())
     }
@@ -95,17 +95,21 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 
 impl<M: Machine> Vmar_<M> {
     fn set_lock(&self, range: Range<usize>, lock: MappingFlags) -> Result<(), Error> {
+        self.route(&range, |region| region.set_lock_here(range.clone(), lock))
+    }
+
+    fn set_lock_here(&self, range: Range<usize>, lock: MappingFlags) -> Result<(), Error> {
         self.check_range(&range)?;
-        let mut mappings = self.mappings.write();
+        let mut mappings = self.change_within(&range)?;
         if !lock.is_empty() {
             let newly = lockable(&mappings, &range);
-            self.limits.check(Limit::Locked, mappings.usage().locked, newly)?;
+            self.check_limit(&mappings, Limit::Locked, mappings.usage().locked, newly)?;
         }
         let end = mappings.covered_until(&range);
         let covered = range.start..end;
         if !covered.is_empty() {
             let splits = mappings.count_splits(&covered);
-            self.limits.check(Limit::Mappings, mappings.len(), splits)?;
+            self.check_limit(&mappings, Limit::Mappings, mappings.len(), splits)?;
             mappings.try_reserve(splits)?;
             change_lock(&mut mappings, &covered, lock);
         }
@@ -131,11 +135,11 @@ impl<M: Machine> Vmar_<M> {
     }
 
     fn set_lock_of_all(&self, lock: MappingFlags) -> Result<(), Error> {
-        let all = self.space.user_range();
-        let mut mappings = self.mappings.write();
+        let all = self.range.clone();
+        let mut mappings = self.change_within(&all)?;
         if !lock.is_empty() {
             let total = mappings.usage().address_space;
-            self.limits.check(Limit::Locked, 0, total)?;
+            self.check_limit(&mappings, Limit::Locked, 0, total)?;
         }
         change_lock(&mut mappings, &all, lock);
         Ok(())

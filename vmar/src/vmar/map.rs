@@ -95,8 +95,8 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// [`build`](VmarMapOptions::build).
     pub fn find_room(&self, size: usize, align: usize) -> Result<usize, Error> {
         check_size(size, align, M::PAGE_SIZE)?;
-        let user = self.inner.space.user_range();
-        let range = self.inner.mappings.read().place(size, align, Placement::Anywhere, &user)?;
+        let user = &self.inner.range;
+        let range = self.inner.mappings.read().place(size, align, Placement::Anywhere, user)?;
         Ok(range.start)
     }
 }
@@ -249,6 +249,7 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
     /// - [`Error::Occupied`] and [`Error::OutOfRange`] for an address that was insisted on, [`Error::NoRoom`] for one
     ///   that was not.
     /// - [`Error::LimitExceeded`].
+    /// - [`Error::Destroyed`].
     /// - [`Error::OutOfMemory`].
     #[inline]
     pub fn build(mut self) -> Result<usize, Error> {
@@ -265,20 +266,22 @@ impl<M: Machine> Vmar_<M> {
             request.flags |= MappingFlags::COPIED_IN;
         }
         let Request { size, align, placement, sharing, populate, .. } = *request;
-        let user = self.space.user_range();
 
         // Nothing but anonymous memory, by far the most common case, is moved about for free.
         let is_plain = matches!(request.source, Source::Anonymous) && request.mappable.is_none();
         let memory = if is_plain { None } else { Some(request.take_memory(self, perms)?) };
         let mut removed = Removed::new();
-        let mut mappings = self.mappings.write();
+        let replaces = matches!(placement, Placement::Replacing(_));
+        let mut mappings = match placement {
+            Placement::Replacing(start) => self.change_within(&(start..start.saturating_add(size)))?,
+            _ => self.change()?,
+        };
         let mut flags = request.flags | mappings.default_flags();
         if matches!(memory, Some(MappedMemory::Device { .. })) {
             // It is always there.
             flags.remove(MappingFlags::ANY_LOCK);
         }
-        let range = mappings.place(size, align, placement, &user)?;
-        let replaces = matches!(placement, Placement::Replacing(_));
+        let range = mappings.place(size, align, placement, &self.range)?;
         self.check_limits(&mappings, &range, replaces, mapping::is_data(perms, sharing, flags), flags)?;
         if replaces {
             mappings.try_reserve(2)?;
@@ -323,6 +326,7 @@ impl<M: Machine> Vmar_<M> {
     }
 
     /// Checks that a mapping at `range`, which `replaces` what is there or not, keeps all limits.
+    #[inline(always)]
     fn check_limits(
         &self,
         mappings: &Mappings<M>,
@@ -331,21 +335,25 @@ impl<M: Machine> Vmar_<M> {
         is_data: bool,
         flags: MappingFlags,
     ) -> Result<(), Error> {
-        let usage = mappings.usage();
-        let replaced = if replaces { mappings.usage_within(range) } else { Usage::default() };
-        // As in Linux, the count is looked at before the new mapping is counted.
-        self.limits.check(Limit::Mappings, usage.mappings, 0)?;
-        if replaces && mappings.splits_one(range) {
-            self.limits.check(Limit::Mappings, usage.mappings, 1)?;
+        if mappings.account.is_open() {
+            return self.check_limits_among_regions(mappings, range, replaces, is_data, flags);
         }
-        if flags.contains(MappingFlags::LOCKED) {
-            self.limits.check(Limit::Locked, usage.locked - replaced.locked, range.len())?;
-        }
-        self.limits.check(Limit::AddressSpace, usage.address_space - replaced.address_space, range.len())?;
-        if is_data {
-            self.limits.check(Limit::Data, usage.data - replaced.data, range.len())?;
-        }
-        Ok(())
+        let check = |limit, used, more| self.limits.check(limit, used, more);
+        check_limits_by(mappings, range, replaces, is_data, flags, check)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn check_limits_among_regions(
+        &self,
+        mappings: &Mappings<M>,
+        range: &Range<usize>,
+        replaces: bool,
+        is_data: bool,
+        flags: MappingFlags,
+    ) -> Result<(), Error> {
+        let check = |limit, used, more| self.check_limit(mappings, limit, used, more);
+        check_limits_by(mappings, range, replaces, is_data, flags, check)
     }
 
     /// Replaces the entries of `range` by those of a device mapping: all, or none on failure.
@@ -374,7 +382,34 @@ impl<M: Machine> Vmar_<M> {
     }
 }
 
-fn check_size(size: usize, align: usize, page_size: usize) -> Result<(), Error> {
+/// Has `check` look at each limit that a mapping at `range` comes up against, what is used of it, and how much more that will be.
+#[inline(always)]
+fn check_limits_by<M: Machine>(
+    mappings: &Mappings<M>,
+    range: &Range<usize>,
+    replaces: bool,
+    is_data: bool,
+    flags: MappingFlags,
+    check: impl Fn(Limit, usize, usize) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let usage = mappings.usage();
+    let replaced = if replaces { mappings.usage_within(range) } else { Usage::default() };
+    // As in Linux, the count is looked at before the new mapping is counted.
+    check(Limit::Mappings, usage.mappings, 0)?;
+    if replaces && mappings.splits_one(range) {
+        check(Limit::Mappings, usage.mappings, 1)?;
+    }
+    if flags.contains(MappingFlags::LOCKED) {
+        check(Limit::Locked, usage.locked - replaced.locked, range.len())?;
+    }
+    check(Limit::AddressSpace, usage.address_space - replaced.address_space, range.len())?;
+    if is_data {
+        check(Limit::Data, usage.data - replaced.data, range.len())?;
+    }
+    Ok(())
+}
+
+pub(super) fn check_size(size: usize, align: usize, page_size: usize) -> Result<(), Error> {
     if size == 0 || !size.is_multiple_of(page_size) {
         return Err(Error::InvalidSize);
     }
@@ -451,7 +486,7 @@ impl<M: Machine> Request<M> {
             Source::Vmo { vmo, offset, lease } => {
                 let writes = self.sharing == Sharing::Shared && perms.contains(VmPerms::MAY_WRITE);
                 let access = if writes { WriteAccess::MayWrite } else { WriteAccess::Never };
-                let mapper: Weak<dyn Mapper<M>> = Arc::downgrade(space) as _;
+                let mapper: Weak<dyn Mapper<M>> = space.root();
                 MappedMemory::Vmo {
                     object: MappedVmo::new(vmo.object().clone(), mapper, access, lease)?,
                     offset,

@@ -6,14 +6,16 @@
 //! operations are made of. A step that inserts needs room that was reserved with [`Mappings::try_reserve`]; with it, no
 //! step fails.
 //!
+//! Child regions lie among the mappings and keep their place, but are none: no sum counts them.
+//!
 //! Invariant: the totals are the sums over the mappings, and no two neighbours could be one mapping unless an operation
 //! that changes them is under way.
 
 use core::ops::Range;
 
-use super::{backup::Borrow, fork::ForkPolicy};
+use super::{backup::Borrow, fork::ForkPolicy, shared::Account};
 use crate::{
-    error::OutOfMemory,
+    error::{Error, OutOfMemory},
     interval_map::IntervalMap,
     limits::Usage,
     machine::Machine,
@@ -22,7 +24,7 @@ use crate::{
     placement::Window,
 };
 
-/// The mappings of a space.
+/// The mappings of a space, or of a region of one.
 pub struct Mappings<M: Machine> {
     pub(super) map: IntervalMap<VmMapping<M>>,
     pub(super) totals: Totals,
@@ -34,6 +36,13 @@ pub struct Mappings<M: Machine> {
     pub(crate) borrow: Option<Borrow<M>>,
     /// How the space is forked.
     pub(super) fork_policy: ForkPolicy,
+    /// What was added to the sums over all regions of the space.
+    pub(super) account: Account,
+    /// How many child regions lie among the mappings, and their bytes.
+    regions: usize,
+    reserved: usize,
+    /// Whether the region is no more; nothing is mapped then, nor ever will be.
+    is_destroyed: bool,
 }
 
 /// Sums over all mappings, in bytes.
@@ -96,23 +105,33 @@ impl<M: Machine> Mappings<M> {
             lowest_grows_down: usize::MAX,
             borrow: None,
             fork_policy: ForkPolicy::default(),
+            account: Account::default(),
+            regions: 0,
+            reserved: 0,
+            is_destroyed: false,
         }
     }
 
-    /// Makes an empty set of mappings with the same window, for a forked space.
-    pub(crate) fn fork_empty(&self) -> Self {
-        Self { fork_policy: self.fork_policy, ..Self::new(self.window) }
+    /// Takes over what a forked space keeps beside the mappings themselves.
+    pub(super) fn take_settings_of(&mut self, parent: &Self) {
+        self.window = parent.window;
+        self.fork_policy = parent.fork_policy;
     }
 
-    /// Returns how much there is.
+    /// Makes an empty set of mappings for a child region.
+    pub(super) fn of_region(window: Window) -> Self {
+        Self { account: Account::open(), ..Self::new(window) }
+    }
+
+    /// Returns how much there is, child regions aside.
     pub(crate) fn usage(&self) -> Usage {
         Usage {
-            address_space: self.map.total_size(),
+            address_space: self.mapped_size(),
             data: self.totals.data,
             exec: self.totals.exec,
             stack: self.totals.stack,
             locked: self.totals.locked,
-            mappings: self.map.len(),
+            mappings: self.len(),
             peak_address_space: self.totals.peak,
         }
     }
@@ -124,7 +143,49 @@ impl<M: Machine> Mappings<M> {
 
     /// Returns the number of mappings.
     pub(crate) fn len(&self) -> usize {
-        self.map.len()
+        self.map.len() - self.regions
+    }
+
+    /// Returns the bytes of all mappings.
+    fn mapped_size(&self) -> usize {
+        self.map.total_size() - self.reserved
+    }
+
+    /// Returns whether there are child regions.
+    pub(crate) fn has_regions(&self) -> bool {
+        self.regions != 0
+    }
+
+    /// Returns whether the region is no more.
+    pub(crate) fn is_destroyed(&self) -> bool {
+        self.is_destroyed
+    }
+
+    /// Notes that the region, from which everything was taken out, is no more.
+    pub(super) fn note_destroyed(&mut self) {
+        self.is_destroyed = true;
+    }
+
+    /// Returns why nothing is found.
+    pub(crate) fn missing(&self) -> Error {
+        if self.is_destroyed { Error::Destroyed } else { Error::NotMapped }
+    }
+
+    /// Puts a child region at a free range. Needs room for one insertion.
+    pub(super) fn insert_region(&mut self, range: Range<usize>, region: VmMapping<M>) {
+        self.regions += 1;
+        self.reserved += range.len();
+        let result = self.map.insert(range, region);
+        debug_assert!(result.is_ok(), "the range was known to be free and room reserved: {result:?}");
+    }
+
+    /// Takes out the child region that starts at `start`.
+    pub(super) fn remove_region(&mut self, start: usize) -> Option<VmMapping<M>> {
+        self.map.find(start).filter(|(found, mapping)| found.start == start && mapping.region().is_some())?;
+        let (range, region) = self.map.remove(start)?;
+        self.regions -= 1;
+        self.reserved -= range.len();
+        Some(region)
     }
 
     pub(crate) fn window(&self) -> Window {
@@ -182,7 +243,15 @@ impl<M: Machine> Mappings<M> {
         self.map.iter()
     }
 
-    /// Returns the address that a gap starts at in `range`: the first that no mapping covers, or the end.
+    /// Takes out the first mapping, which is no region.
+    pub(super) fn take_first(&mut self) -> Option<(Range<usize>, VmMapping<M>)> {
+        let (range, _) = self.map.first()?;
+        let (range, mapping) = self.map.remove(range.start)?;
+        self.totals.sub(&mapping, range.len());
+        Some((range, mapping))
+    }
+
+    /// Returns the address that a gap starts at in `range`: the first that neither a mapping nor a child region covers, or the end.
     pub(crate) fn covered_until(&self, range: &Range<usize>) -> usize {
         let mut at = range.start;
         for (found, _) in self.map.range(range.clone()) {
@@ -205,7 +274,9 @@ impl<M: Machine> Mappings<M> {
     pub(crate) fn usage_within(&self, range: &Range<usize>) -> Usage {
         let mut totals = Totals::default();
         let mut address_space = 0;
-        for (found, mapping) in self.map.range(range.clone()) {
+        for (found, mapping) in
+            self.map.range(range.clone()).filter(|(_, mapping)| mapping.region().is_none())
+        {
             let size = found.end.min(range.end) - found.start.max(range.start);
             totals.add(mapping, size);
             address_space += size;
@@ -233,7 +304,7 @@ impl<M: Machine> Mappings<M> {
 
     /// Notes that the sum of all sizes is about to grow by `more` bytes.
     pub(super) fn note_peak(&mut self, more: usize) {
-        self.totals.peak = self.totals.peak.max(self.map.total_size() + more);
+        self.totals.peak = self.totals.peak.max(self.mapped_size() + more);
     }
 
     /// Makes room for `count` insertions.

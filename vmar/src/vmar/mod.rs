@@ -3,18 +3,20 @@
 //! The capability to an address space, and the address space behind it.
 //!
 //! ```text
-//!   Vmar<M, R> ──Arc──► Vmar_<M> { machine, mappings: Lock<Mappings>, space, rss, limits }
-//!      rights                              │                          │
-//!                                 IntervalMap<VmMapping>         page table
+//!   Vmar<M, R> ──Arc──► Vmar_<M> { mappings: Lock<Mappings>, range, ceiling } ──Arc──► Shared { machine, space, rss, limits }
+//!      rights                              │                                                              │
+//!                     IntervalMap<VmMapping, or a child region: Arc<Vmar_>>                           page table
 //! ```
+//!
+//! A [`Vmar_`] is a region: the root, which is all of a space, or a child within another ([`region`]).
 //!
 //! Every operation is a method of [`Vmar`] that names the rights it needs, and stands in the file named after its verb,
 //! with the unchecked work it does on [`Vmar_`].
 //!
 //! # Locking
 //!
-//! `mappings` first, then what belongs to an object, then a page-table transaction. What changes the mappings holds the
-//! lock for writing; a fault holds it for reading, and so sees an operation either whole or not at all.
+//! `mappings` first, a parent's before its child's, then what belongs to an object, then a page-table transaction. What changes
+//! the mappings holds the lock for writing; a fault holds it for reading, and so sees an operation either whole or not at all.
 
 pub(crate) mod access;
 pub mod advise;
@@ -32,21 +34,29 @@ mod place;
 pub mod populate;
 mod protect;
 pub mod query;
+pub mod region;
 pub mod remap;
 pub mod resident;
 mod revoke;
 mod rights;
+mod shared;
 #[cfg(test)]
 mod testing;
 mod unmap;
 mod zap;
 
 use alloc::sync::Arc;
-use core::{fmt, ops::Range};
+use core::{
+    fmt,
+    ops::{Deref, Range},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use aster_rights::{FullRights, Rights, RightsOp, TRightSet, TRights, require};
 
-pub use self::{fork::ForkPolicy, map::VmarMapOptions, mappings::Mappings};
+pub use self::{
+    fork::ForkPolicy, map::VmarMapOptions, mappings::Mappings, region::RegionOptions, shared::Shared,
+};
 use crate::{
     error::Error,
     fallible,
@@ -57,7 +67,7 @@ use crate::{
     rss::Rss,
 };
 
-/// A capability to an address space.
+/// A capability to an address space, or to a region of one.
 ///
 /// `R` says what its holder may do: [`Rights`], known at run time, or a [`TRightSet`], known to the compiler. Only the
 /// latter has operations; [`require`](Self::require) leads from one to the other.
@@ -69,16 +79,27 @@ pub struct Vmar<M: Machine, R = Rights> {
 /// A capability with every right.
 pub type FullVmar<M> = Vmar<M, TRightSet<FullRights>>;
 
-/// An address space.
+/// A region of an address space; the root is all of it.
 pub struct Vmar_<M: Machine> {
-    pub(crate) machine: M,
+    shared: Arc<Shared<M>>,
     pub(crate) mappings: M::Lock<Mappings<M>>,
-    pub(crate) space: M::Space,
-    pub(crate) rss: Rss<M>,
-    pub(crate) limits: Limits,
-    /// The most that the space allows anybody.
+    /// The addresses (bytes) that are the region's.
+    pub(crate) range: Range<usize>,
+    /// The most that the region allows anybody.
     pub(crate) ceiling: Rights,
+    /// Where in the space it is; nobody is the root's parent.
+    lineage: region::Lineage<M>,
+    /// How many child regions it has.
+    children: AtomicUsize,
     write_front: fault::WriteFront,
+}
+
+impl<M: Machine> Deref for Vmar_<M> {
+    type Target = Shared<M>;
+
+    fn deref(&self) -> &Shared<M> {
+        &self.shared
+    }
 }
 
 impl<M: Machine> Vmar<M, TRightSet<FullRights>> {
@@ -108,12 +129,12 @@ impl<M: Machine, R: RightsOp> Vmar<M, R> {
         &self.inner.limits
     }
 
-    /// Returns how much the space holds.
+    /// Returns how much it holds, its child regions included.
     pub fn usage(&self) -> Usage {
-        self.inner.mappings.read().usage()
+        self.inner.usage()
     }
 
-    /// Returns how many of its pages are resident.
+    /// Returns how many pages of the space are resident, those of all regions.
     pub fn rss(&self) -> &Rss<M> {
         &self.inner.rss
     }
@@ -123,14 +144,14 @@ impl<M: Machine, R: RightsOp> Vmar<M, R> {
         &self.inner.machine
     }
 
-    /// Returns the addresses (bytes) that a program can use.
+    /// Returns the addresses (bytes) that a program can use: those of the region.
     pub fn user_range(&self) -> Range<usize> {
-        self.inner.space.user_range()
+        self.inner.range.clone()
     }
 
-    /// Returns whether both are capabilities to the same space.
+    /// Returns whether both are capabilities to the same space, or regions of it.
     pub fn is_same_space<S>(&self, other: &Vmar<M, S>) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
+        Arc::ptr_eq(&self.inner.shared, &other.inner.shared)
     }
 
     /// Returns where mappings go that may go anywhere.
@@ -180,20 +201,32 @@ impl<M: Machine> Vmar_<M> {
     pub(crate) fn new(machine: M, limits: Limits, ceiling: Rights) -> Result<Arc<Self>, Error> {
         let space = machine.new_space()?;
         let rss = Rss::new(&machine)?;
-        let window = Window::covering(space.user_range(), M::PAGE_SIZE);
-        let mappings = M::Lock::new(Mappings::new(window));
+        let range = space.user_range();
+        let mappings = Mappings::new(Window::covering(range.clone(), M::PAGE_SIZE));
+        let shared = fallible::try_arc(Shared::new(machine, space, rss, limits))?;
+        Self::over(shared, range, mappings, ceiling, region::Lineage::root())
+    }
+
+    #[inline(always)]
+    fn over(
+        shared: Arc<Shared<M>>,
+        range: Range<usize>,
+        mappings: Mappings<M>,
+        ceiling: Rights,
+        lineage: region::Lineage<M>,
+    ) -> Result<Arc<Self>, Error> {
         Ok(fallible::try_arc(Self {
-            machine,
-            mappings,
-            space,
-            rss,
-            limits,
+            shared,
+            mappings: M::Lock::new(mappings),
+            range,
             ceiling,
+            lineage,
+            children: AtomicUsize::new(0),
             write_front: Default::default(),
         })?)
     }
 
-    /// Checks that a range (bytes) is made of whole pages, not empty and within the space.
+    /// Checks that a range (bytes) is made of whole pages, not empty and within the region.
     ///
     /// # Errors
     ///
@@ -205,8 +238,7 @@ impl<M: Machine> Vmar_<M> {
         if range.start >= range.end {
             return Err(Error::InvalidSize);
         }
-        let user = self.space.user_range();
-        if range.start < user.start || range.end > user.end {
+        if range.start < self.range.start || range.end > self.range.end {
             return Err(Error::OutOfRange);
         }
         Ok(())
@@ -215,8 +247,12 @@ impl<M: Machine> Vmar_<M> {
 
 impl<M: Machine> Drop for Vmar_<M> {
     fn drop(&mut self) {
+        // A space lives as long as the capabilities to all of it: those to its regions do not keep it.
+        if *self.children.get_mut() != 0 {
+            self.end_children();
+        }
         let borrowed = self.leave_backup();
-        self.space.retire(self.rss.total_pages().saturating_sub(borrowed));
+        self.shared.borrowed_at_end.fetch_add(borrowed, Relaxed);
     }
 }
 

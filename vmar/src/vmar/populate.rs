@@ -11,6 +11,7 @@ use super::{
     Vmar, Vmar_,
     entries::clip,
     fault::{Access, Cause},
+    region::Region,
 };
 use crate::{
     error::Error,
@@ -51,6 +52,14 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     }
 }
 
+/// What makes the pages of a part of a range resident.
+enum HowTo<M: Machine> {
+    /// As if each were accessed.
+    Access(Access),
+    /// The child region that the part lies in does it.
+    Inside(Region<M>),
+}
+
 impl<M: Machine> Vmar_<M> {
     pub(crate) fn populate(&self, range: Range<usize>, how: Populate) -> Result<(), Error> {
         self.check_range(&range)?;
@@ -59,19 +68,31 @@ impl<M: Machine> Vmar_<M> {
         }
         let mut at = range.start;
         while at < range.end {
-            let (part, access) = self.next_part(at..range.end, how)?;
-            for page in part.clone().step_by(M::PAGE_SIZE) {
-                self.make_present(page, access, Cause::Other)?;
+            let (part, how_to) = self.next_part(at..range.end, how)?;
+            match how_to {
+                HowTo::Access(access) => {
+                    for page in part.clone().step_by(M::PAGE_SIZE) {
+                        self.make_present(page, access, Cause::Other)?;
+                    }
+                }
+                HowTo::Inside(region) => match region.populate(part.clone(), how) {
+                    // It ended meanwhile. What was in it may be here now.
+                    Err(Error::Destroyed) => continue,
+                    result => result?,
+                },
             }
             at = part.end;
         }
         Ok(())
     }
 
-    /// Returns the part of `range` that the mapping at its start covers, and the access that populates it.
-    fn next_part(&self, range: Range<usize>, how: Populate) -> Result<(Range<usize>, Access), Error> {
+    /// Returns the part of `range` that the mapping at its start covers, and what populates it.
+    fn next_part(&self, range: Range<usize>, how: Populate) -> Result<(Range<usize>, HowTo<M>), Error> {
         let mappings = self.mappings.read();
-        let (found, mapping) = mappings.find(range.start).ok_or(Error::NotMapped)?;
+        let (found, mapping) = mappings.find(range.start).ok_or_else(|| mappings.missing())?;
+        if let Some(region) = mapping.region() {
+            return Ok((clip(&found, &range), HowTo::Inside(region.clone())));
+        }
         let access = match how {
             Populate::Write => Access::Write,
             Populate::AsNeeded
@@ -81,7 +102,7 @@ impl<M: Machine> Vmar_<M> {
             }
             Populate::Read | Populate::AsNeeded | Populate::Prefetch => Access::Read,
         };
-        Ok((clip(&found, &range), access))
+        Ok((clip(&found, &range), HowTo::Access(access)))
     }
 
     fn prefetch(&self, range: Range<usize>) -> Result<(), Error> {
@@ -89,12 +110,23 @@ impl<M: Machine> Vmar_<M> {
         let mut outcome = Ok(());
         let mut can_read = true;
         while at < range.end {
-            let Some((found, object)) = self.next_object(at..range.end) else { break };
+            let Some((found, content)) = self.next_content(at..range.end)? else { break };
             if found.start > at {
                 outcome = Err(Error::NotMapped);
             }
             at = found.end;
-            let Some((object, first)) = object else { continue };
+            let (object, first) = match content {
+                Content::Paged(object, first) => (object, first),
+                Content::AtHand => continue,
+                Content::Inside(region) => {
+                    match region.prefetch(found.clone()) {
+                        // It ended meanwhile. What was in it may be here now.
+                        Err(Error::Destroyed) => at = found.start,
+                        result => outcome = outcome.and(result),
+                    }
+                    continue;
+                }
+            };
             let end = (first + found.len() / M::PAGE_SIZE).min(object.size().div_ceil(M::PAGE_SIZE));
             // An advice: a page that cannot be had now is asked for again by the fault.
             can_read = can_read && (first..end).all(|index| object.commit(index).is_ok());
@@ -102,24 +134,38 @@ impl<M: Machine> Vmar_<M> {
         if at < range.end { Err(Error::NotMapped) } else { outcome }
     }
 
-    /// Returns the first part of `range` that is mapped, and the object and index that it starts with if there is one
-    /// with a pager.
+    /// Returns the first part of `range` that is mapped, and what is in it.
     #[expect(clippy::type_complexity, reason = "used once, right above")]
-    fn next_object(&self, range: Range<usize>) -> Option<(Range<usize>, Option<(Arc<Vmo_<M>>, usize)>)> {
+    fn next_content(&self, range: Range<usize>) -> Result<Option<(Range<usize>, Content<M>)>, Error> {
         let mappings = self.mappings.read();
-        let (found, mapping) = mappings.find_or_next(range.start)?;
+        if mappings.is_destroyed() {
+            return Err(Error::Destroyed);
+        }
+        let Some((found, mapping)) = mappings.find_or_next(range.start) else { return Ok(None) };
         if found.start >= range.end {
-            return None;
+            return Ok(None);
         }
         let part = clip(&found, &range);
-        let object = match mapping.memory() {
+        let content = match mapping.memory() {
             MappedMemory::Vmo { object, offset } if object.notes_writes() => {
-                Some((object.object().clone(), (offset + (part.start - found.start)) / M::PAGE_SIZE))
+                let index = (offset + (part.start - found.start)) / M::PAGE_SIZE;
+                Content::Paged(object.object().clone(), index)
             }
-            _ => None,
+            MappedMemory::Region(region) => Content::Inside(region.clone()),
+            _ => Content::AtHand,
         };
-        Some((part, object))
+        Ok(Some((part, content)))
     }
+}
+
+/// What is in a part of a range.
+enum Content<M: Machine> {
+    /// Nothing that would have to be read first.
+    AtHand,
+    /// An object with a pager, from the page with this index on.
+    Paged(Arc<Vmo_<M>>, usize),
+    /// What a child region has there.
+    Inside(Region<M>),
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     backing::Personality,
     error::{Error, Limit},
-    machine::{AddressSpace, Cursor, Machine, PageFlags, SleepLock},
+    machine::{AddressSpace, Cursor, Machine, PageFlags},
     mapping::{self, VmMapping},
     perms::VmPerms,
 };
@@ -36,6 +36,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// - [`Error::LimitExceeded`]* at a mapping that would make too much data writable.
     /// - [`Error::LimitExceeded`] if a mapping would be split and there are too many.
     /// - [`Error::InvalidAlignment`], [`Error::InvalidSize`], [`Error::OutOfRange`] for a bad range.
+    /// - [`Error::Destroyed`].
     /// - [`Error::OutOfMemory`].
     #[require(R > Read | Write | Exec)]
     pub fn protect(&self, range: Range<usize>, perms: VmPerms) -> Result<(), Error> {
@@ -84,8 +85,12 @@ impl Wanted {
 
 impl<M: Machine> Vmar_<M> {
     pub(crate) fn protect(&self, range: Range<usize>, wanted: Wanted) -> Result<(), Error> {
+        self.route(&range, |region| region.protect_here(range.clone(), wanted))
+    }
+
+    fn protect_here(&self, range: Range<usize>, wanted: Wanted) -> Result<(), Error> {
         self.check_range(&range)?;
-        let mut mappings = self.mappings.write();
+        let mut mappings = self.change_within(&range)?;
         let mappings = &mut *mappings;
         if let Some((found, mapping)) = mappings.find(range.start)
             && found.end >= range.end
@@ -95,12 +100,12 @@ impl<M: Machine> Vmar_<M> {
             if mapping.perms().access() == access {
                 return Ok(());
             }
-            self.check_access(mapping, access, range.len(), mappings.data())?;
+            self.check_access(mappings, mapping, access, range.len(), mappings.data())?;
             let splits = usize::from(found.start < range.start) + usize::from(found.end > range.end);
             if splits == 0 {
                 self.narrow_entries_of(mappings, mapping, &range, access);
             } else {
-                self.limits.check(Limit::Mappings, mappings.len(), splits)?;
+                self.check_limit(mappings, Limit::Mappings, mappings.len(), splits)?;
                 mappings.try_reserve(splits)?;
                 if let Some((_, mapping)) = mappings.find(range.start) {
                     self.narrow_entries_of(mappings, mapping, &range, access);
@@ -130,7 +135,7 @@ impl<M: Machine> Vmar_<M> {
             return outcome;
         }
         let splits = mappings.count_splits(&range);
-        self.limits.check(Limit::Mappings, mappings.len(), splits)?;
+        self.check_limit(mappings, Limit::Mappings, mappings.len(), splits)?;
         mappings.try_reserve(splits)?;
         // From here on nothing fails.
         self.narrow_entries(mappings, &range, wanted.access);
@@ -155,6 +160,7 @@ impl<M: Machine> Vmar_<M> {
     /// Checks that `size` bytes of `mapping` may be given `access` where there are `data` bytes of data.
     fn check_access(
         &self,
+        mappings: &Mappings<M>,
         mapping: &VmMapping<M>,
         access: VmPerms,
         size: usize,
@@ -164,7 +170,7 @@ impl<M: Machine> Vmar_<M> {
             return Err(Error::AccessDenied);
         }
         if becomes_data(mapping, access) {
-            self.limits.check(Limit::Data, data, size)?;
+            self.check_limit(mappings, Limit::Data, data, size)?;
         }
         Ok(())
     }
@@ -184,7 +190,7 @@ impl<M: Machine> Vmar_<M> {
             }
             let part = clip(&found, range);
             let access = wanted.of(mapping);
-            if let Err(error) = self.check_access(mapping, access, part.len(), data) {
+            if let Err(error) = self.check_access(mappings, mapping, access, part.len(), data) {
                 return (end, Err(error));
             }
             if becomes_data(mapping, access) {

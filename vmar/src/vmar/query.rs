@@ -3,15 +3,17 @@
 //! Looking at what is mapped, for `/proc/PID/maps` and `smaps` and for whoever copies between spaces.
 //!
 //! A [`VmarQueryGuard`] keeps the mappings as they are while it lives: others can look and faults go on, but nothing is
-//! mapped or unmapped.
+//! mapped or unmapped. What child regions have there is shown too, as it was when the guard was made; they go on meanwhile.
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
 
 use super::{Vmar, Vmar_, mappings::Mappings};
 use crate::{
+    error::OutOfMemory,
+    fallible,
     machine::{Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
     mapping::{Mappable, MappedMemory, MappingFlags, VmMapping},
     perms::VmPerms,
@@ -24,7 +26,12 @@ pub struct VmarQueryGuard<'a, M: Machine> {
     space: &'a Vmar_<M>,
     mappings: <M::Lock<Mappings<M>> as SleepLock<Mappings<M>>>::ReadGuard<'a>,
     range: Range<usize>,
+    /// Copies of all mappings of the range, where there are child regions.
+    flat: Option<Listed<M>>,
 }
+
+/// Copies of mappings, and where they are.
+type Listed<M> = Vec<(Range<usize>, VmMapping<M>)>;
 
 /// One mapping, as it is while a [`VmarQueryGuard`] lives.
 pub struct MappingInfo<'a, M: Machine> {
@@ -67,17 +74,23 @@ pub struct PageSharing {
 }
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
-    /// Looks at the mappings that overlap `range` (bytes).
+    /// Looks at the mappings that overlap `range` (bytes), those inside child regions among them.
+    ///
+    /// Should there be no memory to list what is inside child regions, each of these is shown as one mapping that allows nothing.
     #[require(R > Read)]
     pub fn query(&self, range: Range<usize>) -> VmarQueryGuard<'_, M> {
-        VmarQueryGuard { space: &self.inner, mappings: self.inner.mappings.read(), range }
+        let mappings = self.inner.mappings.read();
+        let flat = if mappings.has_regions() { flatten(&mappings, &range).ok() } else { None };
+        VmarQueryGuard { space: &self.inner, mappings, range, flat }
     }
 }
 
 impl<M: Machine> VmarQueryGuard<'_, M> {
     /// Iterates over the mappings, ascending. Those at the ends of the range may reach beyond it.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = MappingInfo<'_, M>> {
-        self.mappings.range(self.range.clone()).map(|(range, mapping)| MappingInfo {
+        let range = if self.flat.is_some() { 0..0 } else { self.range.clone() };
+        let flat = self.flat.iter().flatten().map(|(range, mapping)| (range.clone(), mapping));
+        self.mappings.range(range).chain(flat).map(|(range, mapping)| MappingInfo {
             space: self.space,
             mappings: &self.mappings,
             range,
@@ -92,7 +105,12 @@ impl<M: Machine> VmarQueryGuard<'_, M> {
 
     /// Returns whether every address of the range is mapped.
     pub fn is_fully_mapped(&self) -> bool {
-        self.mappings.covered_until(&self.range) >= self.range.end
+        if self.flat.is_none() {
+            return self.mappings.covered_until(&self.range) >= self.range.end;
+        }
+        let reach =
+            |at: usize, info: MappingInfo<'_, M>| if info.range.start <= at { info.range.end } else { at };
+        self.iter().fold(self.range.start, reach) >= self.range.end
     }
 }
 
@@ -190,6 +208,30 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
             (false, true) => &mut counts.private_dirty,
         } += 1;
     }
+}
+
+/// Lists copies of the mappings that overlap `range`, in the place of child regions those inside them.
+fn flatten<M: Machine>(mappings: &Mappings<M>, range: &Range<usize>) -> Result<Listed<M>, OutOfMemory> {
+    let mut list = Vec::new();
+    add_flat(&mut list, mappings, range)?;
+    Ok(list)
+}
+
+fn add_flat<M: Machine>(
+    list: &mut Listed<M>,
+    mappings: &Mappings<M>,
+    range: &Range<usize>,
+) -> Result<(), OutOfMemory> {
+    for (found, mapping) in mappings.range(range.clone()) {
+        if let Some(region) = mapping.region() {
+            add_flat(list, &region.mappings.read(), range)?;
+            continue;
+        }
+        let mut copy = mapping.copy_at(0);
+        copy.absorb(&mapping.noted());
+        fallible::try_push(list, (found, copy))?;
+    }
+    Ok(())
 }
 
 /// A page that is resident in a space.

@@ -38,7 +38,7 @@ use super::{
 use crate::{
     error::{Error, Limit},
     fallible,
-    machine::{AddressSpace, Cursor, Machine, PageProps, SleepLock},
+    machine::{AddressSpace, Cursor, Machine, PageProps},
     mapping::{MappedMemory, MappingFlags, VmMapping},
     placement::Placement,
     rss::RssDelta,
@@ -120,7 +120,8 @@ impl<M: Machine> Vmar_<M> {
             return Err(Error::InvalidSize);
         }
         let mut removed = Removed::new();
-        let mut mappings = self.mappings.write();
+        let mut mappings =
+            self.change_within(&(old.start..old.end.max(old.start.saturating_add(M::PAGE_SIZE))))?;
         let Some((found, _)) = mappings.find(old.start) else { return Err(Error::NotMapped) };
 
         let placement = match target {
@@ -137,7 +138,7 @@ impl<M: Machine> Vmar_<M> {
                 self.check_resize(&mappings, &old, new_size, &NOTHING)?;
                 let new_end = old.start.checked_add(new_size).ok_or(Error::OutOfRange)?;
                 let has_room = mappings.next(old.end).is_none_or(|(next, _)| next.start >= new_end)
-                    && new_end <= self.space.user_range().end;
+                    && new_end <= self.range.end;
                 if old.end == found.end && has_room {
                     mappings.extend_end(found.start, new_end);
                     return Ok(old.start);
@@ -148,9 +149,14 @@ impl<M: Machine> Vmar_<M> {
                 Placement::Anywhere
             }
         };
-        let to = mappings.place(new_size, M::PAGE_SIZE, placement, &self.space.user_range())?;
-        if matches!(placement, Placement::Replacing(_)) && !clip(&to, &old).is_empty() {
-            return Err(Error::InvalidOptions);
+        let to = mappings.place(new_size, M::PAGE_SIZE, placement, &self.range)?;
+        if matches!(placement, Placement::Replacing(_)) {
+            if !clip(&to, &old).is_empty() {
+                return Err(Error::InvalidOptions);
+            }
+            if mappings.has_regions() {
+                self.dissolve_within(&mut mappings, &to)?;
+            }
         }
         let kept = old.start..old.start + old.len().min(new_size);
         self.check_resize(&mappings, &kept, new_size, &to)?;
@@ -200,12 +206,12 @@ impl<M: Machine> Vmar_<M> {
         let usage = mappings.usage();
         let replaced = mappings.usage_within(replaced);
         if mapping.flags().contains(MappingFlags::LOCKED) {
-            self.limits.check(Limit::Locked, usage.locked - replaced.locked, more)?;
+            self.check_limit(mappings, Limit::Locked, usage.locked - replaced.locked, more)?;
         }
         let total = usage.address_space - replaced.address_space;
-        self.limits.check(Limit::AddressSpace, total, more)?;
+        self.check_limit(mappings, Limit::AddressSpace, total, more)?;
         if mapping.is_data() {
-            self.limits.check(Limit::Data, usage.data - replaced.data, more)?;
+            self.check_limit(mappings, Limit::Data, usage.data - replaced.data, more)?;
         }
         Ok(())
     }
@@ -216,7 +222,7 @@ impl<M: Machine> Vmar_<M> {
             return Err(Error::InvalidOptions);
         }
         // What Linux keeps in hand for the splits that a move can make.
-        self.limits.check(Limit::Mappings, mappings.len(), 4)?;
+        self.check_limit(mappings, Limit::Mappings, mappings.len(), 4)?;
         if plan.keeps_old {
             self.check_growth(mappings, mapping, plan.to.len(), &plan.to)?;
         }

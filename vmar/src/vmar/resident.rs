@@ -36,11 +36,17 @@ impl<M: Machine> Vmar_<M> {
         self.check_range(&range)?;
         let mappings = self.mappings.read();
         if mappings.covered_until(&range) < range.end {
-            return Err(Error::NotMapped);
+            return Err(mappings.missing());
         }
         is_resident.fill(false);
         for (found, mapping) in mappings.range(range.clone()) {
             let part = clip(&found, &range);
+            if let Some(region) = mapping.region() {
+                let first = (part.start - range.start) / M::PAGE_SIZE;
+                let count = part.len() / M::PAGE_SIZE;
+                region.resident(part, &mut is_resident[first..first + count])?;
+                continue;
+            }
             if let MappedMemory::Vmo { object, offset } = mapping.memory() {
                 let first = (offset + (part.start - found.start)) / M::PAGE_SIZE;
                 let base = (part.start - range.start) / M::PAGE_SIZE;

@@ -15,7 +15,9 @@ impl<M: Machine> Vmar_<M> {
     /// under way come first.
     pub(crate) fn obey_lease(&self, lease: &Lease) {
         let mut mappings = self.mappings.write();
-        self.obey_within(&mut mappings, |own| core::ptr::eq(own, lease));
+        self.visit_all(&mut mappings, &mut |mappings| {
+            self.obey_within(mappings, |own| core::ptr::eq(own, lease));
+        });
     }
 
     /// Takes from all mappings what their leases have withdrawn.

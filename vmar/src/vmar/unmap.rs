@@ -9,7 +9,7 @@ use aster_rights::{TRightSet, TRights, require};
 use super::{Vmar, Vmar_, backup::Borrow, edit::Removed, entries::unmap_part, mappings::Mappings};
 use crate::{
     error::{Error, Limit},
-    machine::{AddressSpace, Machine, SleepLock},
+    machine::Machine,
 };
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
@@ -19,13 +19,14 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     ///
     /// - [`Error::InvalidAlignment`], [`Error::InvalidSize`], [`Error::OutOfRange`] for a bad range.
     /// - [`Error::LimitExceeded`] if a mapping would be cut in two and there are too many.
+    /// - [`Error::Destroyed`].
     /// - [`Error::OutOfMemory`].
     #[require(R > Write)]
     pub fn unmap(&self, range: Range<usize>) -> Result<(), Error> {
         self.inner.unmap(range)
     }
 
-    /// Takes away everything, in one pass.
+    /// Takes away everything, in one pass; child regions are destroyed.
     #[require(R > Write)]
     pub fn clear(&self) {
         self.inner.clear();
@@ -34,9 +35,13 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 
 impl<M: Machine> Vmar_<M> {
     pub(crate) fn unmap(&self, range: Range<usize>) -> Result<(), Error> {
+        self.route(&range, |region| region.unmap_here(range.clone()))
+    }
+
+    fn unmap_here(&self, range: Range<usize>) -> Result<(), Error> {
         self.check_range(&range)?;
         let mut removed = Removed::new();
-        let mut mappings = self.mappings.write();
+        let mut mappings = self.change_within(&range)?;
         self.unmap_locked(&mut mappings, &range, &mut removed)
     }
 
@@ -47,7 +52,7 @@ impl<M: Machine> Vmar_<M> {
         range: &Range<usize>,
         removed: &mut Removed<M>,
     ) -> Result<(), Error> {
-        if range.end > self.space.user_range().end {
+        if range.end > self.range.end {
             return Err(Error::OutOfRange);
         }
         if let Some((found, mapping)) = mappings.find(range.start)
@@ -75,7 +80,7 @@ impl<M: Machine> Vmar_<M> {
         removed: &mut Removed<M>,
     ) -> Result<(), Error> {
         if found.start < range.start && found.end > range.end {
-            self.limits.check(Limit::Mappings, mappings.len(), 1)?;
+            self.check_limit(mappings, Limit::Mappings, mappings.len(), 1)?;
             mappings.try_reserve(1)?;
         }
         // From here on nothing fails.
@@ -91,17 +96,31 @@ impl<M: Machine> Vmar_<M> {
     }
 
     pub(crate) fn clear(&self) {
-        let mut mappings = self.mappings.write();
-        let borrow = mappings.borrow.take();
-        self.unmap_entries(&mappings, &self.space.user_range());
-        let all = mappings.take_all();
-        if borrow.is_some() {
-            self.rss.clear();
+        loop {
+            self.destroy_children();
+            let Ok(mut mappings) = self.change() else { return };
+            if mappings.has_regions() {
+                continue;
+            }
+            let borrow = mappings.borrow.take();
+            let all = self.take_everything(&mut mappings);
+            if borrow.is_some() {
+                self.rss.clear();
+            }
+            // What the mappings refer to is let go of without the lock.
+            drop(mappings);
+            drop(all);
+            borrow.into_iter().for_each(Borrow::end);
+            return;
         }
-        // What the mappings refer to is let go of without the lock.
-        drop(mappings);
-        drop(all);
-        borrow.into_iter().for_each(Borrow::end);
+    }
+}
+
+impl<M: Machine> Vmar_<M> {
+    /// Takes out all mappings and their entries.
+    pub(super) fn take_everything(&self, mappings: &mut Mappings<M>) -> Mappings<M> {
+        self.unmap_entries(mappings, &self.range);
+        mappings.take_all()
     }
 }
 

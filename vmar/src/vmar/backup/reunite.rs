@@ -63,7 +63,8 @@ impl<M: Machine> Vmar_<M> {
         }
         let lent = backup.borrower(borrow.side).pages.load(Relaxed);
         let own = self.rss.total_pages().saturating_sub(lent);
-        let result = match own <= lent {
+        // What child regions have goes on being touched: that page table must stay.
+        let result = match own <= lent && !mappings.has_regions() {
             true => self.take_back(mappings),
             false => self.show_all(mappings, &self.space.user_range()),
         };

@@ -69,7 +69,7 @@ impl<M: Machine> Fault<'_, M> {
     /// each of them.
     #[inline(never)]
     fn read_zeros_among(&self, mappings: &Mappings<M>) -> Result<Step<M>, FaultError> {
-        let block = clip(&block_of::<M>(self.page, AROUND), &self.space.space.user_range());
+        let block = clip(&block_of::<M>(self.page, AROUND), &self.space.range);
         let zeros = self.space.machine.zero_frame();
         let mut is_served = false;
         self.space.space.transact(block.clone(), AROUND, |cursor| {
