@@ -73,16 +73,16 @@ impl<'a, H: Host> Commit<'a, H> {
     ///
     /// It goes page by page: whatever the host has there, a page is one mapping of its.
     pub fn set_aside(&mut self, table: &Table, range: &Range<usize>) -> Result<(), Errno> {
-        self.done.push((range.clone(), Undo::Reserve));
-        if !table.overlaps(range) {
-            return Ok(());
-        }
-        for page in range.clone().step_by(self.layout.host) {
-            let page = page..page + self.layout.host;
-            if table.overlaps(&page) {
-                self.take(page)?;
+        if table.overlaps(range) {
+            for page in range.clone().step_by(self.layout.host) {
+                let page = page..page + self.layout.host;
+                if table.overlaps(&page) {
+                    self.take(page)?;
+                }
             }
         }
+        // Taken back first, before the pages.
+        self.done.push((range.clone(), Undo::Reserve));
         Ok(())
     }
 

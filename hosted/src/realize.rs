@@ -142,6 +142,7 @@ impl<H: Host> Call<'_, H> {
         content: Content,
         realized: &mut Realized,
     ) -> Result<Vec<Piece>, Error> {
+        self.check_neighbours(range)?;
         let (layout, host) = (self.layout(), self.host());
         let around = layout.around(range);
         let has_head = around.start < range.start;
@@ -149,8 +150,11 @@ impl<H: Host> Call<'_, H> {
         let mut builds_head = self.state.table.overlaps(&(around.start..range.start));
         let builds_tail = self.state.table.overlaps(&(range.end..around.end));
         let is_crowded = builds_head || builds_tail;
-        let writes = mapping.sharing == Sharing::Shared && mapping.perms.contains(VmPerms::WRITE);
-
+        // A new mapping of a file that is only read can be given a copy, which it then may never write. One that is moved has been
+        // promised more, and shared memory is there to be written by somebody.
+        let writes = mapping.is_tied()
+            || matches!(mapping.source, Source::Nameless { .. })
+            || mapping.sharing == Sharing::Shared && mapping.perms.contains(VmPerms::WRITE);
         let mut start_offset = 0;
         let mut all_built = None;
         match (content, &mapping.source) {
@@ -216,6 +220,20 @@ impl<H: Host> Call<'_, H> {
         Ok(pieces)
     }
 
+    /// Checks that the host pages that something at `range` has in common with others can be built.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SharedHostPage`].
+    pub(crate) fn check_neighbours(&self, range: &Range<usize>) -> Result<(), Error> {
+        let around = self.layout().around(range);
+        let table = &self.state.table;
+        let mut beside = [around.start..range.start, range.end..around.end]
+            .into_iter()
+            .flat_map(|part| table.pieces(part));
+        if beside.any(|(_, neighbour)| neighbour.is_tied()) { Err(Error::SharedHostPage) } else { Ok(()) }
+    }
+
     /// Fills the mapping's part of an area for `pages` from its file, if it has one.
     fn read_source(
         &self,
@@ -256,9 +274,6 @@ impl<H: Host> Call<'_, H> {
                 commit.protect(page, old, HostProt::Read)?;
             }
             for (part, neighbour) in self.state.table.pieces(beside) {
-                if neighbour.is_tied() {
-                    return Err(Error::SharedHostPage);
-                }
                 let mut bytes = vec![0; part.len()];
                 match host.read(self.area(), layout.offset(part.start), &mut bytes) {
                     // What is behind the end of a file has no bytes.

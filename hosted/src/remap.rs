@@ -245,6 +245,15 @@ impl<H: Host> Call<'_, H> {
     /// Maps the target anew (what is private with a copy of the old range's bytes), and unmaps the old range.
     fn copy(&mut self, moved: Move) -> Result<(), Error> {
         let Move { from, to, mapping, old } = moved;
+        // All that can be refused is, before anything is done.
+        self.check_neighbours(&to)?;
+        if old == OldRange::Kept && mapping.sharing == Sharing::Private {
+            self.check_neighbours(&from)?;
+            // Both would be built, each with the other beside it that is not there yet.
+            if self.meet(&from, &to) {
+                return Err(Error::SharedHostPage);
+            }
+        }
         self.attempt(|call, commit| {
             let content = match mapping.sharing {
                 Sharing::Private => Content::Built(call.copy_of(commit, &from, &to, &mapping)?),
@@ -264,11 +273,6 @@ impl<H: Host> Call<'_, H> {
                 }
                 OldRange::Kept if mapping.sharing == Sharing::Shared => call.note(&to, mapping, realized),
                 OldRange::Kept => {
-                    // Fresh pages that the target may share a host page with: the table must know of it first, and
-                    // it is not told of anything that can still fail. So the target's pages are whole, or it is refused.
-                    if call.meet(&from, &to) {
-                        return Err(Error::SharedHostPage);
-                    }
                     let fresh = call.realize(commit, &from, &mapping, Content::Fresh, Finality::Final)?;
                     call.note(&to, mapping.clone(), realized);
                     call.note(&from, mapping, fresh);
