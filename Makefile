@@ -69,6 +69,10 @@ lint: setup-test ## Formatting, clippy and rustdoc, warnings denied
 test-host: setup-test ## The tests that run on the host
 	@$(xtask) test --only host
 
+.PHONY: test-hosted
+test-hosted: setup-run ## A million random calls on the hosted backend and on this machine's Linux
+	@HOSTED_STEPS=1000000 $(cargo) test -p vmar-hosted --test hosted_linux -- --nocapture
+
 .PHONY: ktest
 ktest: setup-test ## The tests that run inside the kernel, in QEMU
 	@$(xtask) test --only ktest

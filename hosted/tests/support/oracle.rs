@@ -156,3 +156,17 @@ pub fn wait(pid: i32) -> bool {
     // SAFETY: the kernel writes the status.
     unsafe { libc::waitpid(pid, &mut status, 0) == pid && status == 0 }
 }
+
+/// Forks, and returns on both sides: 0 in the child.
+pub fn raw_fork() -> i32 {
+    // SAFETY: the child runs no code that needs another thread.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork failed");
+    pid
+}
+
+/// Ends a child.
+pub fn exit_now(well: bool) -> ! {
+    // SAFETY: nothing of the child's is to be run any more.
+    unsafe { libc::_exit(if well { 0 } else { 1 }) }
+}
