@@ -23,7 +23,7 @@ use vmar::{
     placement::Placement,
     rss::RssKind,
     sim::{PAGE_SIZE, Process, Sim, SimFrame},
-    vmar::{discard::Discard, fault::FaultError, remap::RemapTarget},
+    vmar::{ForkPolicy, discard::Discard, fault::FaultError, remap::RemapTarget},
 };
 
 const BASE: usize = 0x100_0000;
@@ -363,5 +363,99 @@ fn b4_revocation_against_mapping_and_fork() {
         assert_eq!(vmo.count_writers(), 0);
         drop((vmo, grant, revoker));
         end(&sim, [parent, child]);
+    });
+}
+
+/// A program with `count` pages, each written with its number plus one, that is forked through backups.
+fn forking_process(count: usize) -> (Sim, Process) {
+    let (sim, process) = process();
+    process.vmar.set_fork_policy(ForkPolicy::Backup);
+    map_anonymous(&process, count);
+    (0..count).for_each(|page| process.write(BASE + page * PAGE_SIZE, &[page as u8 + 1]).unwrap());
+    (sim, process)
+}
+
+#[test]
+fn r3_of_two_faults_on_a_borrowed_page_the_slower_finds_it() {
+    check(|| {
+        let (sim, parent) = forking_process(2);
+        let child = parent.fork_on(2).unwrap();
+        let threads = [1, 2].map(|cpu| {
+            spawn(&parent, cpu, move |process| {
+                assert_eq!(process.read_byte(OTHER), Ok(2));
+                process.write(BASE + cpu, &[cpu as u8]).unwrap();
+            })
+        });
+        child.write(BASE, &[9]).unwrap();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(parent.read(BASE, 3).unwrap(), [1, 1, 2]);
+        assert_eq!(child.read(BASE, 3).unwrap(), [9, 0, 0]);
+        assert_eq!(sim.live_frames(), 3);
+        end(&sim, [parent, child]);
+    });
+}
+
+#[test]
+fn r7_what_other_threads_write_during_a_fork_is_seen_by_both_or_by_one() {
+    check(|| {
+        let (sim, parent) = forking_process(1);
+        let writer = spawn(&parent, 1, |process| {
+            (2..5).for_each(|value| process.write(BASE, &[value]).unwrap());
+        });
+        let child = parent.fork_on(2).unwrap();
+        let seen = child.read_byte(BASE).unwrap();
+        writer.join().unwrap();
+        assert!((1..5).contains(&seen));
+        assert_eq!((child.read_byte(BASE), parent.read_byte(BASE)), (Ok(seen), Ok(4)));
+        end(&sim, [parent, child]);
+    });
+}
+
+#[test]
+fn r7_a_child_ends_while_its_parent_works() {
+    check(|| {
+        let (sim, parent) = forking_process(4);
+        let child = parent.fork_on(2).unwrap();
+        child.write(BASE, &[50]).unwrap();
+        let ender = thread::spawn(move || drop(child));
+        for page in [1, 3] {
+            parent.write(BASE + page * PAGE_SIZE + 1, &[7]).unwrap();
+        }
+        parent.vmar.unmap(BASE + 2 * PAGE_SIZE..BASE + 3 * PAGE_SIZE).unwrap();
+        assert_eq!(parent.read(OTHER, 2).unwrap(), [2, 7]);
+        ender.join().unwrap();
+        assert_eq!((parent.read_byte(BASE), parent.read(BASE + 3 * PAGE_SIZE, 2)), (Ok(1), Ok(vec![4, 7])));
+        assert_eq!((sim.live_frames(), sim.live_spaces()), (3, 1));
+        end(&sim, [parent]);
+    });
+}
+
+#[test]
+fn r7_a_fork_against_the_end_of_the_last_child() {
+    check(|| {
+        let (sim, parent) = forking_process(3);
+        let first = parent.fork_on(2).unwrap();
+        let ender = thread::spawn(move || drop(first));
+        parent.write(OTHER, &[20]).unwrap();
+        let second = parent.fork_on(1).unwrap();
+        assert_eq!((second.read_byte(BASE), second.read_byte(OTHER)), (Ok(1), Ok(20)));
+        second.write(BASE, &[10]).unwrap();
+        ender.join().unwrap();
+        assert_eq!((parent.read_byte(BASE), second.read_byte(BASE)), (Ok(1), Ok(10)));
+        end(&sim, [parent, second]);
+    });
+}
+
+#[test]
+fn r7_parent_and_child_end_at_once() {
+    check(|| {
+        let (sim, parent) = forking_process(3);
+        let child = parent.fork_on(2).unwrap();
+        let grandchild = child.fork_on(1).unwrap();
+        let enders = [parent, child].map(|process| thread::spawn(move || drop(process)));
+        assert_eq!(grandchild.read_byte(OTHER), Ok(2));
+        enders.into_iter().for_each(|ender| ender.join().unwrap());
+        assert_eq!((sim.live_frames(), sim.live_spaces()), (3, 1));
+        end(&sim, [grandchild]);
     });
 }

@@ -140,6 +140,3 @@ impl<M: Machine> Fault<'_, M> {
         Written::Until(addr + M::PAGE_SIZE)
     }
 }
-
-#[cfg(test)]
-mod tests;
