@@ -34,6 +34,7 @@ use crate::{
     machine::{CachePolicy, Machine, PageFlags},
     object::{Lease, MappedVmo, Mapper},
     perms::VmPerms,
+    placement::Constraint,
     rss::RssKind,
     vmar::region::Region,
 };
@@ -41,7 +42,12 @@ use crate::{
 /// What the kernel knows of a mapping and the framework does not: the file, its name, the device.
 ///
 /// A kernel gets its own type back by way of [`Any`].
-pub trait Mappable: Any + Debug + Send + Sync {}
+pub trait Mappable: Any + Debug + Send + Sync {
+    /// Returns where it can be mapped. Looked at when a mapping is made; one that moves later goes by the space's rules alone.
+    fn constraint(&self) -> Constraint {
+        Constraint::NONE
+    }
+}
 
 /// Whether writes are seen by others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -20,6 +20,21 @@ pub enum Placement {
     Below(usize),
 }
 
+/// Where something can be mapped at all: device memory that must lie at certain addresses, an object whose addresses must agree with
+/// those of its cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constraint {
+    /// Its mappings start at multiples of this (bytes): a power of two.
+    pub align: usize,
+    /// Its mappings lie within these addresses (bytes, page-aligned).
+    pub within: Range<usize>,
+}
+
+impl Constraint {
+    /// Anywhere.
+    pub const NONE: Self = Self { align: 1, within: 0..usize::MAX };
+}
+
 /// Where a space places what may go anywhere. All addresses are bytes, page-aligned.
 ///
 /// ```text

@@ -211,7 +211,10 @@ impl<M: Machine> Vmar_<M> {
         }
         check_access(mapping, Access::Write, cause)?;
         let one = page..page + M::PAGE_SIZE;
-        if mapping.resident_span(&one).is_none() {
+        let is_absent = mapping.resident_span(&one).is_none()
+            || !self.space.may_be_mapped(page)
+                && mappings.borrow.as_ref().is_none_or(|borrow| !borrow.may_have(&one));
+        if is_absent {
             return self.fill_written(mapping, &range, one, within, buf);
         }
         if let MappedMemory::Vmo { object, offset } = mapping.memory()
@@ -249,9 +252,12 @@ impl<M: Machine> Vmar_<M> {
             MappedMemory::Anonymous => None,
             MappedMemory::Vmo { object, offset } => {
                 match object.lookup((offset + (one.start - range.start)) / M::PAGE_SIZE) {
+                    Lookup::PastEnd => return Ok(false),
+                    // What is overwritten is not read first.
+                    _ if buf.len() == M::PAGE_SIZE => None,
                     Lookup::Resident(frame) => Some(frame),
                     Lookup::Absent => None,
-                    Lookup::PastEnd | Lookup::Paged => return Ok(false),
+                    Lookup::Paged => return Ok(false),
                 }
             }
             MappedMemory::Device { .. } | MappedMemory::Region(_) => return Ok(false),

@@ -17,7 +17,7 @@ use aster_rights::{Rights, TRightSet, TRights, require};
 use super::{
     Vmar, Vmar_,
     edit::Removed,
-    entries::{resident_span, unmap_within},
+    entries::{clip, resident_span, unmap_within},
     mappings::Mappings,
     populate::Populate,
 };
@@ -240,8 +240,8 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
     /// # Errors
     ///
     /// - [`Error::InvalidSize`] if the size is zero or no multiple of the page size.
-    /// - [`Error::InvalidAlignment`] if an address or offset is none of whole pages, or the alignment no power of two
-    ///   or less than a page.
+    /// - [`Error::InvalidAlignment`] if an address or offset is none of whole pages, the alignment no power of two
+    ///   or less than a page, or an address that was insisted on not what [its object needs](Mappable::constraint).
     /// - [`Error::InvalidOffset`] if offset and size together overflow, or leave the device memory.
     /// - [`Error::InvalidOptions`] if anonymous memory is to be shared, or something that grows down.
     /// - [`Error::AccessDenied`] if the permissions go beyond the rights of the handle or of the object.
@@ -265,7 +265,19 @@ impl<M: Machine> Vmar_<M> {
         if method == Method::CopyIn {
             request.flags |= MappingFlags::COPIED_IN;
         }
-        let Request { size, align, placement, sharing, populate, .. } = *request;
+        let Request { size, mut align, placement, sharing, populate, .. } = *request;
+        let mut within = self.range.clone();
+        if let Some(mappable) = &request.mappable {
+            let constraint = mappable.constraint();
+            align = align.max(constraint.align);
+            check_size(size, align, M::PAGE_SIZE)?;
+            within = clip(&within, &constraint.within);
+            if let Placement::Exactly(addr) | Placement::Replacing(addr) = placement
+                && !addr.is_multiple_of(align)
+            {
+                return Err(Error::InvalidAlignment);
+            }
+        }
 
         // Nothing but anonymous memory, by far the most common case, is moved about for free.
         let is_plain = matches!(request.source, Source::Anonymous) && request.mappable.is_none();
@@ -281,7 +293,7 @@ impl<M: Machine> Vmar_<M> {
             // It is always there.
             flags.remove(MappingFlags::ANY_LOCK);
         }
-        let range = mappings.place(size, align, placement, &self.range)?;
+        let range = mappings.place(size, align, placement, &within)?;
         self.check_limits(&mappings, &range, replaces, mapping::is_data(perms, sharing, flags), flags)?;
         if replaces {
             mappings.try_reserve(2)?;

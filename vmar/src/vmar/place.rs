@@ -7,7 +7,7 @@
 
 use core::ops::Range;
 
-use super::mappings::Mappings;
+use super::{entries::clip, mappings::Mappings};
 use crate::{
     error::Error,
     machine::Machine,
@@ -26,7 +26,7 @@ impl<M: Machine> Mappings<M> {
     /// # Errors
     ///
     /// - [`Error::InvalidAlignment`] if an address is none of whole pages.
-    /// - [`Error::OutOfRange`] if an address that was insisted on leaves `user`, the addresses of the space.
+    /// - [`Error::OutOfRange`] if an address that was insisted on leaves `user`, the addresses that can be used.
     /// - [`Error::Occupied`] if it is taken.
     /// - [`Error::NoRoom`] if there is no place.
     pub(super) fn place(
@@ -52,15 +52,15 @@ impl<M: Machine> Mappings<M> {
                 return Ok(range);
             }
             Placement::Replacing(addr) => return at(addr),
-            Placement::Anywhere => self.find_room(size, align),
+            Placement::Anywhere => self.find_room(size, align, user),
             Placement::Hint(addr) => match at(addr.max(self.window.floor)) {
                 Ok(range) if addr.is_multiple_of(align) && self.is_free(&range) => Some(range.start),
                 Err(Error::InvalidAlignment) => return Err(Error::InvalidAlignment),
-                _ => self.find_room(size, align),
+                _ => self.find_room(size, align, user),
             },
             Placement::Below(addr) => {
                 let Window { floor, ceiling, .. } = self.window;
-                self.highest(size, align, floor..addr.min(ceiling))
+                self.highest(size, align, clip(user, &(floor..addr.min(ceiling))))
             }
         };
         let start = found.ok_or(Error::NoRoom)?;
@@ -75,9 +75,10 @@ impl<M: Machine> Mappings<M> {
         }
     }
 
-    fn find_room(&self, size: usize, align: usize) -> Option<usize> {
+    fn find_room(&self, size: usize, align: usize, user: &Range<usize>) -> Option<usize> {
         let Window { floor, base, bottom, ceiling } = self.window;
-        self.highest(size, align, floor..base).or_else(|| self.lowest(size, align, bottom..ceiling))
+        let top_down = self.highest(size, align, clip(user, &(floor..base)));
+        top_down.or_else(|| self.lowest(size, align, clip(user, &(bottom..ceiling))))
     }
 
     /// Returns the highest free address within `limits`, guard gaps respected.
@@ -124,3 +125,6 @@ fn guarded_start<M: Machine>(start: usize, flags: MappingFlags) -> usize {
         start
     }
 }
+
+#[cfg(test)]
+mod tests;

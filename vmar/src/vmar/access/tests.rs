@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MPL-2.0
 
-use alloc::{vec, vec::Vec};
+use alloc::{sync::Arc, vec, vec::Vec};
+use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::*;
 use crate::{
     machine::CachePolicy,
-    object::{Vmo, VmoKind},
+    object::{Pager, Vmo, VmoKind},
     perms::VmPerms,
     placement::Placement,
-    sim::{PAGE_SIZE, Process, Sim, SimIoMem},
+    sim::{PAGE_SIZE, Process, Sim, SimFrame, SimIoMem},
 };
 
 const BASE: usize = 0x100_0000;
@@ -172,4 +173,35 @@ fn v20_device_memory_is_not_reached() {
     let addr = map.device(SimIoMem::new(1), 0, CachePolicy::Uncacheable).build().unwrap();
     assert_eq!(process.vmar.read_bytes(addr, &mut [0]), Err(Error::NotSupported));
     assert_eq!(process.vmar.write_bytes(addr, &[0]), Err(Error::NotSupported));
+}
+
+/// A pager that counts how often it is asked.
+#[derive(Debug, Default)]
+struct Counting(AtomicUsize);
+
+impl Pager<Sim> for Counting {
+    fn read_page(&self, _index: usize, frame: &SimFrame) -> Result<(), Error> {
+        self.0.fetch_add(1, SeqCst);
+        frame.write(0, &[5; PAGE_SIZE]);
+        Ok(())
+    }
+}
+
+#[test]
+fn r5_a_page_that_is_overwritten_whole_is_not_read_first() {
+    let sim = Sim::new(2);
+    let process = Process::new(&sim, 0).unwrap();
+    let pager = Arc::new(Counting::default());
+    let vmo = Vmo::with_pager(&sim, 3 * PAGE_SIZE, VmoKind::File, pager.clone()).unwrap();
+    let map = process.vmar.new_map(3 * PAGE_SIZE).perms(RW).vmo(vmo);
+    map.placement(Placement::Exactly(BASE)).build().unwrap();
+    assert_eq!(process.vmar.write_bytes(BASE, &[7; 2 * PAGE_SIZE]), Ok(2 * PAGE_SIZE));
+    assert_eq!(pager.0.load(SeqCst), 0);
+    assert_eq!(process.read(BASE + PAGE_SIZE - 1, 2).unwrap(), [7, 7]);
+    // Of a page that is written in part the rest is wanted.
+    assert_eq!(process.vmar.write_bytes(BASE + 2 * PAGE_SIZE + 1, &[8]), Ok(1));
+    assert_eq!(pager.0.load(SeqCst), 1);
+    assert_eq!(process.read(BASE + 2 * PAGE_SIZE, 3).unwrap(), [5, 8, 5]);
+    assert_eq!(process.vmar.write_bytes(BASE + 3 * PAGE_SIZE, &[7; PAGE_SIZE]), Err(Error::NotMapped));
+    process.audit();
 }

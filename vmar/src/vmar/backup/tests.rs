@@ -82,9 +82,9 @@ fn r2_what_is_read_is_the_backups_frame_and_what_it_never_had_is_made() {
     let frames: Vec<_> = (0..8).map(|page| frame(&parent, page)).collect();
     let child = parent.fork_on(1).unwrap();
     for process in [&child, &parent] {
-        for page in 0..8 {
+        for (page, of_backup) in frames.iter().enumerate() {
             assert_eq!(process.read_byte(at(page)), Ok(page as u8 + 1));
-            assert_eq!(frame(process, page), frames[page]);
+            assert_eq!(frame(process, page), *of_backup);
         }
         assert_eq!(process.read_byte(at(8)), Ok(0));
     }
@@ -166,9 +166,9 @@ fn r7_the_parent_takes_its_space_back_whole() {
     assert_eq!((entries(&parent), sim.live_frames(), sim.live_spaces()), (50, 50, 1));
     // No copy, and but for what the child has looked at no fault.
     let before = sim.transactions();
-    for page in 0..50 {
+    for (page, former) in frames.iter().enumerate() {
         parent.write(at(page) + 1, &[1]).unwrap();
-        assert!(page == 30 || frame(&parent, page) == frames[page]);
+        assert!(page == 30 || frame(&parent, page) == *former);
     }
     assert!(sim.transactions() - before < 20, "{} transactions", sim.transactions() - before);
     assert_eq!(parent.read(at(30), 2), Ok(vec![77, 1]));

@@ -364,3 +364,36 @@ fn v15_a_fault_needs_the_right_to_read() {
     let vmar = FullVmar::new(sim, Limits::new()).unwrap().to_dynamic().restrict(aster_rights::Rights::WRITE);
     assert_eq!(vmar.unwrap().require::<TRights![Read]>().err(), Some(Error::AccessDenied));
 }
+
+#[test]
+fn r12_a_fault_is_told_apart_before_it_is_served() {
+    let (sim, process) = process();
+    map_anonymous(&process, 1, VmPerms::READ);
+    process.read_byte(BASE).unwrap();
+    let before = (sim.transactions(), sim.live_frames());
+    // Nothing is mapped; there is a page, but no permission; there is neither.
+    assert_eq!(process.vmar.handle_page_fault(BASE + PAGE_SIZE, Access::Read), Err(FaultError::NotMapped));
+    assert_eq!(process.vmar.handle_page_fault(BASE, Access::Write), Err(FaultError::NoPermission));
+    assert_eq!(process.vmar.handle_page_fault(BASE, Access::Exec), Err(FaultError::NoPermission));
+    assert_eq!((sim.transactions(), sim.live_frames()), before, "the page table was asked");
+    // There is permission, and no page.
+    process.vmar.protect(BASE..BASE + PAGE_SIZE, RW).unwrap();
+    assert_eq!(process.vmar.handle_page_fault(BASE, Access::Write), Ok(()));
+    assert_eq!(sim.live_frames(), 1);
+    process.audit();
+}
+
+#[test]
+fn r12_prefetch_ends_at_the_first_page_that_is_there() {
+    let (sim, process) = process();
+    let vmo = object(&sim, 16, VmoKind::File);
+    let map = process.vmar.new_map(16 * PAGE_SIZE).perms(RW).vmo(vmo).fault_around();
+    map.placement(Placement::Exactly(BASE)).build().unwrap();
+    process.write(BASE + 2 * PAGE_SIZE, &[9]).unwrap();
+    process.read_byte(BASE).unwrap();
+    let found: Vec<_> =
+        process.vmar.space().walk().iter().map(|entry| (entry.addr - BASE) / PAGE_SIZE).collect();
+    assert_eq!(found, [0, 1, 2]);
+    assert_eq!(process.read_byte(BASE + 2 * PAGE_SIZE), Ok(9));
+    process.audit();
+}

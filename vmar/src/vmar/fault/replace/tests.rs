@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::super::super::{lock::LockMode, testing::*};
+use super::super::super::{ForkPolicy, lock::LockMode, testing::*};
 use crate::{
     object::VmoKind,
     rss::RssKind,
@@ -74,6 +74,7 @@ fn v15_a_copy_that_follows_on_another_copies_ahead() {
     let process = process();
     map(&process, 0..40, RW);
     touch(&process, 0..40);
+    process.vmar.set_fork_policy(ForkPolicy::Copy);
     let child = process.fork_on(1).unwrap();
     let copies = |pages: Range<usize>, expected: usize| {
         let before = process.vmar.machine().live_frames();
