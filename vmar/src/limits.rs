@@ -38,7 +38,7 @@ impl Limits {
     /// # Errors
     ///
     /// [`Error::LimitExceeded`].
-    pub(crate) fn check(&self, limit: Limit, used: usize, more: usize) -> Result<(), Error> {
+    pub fn check(&self, limit: Limit, used: usize, more: usize) -> Result<(), Error> {
         match used.checked_add(more) {
             Some(sum) if sum <= self.get(limit) => Ok(()),
             _ => Err(Error::LimitExceeded(limit)),
