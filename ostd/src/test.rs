@@ -4,6 +4,7 @@
 
 mod allocator;
 mod page_table;
+mod turns;
 
 use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::SeqCst};
 
