@@ -60,6 +60,10 @@ pub enum Error {
     NotSupported,
     /// The region that the capability is to is no more (`EFAULT`; no capability that a program works through can be to one).
     Destroyed,
+    /// More is asked for than whoever gives it has (`EPERM`).
+    NotPermitted,
+    /// Memory that was to be reserved when it is touched cannot be: the program that touched it ends (`SIGKILL`).
+    ReserveExhausted,
     /// The access ends in a bus error: past the end of the object, or the object could not read its page.
     BusError,
 }
@@ -108,6 +112,8 @@ impl fmt::Display for Error {
             Self::OutOfRange => "the range leaves the address space",
             Self::NotSupported => "the mapping does not support the operation",
             Self::Destroyed => "the region has been destroyed",
+            Self::NotPermitted => "the giver has fewer rights",
+            Self::ReserveExhausted => "no memory is left to reserve",
             Self::BusError => "the object has no page there",
         })
     }

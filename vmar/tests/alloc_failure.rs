@@ -252,7 +252,7 @@ fn v10_every_allocation_of_a_scenario_fails_in_turn() {
     });
     step("discard", AllOrNothing, &|world| world.processes[1].vmar.discard(pages(BASE, 0..4), Discard::Now));
     step("resize", AllOrNothing, &|world| {
-        world.vmo.resize(7 * PAGE_SIZE + 1);
+        world.vmo.resize(7 * PAGE_SIZE + 1).unwrap();
         Ok(())
     });
     step("unmap all", AllOrNothing, &|world| {
@@ -263,7 +263,7 @@ fn v10_every_allocation_of_a_scenario_fails_in_turn() {
 
     let sim = world.sim.clone();
     world.processes.clear();
-    world.vmo.resize(0);
+    world.vmo.resize(0).unwrap();
     assert_eq!((sim.live_frames(), sim.live_spaces()), (0, 0));
 }
 
@@ -342,6 +342,6 @@ fn b1_every_allocation_of_work_with_regions_fails_in_turn() {
     assert!(failures > 30, "only {failures} allocations have failed");
     let sim = world.sim.clone();
     world.processes.clear();
-    world.vmo.resize(0);
+    world.vmo.resize(0).unwrap();
     assert_eq!((sim.live_frames(), sim.live_spaces()), (0, 0));
 }

@@ -157,11 +157,11 @@ fn v15_truncation_against_fault() {
                 }
             })
         });
-        vmo.resize(PAGE_SIZE);
+        vmo.resize(PAGE_SIZE).unwrap();
         assert_eq!(process.read_byte(OTHER), Err(FaultError::BusError));
         assert_eq!(process.read_byte(private + PAGE_SIZE), Err(FaultError::BusError));
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        vmo.resize(2 * PAGE_SIZE);
+        vmo.resize(2 * PAGE_SIZE).unwrap();
         assert_eq!(process.read_byte(OTHER), Ok(0));
         assert_eq!(process.read_byte(private + PAGE_SIZE), Ok(0));
         process.audit();
@@ -177,7 +177,7 @@ fn v15_two_resizes_against_a_mapping_that_comes_and_goes() {
         let vmo = Arc::new(Vmo::new(&sim, 2 * PAGE_SIZE, VmoKind::SharedMemory).unwrap());
         let resizers = [PAGE_SIZE, 2 * PAGE_SIZE].map(|size| {
             let vmo = vmo.clone();
-            thread::spawn(move || vmo.resize(size))
+            thread::spawn(move || vmo.resize(size).unwrap())
         });
         for _ in 0..2 {
             let map = process.vmar.new_map(2 * PAGE_SIZE).perms(RW).vmo(vmo.dup()).shared();

@@ -210,7 +210,7 @@ impl PageCache {
         let end = pos.saturating_add(src.remain() as u64).min(MAX_FILE_SIZE);
         let old = self.size();
         if end > old {
-            self.vmo.resize(end as usize);
+            self.vmo.resize(end as usize).map_err(errno)?;
         }
         let mut at = pos;
         let mut failure = Ok(());
@@ -227,7 +227,7 @@ impl PageCache {
         if end > size || (at == pos && end > old) {
             // Less than hoped for was written: what was added for the rest goes again.
             let size = if at == pos { old } else { size };
-            self.vmo.resize(size as usize);
+            self.vmo.resize(size as usize).map_err(errno)?;
         }
         if at > old {
             self.size.store(at, Ordering::Release);
@@ -266,9 +266,9 @@ impl PageCache {
         if size < self.size() {
             self.reserved_end.store(0, Ordering::Relaxed);
             self.size.store(size, Ordering::Release);
-            self.vmo.resize(size as usize);
+            self.vmo.resize(size as usize).map_err(errno)?;
         } else {
-            self.vmo.resize(size as usize);
+            self.vmo.resize(size as usize).map_err(errno)?;
             self.size.store(size, Ordering::Release);
         }
         self.charge();
@@ -289,9 +289,9 @@ impl PageCache {
         };
         match how {
             Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize => {
-                self.vmo.decommit(pos as usize..end.min(old).max(pos) as usize);
+                self.vmo.decommit(pos as usize..end.min(old).max(pos) as usize).map_err(errno)?;
                 if grown > old {
-                    self.vmo.resize(grown as usize);
+                    self.vmo.resize(grown as usize).map_err(errno)?;
                 }
             }
             Allocate::Extend => self.reserve(pos, end, old, grown)?,
@@ -327,7 +327,7 @@ impl PageCache {
             return Err(ENOSPC);
         }
         if grown > old {
-            self.vmo.resize(grown as usize);
+            self.vmo.resize(grown as usize).map_err(errno)?;
         }
         let mut added: Vec<usize> = Vec::new();
         let result = (first..last).filter(|index| self.vmo.page(*index).is_none()).try_for_each(|index| {
@@ -339,10 +339,10 @@ impl PageCache {
         });
         if result.is_err() {
             for index in added {
-                self.vmo.decommit(index * PAGE_SIZE..(index + 1) * PAGE_SIZE);
+                self.vmo.decommit(index * PAGE_SIZE..(index + 1) * PAGE_SIZE).map_err(errno)?;
             }
             if grown > old {
-                self.vmo.resize(old as usize);
+                self.vmo.resize(old as usize).map_err(errno)?;
             }
         }
         result

@@ -28,6 +28,8 @@ impl From<Error> for Errno {
             Error::AccessDenied => EACCES,
             Error::Refused(refusal) => refusal.into(),
             Error::Occupied => EEXIST,
+            Error::NotPermitted => EPERM,
+            Error::ReserveExhausted => ENOMEM,
             Error::BusError | Error::Destroyed => EFAULT,
         }
     }
@@ -54,7 +56,7 @@ impl From<OutOfMemory> for Errno {
 impl From<FaultError> for Errno {
     fn from(error: FaultError) -> Self {
         match error {
-            FaultError::OutOfMemory => ENOMEM,
+            FaultError::OutOfMemory | FaultError::ReserveExhausted => ENOMEM,
             _ => EFAULT,
         }
     }

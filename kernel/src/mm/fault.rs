@@ -4,7 +4,8 @@
 
 use linux_raw_sys::general::{
     BUS_ADRALN, BUS_ADRERR, FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_INTDIV,
-    ILL_ILLOPN, SEGV_ACCERR, SEGV_CPERR, SEGV_MAPERR, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, TRAP_TRACE,
+    ILL_ILLOPN, SEGV_ACCERR, SEGV_CPERR, SEGV_MAPERR, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP,
+    TRAP_TRACE,
 };
 use ostd::{
     arch::cpu::context::{CpuException, PageFaultErrorCode, RawPageFaultInfo, UserContext},
@@ -82,6 +83,8 @@ fn serve(ctx: &Ctx, fault: PageFault) -> Option<SigInfo> {
             Err(FaultError::BusError) => {
                 return Some(SigInfo::fault(SIGBUS as u8, BUS_ADRERR as i32, fault.addr));
             }
+            // What was promised cannot be kept: this program ends, and nobody is told of a fault.
+            Err(FaultError::ReserveExhausted) => return Some(SigInfo::kernel(SIGKILL as u8)),
             // Whoever is ended gives memory back. If it is this one, the loop of its thread ends it.
             Err(FaultError::OutOfMemory) => {
                 oom::make_room();

@@ -151,7 +151,7 @@ fn remove(ctx: &Ctx, range: Range<Vaddr>) -> Result<usize> {
                 let inode = mapped.file().inode();
                 inode.allocate(Allocate::PunchHole, hole.start as u64, hole.len() as u64)?;
             }
-            Holed::Shared(memory, hole) => memory.0.decommit(hole),
+            Holed::Shared(memory, hole) => memory.0.decommit(hole)?,
         }
     }
     Ok(0)

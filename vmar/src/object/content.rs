@@ -4,10 +4,13 @@
 
 use core::ops::Range;
 
-use super::vmo::{Lookup, Vmo_};
+use super::{
+    source::Purpose,
+    vmo::{Lookup, Vmo_},
+};
 use crate::{
     error::Error,
-    machine::{Frame, Machine},
+    machine::{Frame, Machine, SleepLock},
 };
 
 impl<M: Machine> Vmo_<M> {
@@ -21,7 +24,9 @@ impl<M: Machine> Vmo_<M> {
                 Lookup::Resident(frame) => frame.read(within.start, target),
                 // A hole reads as zeros and stays one.
                 Lookup::Absent => target.fill(0),
-                Lookup::Paged | Lookup::PastEnd => self.commit(index)?.read(within.start, target),
+                Lookup::Paged | Lookup::PastEnd => {
+                    self.commit(index, Purpose::Read)?.read(within.start, target)
+                }
             }
             Ok(())
         })
@@ -31,11 +36,23 @@ impl<M: Machine> Vmo_<M> {
     pub(crate) fn write_bytes(&self, offset: usize, buf: &[u8]) -> Result<usize, Error> {
         let len = self.clamp(offset, buf.len());
         self.each_page(offset, len, |index, within, done| {
-            let frame = self.commit(index)?;
+            let bytes = &buf[done..done + within.len()];
             self.note_write(index);
-            frame.write(within.start, &buf[done..done + within.len()]);
+            while !self.try_write(index, within.start, bytes) {
+                self.commit(index, Purpose::Write)?;
+            }
             Ok(())
         })
+    }
+
+    /// Writes within a page if it is there to be written. A snapshot has what is written before it, and nothing of what comes after.
+    fn try_write(&self, index: usize, within: usize, bytes: &[u8]) -> bool {
+        let _no_snapshot = self.resizing.read();
+        match self.look(index, Purpose::Write) {
+            Lookup::Resident(frame) => frame.write(within, bytes),
+            _ => return false,
+        }
+        true
     }
 
     /// Returns how many of `len` bytes from `offset` on lie within the object.

@@ -43,19 +43,24 @@ pub enum Zap {
     All,
 }
 
-/// Whether the program may ever write to the object through the mapping.
+/// What a mapping has in common with others, and whether the program may ever write to the object through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteAccess {
     /// A shared mapping that may be writable.
     MayWrite,
-    /// A private mapping, or one that can never be writable.
-    Never,
+    /// A shared mapping that can never be writable.
+    SharedReadOnly,
+    /// A private mapping.
+    Private,
 }
 
 /// The address spaces that map an object.
 pub(super) struct Mappers<M: Machine> {
     /// Sorted by the address of the space.
     spaces: Vec<Entry<M>>,
+    /// Mappings, all and those that share.
+    mappings: usize,
+    sharers: usize,
     /// Mappings through which the object may be written.
     writers: usize,
     /// Whether new ones are refused.
@@ -79,7 +84,7 @@ fn key_of<M: Machine>(space: &Weak<dyn Mapper<M>>) -> usize {
 
 impl<M: Machine> Mappers<M> {
     pub(super) const fn new() -> Self {
-        Self { spaces: Vec::new(), writers: 0, writers_denied: false }
+        Self { spaces: Vec::new(), mappings: 0, sharers: 0, writers: 0, writers_denied: false }
     }
 
     fn position(&self, key: usize) -> Result<usize, usize> {
@@ -113,12 +118,15 @@ enum Origin {
 }
 
 /// A mapping's place on the list of its object.
+///
+/// Where the object shows pages of another, it has a place on that one's list for as long, as a space has.
 struct Place<M: Machine> {
     object: Arc<Vmo_<M>>,
     space: Weak<dyn Mapper<M>>,
     access: WriteAccess,
     /// What it was made under, if that can be taken back.
     lease: Option<Arc<Lease>>,
+    _beneath: Option<MappedVmo<M>>,
 }
 
 impl<M: Machine> MappedVmo<M> {
@@ -128,6 +136,7 @@ impl<M: Machine> MappedVmo<M> {
     ///
     /// - [`Error::OutOfMemory`] if the list cannot grow.
     /// - [`Error::AccessDenied`] if the mapping may write and new writers are denied, or its lease forbids to write.
+    /// - [`Error::NotSupported`] if the mapping shares an object that cannot be shared.
     pub fn new(
         object: Arc<Vmo_<M>>,
         space: Weak<dyn Mapper<M>>,
@@ -153,6 +162,17 @@ impl<M: Machine> MappedVmo<M> {
         lease: Option<Arc<Lease>>,
         origin: Origin,
     ) -> Result<Self, Error> {
+        if access != WriteAccess::Private && !object.may_share() {
+            return Err(Error::NotSupported);
+        }
+        let beneath = match object.source().and_then(|source| source.beneath()) {
+            None => None,
+            Some(beneath) => {
+                let access = if beneath.is_written_through { access } else { WriteAccess::Private };
+                let upper: Weak<dyn Mapper<M>> = Arc::<Vmo_<M>>::downgrade(&object);
+                Some(Self::enter(beneath.object.clone(), upper, access, None, origin)?)
+            }
+        };
         {
             let mut mappers = object.mappers.write();
             let is_allowed = lease.as_ref().is_none_or(|lease| lease.allows_writers());
@@ -167,15 +187,25 @@ impl<M: Machine> MappedVmo<M> {
                     mappers.spaces.insert(at, Entry { space: space.clone(), mappings: 1 });
                 }
             }
+            mappers.mappings += 1;
             if access == WriteAccess::MayWrite && is_allowed {
                 mappers.writers += 1;
                 if let Some(lease) = &lease {
                     lease.count_writer(1);
                 }
             }
+            if access != WriteAccess::Private {
+                mappers.sharers += 1;
+                if let Some(source) = object.source() {
+                    if mappers.sharers == 1 {
+                        source.create_shared();
+                    }
+                    source.share();
+                }
+            }
         }
         // Should this fail, dropping the place gives it back.
-        Ok(Self(try_arc(Place { object, space, access, lease })?))
+        Ok(Self(try_arc(Place { object, space, access, lease, _beneath: beneath })?))
     }
 
     /// Returns the object.
@@ -225,7 +255,32 @@ impl<M: Machine> Drop for Place<M> {
                 lease.count_writer(-1);
             }
         }
+        mappers.mappings -= 1;
+        mappers.sharers -= usize::from(self.access != WriteAccess::Private);
+        let ends = self.access != WriteAccess::Private && mappers.sharers == 0;
+        let left = mappers.mappings;
+        if let Some(source) = self.object.source() {
+            if ends {
+                source.destroy_shared();
+            }
+            source.unmapped(left);
+        }
     }
+}
+
+/// An object that shows pages of another, seen from that one.
+impl<M: Machine> Mapper<M> for Vmo_<M> {
+    fn zap(&self, _object: &Self, pages: Range<usize>, which: Zap) {
+        let Some(source) = self.source() else { return };
+        let shown = source.shown(pages);
+        if which == Zap::All && source.lends() && !shown.is_empty() {
+            self.drop_copies(shown.clone());
+        }
+        self.zap(shown, which);
+    }
+
+    /// What shows the object was made without the lease.
+    fn obey(&self, _lease: &Lease) {}
 }
 
 impl<M: Machine> fmt::Debug for MappedVmo<M> {

@@ -4,9 +4,10 @@
 //!
 //! ```text
 //!   Vmo<M, R> ──────► Vmo_<M> ◄────── MappedVmo ◄── VmMapping
-//!   capability         │   │            (on the object's list of who maps it)
-//!                      │   └── Pager: where pages come from when memory does not hold them
-//!                      └────── PageMap: pages by index
+//!   capability         │ │ │            (on the object's list of who maps it)
+//!                      │ │ └── Source: what the rest comes from; none is zeros
+//!                      │ └──── layers: pages in common with snapshots
+//!                      └────── PageMap: pages by index, the object's own
 //! ```
 //!
 //! A [`Vmo`] is a capability: its rights bound what may be done with the content through it, and what a mapping made
@@ -15,11 +16,18 @@
 //!
 //! The module `vmo` says which locks there are and in what order they are taken.
 
+pub mod anonymous;
 mod content;
 pub mod grant;
+mod hidden;
+pub mod image;
+mod layer;
 pub mod mapped;
 pub mod page_map;
 pub mod pager;
+mod slice;
+mod snapshot;
+pub mod source;
 mod vmo;
 
 use alloc::sync::Arc;
@@ -28,11 +36,15 @@ use core::ops::Range;
 use aster_rights::{FullRights, MissingRights, Rights, RightsOp, TRightSet, TRights, require};
 
 pub use self::{
+    anonymous::{Anonymous, Reservation, Reserve},
     grant::{Grant, Lease, Revoker},
+    image::{ElfImage, Outside, Segment, SegmentVmo},
     mapped::{MappedVmo, Mapper, WriteAccess, Zap},
     pager::Pager,
+    source::{CopySource, PhysicalMemory, Purpose, Source, UnmapWatcher},
     vmo::{Lookup, Vmo_, VmoKind},
 };
+use self::{slice::Slice, source::Paged};
 use crate::{error::Error, fallible::try_arc, machine::Machine};
 
 /// A capability to a memory object.
@@ -52,6 +64,22 @@ impl<M: Machine> Vmo<M, TRightSet<FullRights>> {
         Self::create(Vmo_::new(machine.clone(), size, kind, None))
     }
 
+    /// Creates an object of `size` bytes whose pages come from `source`, and gives every right to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`], and what the source answers to [`Source::create`].
+    pub fn with_source(
+        machine: &M,
+        size: usize,
+        kind: VmoKind,
+        source: impl Source<M> + 'static,
+    ) -> Result<Self, Error> {
+        let source = try_arc(source)?;
+        source.create(size.div_ceil(M::PAGE_SIZE))?;
+        Self::create(Vmo_::new(machine.clone(), size, kind, Some(source)))
+    }
+
     /// Creates an object of `size` bytes whose pages `pager` fills, and gives every right to it.
     ///
     /// # Errors
@@ -63,7 +91,7 @@ impl<M: Machine> Vmo<M, TRightSet<FullRights>> {
         kind: VmoKind,
         pager: Arc<dyn Pager<M>>,
     ) -> Result<Self, Error> {
-        Self::create(Vmo_::new(machine.clone(), size, kind, Some(pager)))
+        Self::with_source(machine, size, kind, Paged::new(machine.clone(), pager))
     }
 
     fn create(object: Vmo_<M>) -> Result<Self, Error> {
@@ -122,6 +150,11 @@ impl<M: Machine, R: RightsOp> Vmo<M, R> {
         Arc::as_ptr(&self.object).addr()
     }
 
+    /// Returns another capability to the object, for the framework, which looks at the rights itself.
+    pub(crate) fn duplicate(&self, rights: Rights) -> Vmo<M> {
+        Vmo { object: self.object.clone(), rights }
+    }
+
     /// Returns the object, for the framework, which looks at the rights itself.
     pub(crate) fn object(&self) -> &Arc<Vmo_<M>> {
         &self.object
@@ -166,27 +199,100 @@ impl<M: Machine, R: TRights> Vmo<M, TRightSet<R>> {
     /// Makes the object `size` bytes long.
     ///
     /// What lies past a new, smaller size is gone, from every page table as well, private copies included: a later
-    /// access to it is a bus error. What a larger size adds reads as zeros (or as what the pager fills in).
+    /// access to it is a bus error. What a larger size adds reads as zeros (or as what the source gives).
+    ///
+    /// # Errors
+    ///
+    /// Nothing has changed then.
+    ///
+    /// - [`Error::NotSupported`] if the object's size is fixed: that of physical memory, a segment, a slice.
+    /// - What the source answers, as [`Error::OutOfMemory`] for memory that is reserved.
+    /// - [`Error::OutOfMemory`] where pages are in common with a snapshot. A plain object's size always changes.
     #[require(R > Write)]
-    pub fn resize(&self, size: usize) {
-        self.object.resize(size);
+    pub fn resize(&self, size: usize) -> Result<(), Error> {
+        self.object.resize(size)
     }
 
     /// Makes `range` (bytes) a hole: its whole pages leave memory and the page tables, private copies of them aside;
     /// what it has of other pages becomes zeros.
     ///
-    /// Without a pager the hole reads as zeros; with one, its whole pages read as what the pager fills in.
+    /// Without a source the hole reads as zeros; with one, its whole pages read as what the source gives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] where pages are in common with a snapshot; nothing has changed then. Of a plain object, holes can
+    /// always be made.
     #[require(R > Write)]
-    pub fn decommit(&self, range: Range<usize>) {
-        self.object.decommit(range);
+    pub fn decommit(&self, range: Range<usize>) -> Result<(), Error> {
+        self.object.decommit(range)
     }
 
-    /// Returns page `index` if it is in memory.
+    /// Makes an object that holds now what this one does: pages are in common until one of the two is written.
+    ///
+    /// Whoever holds the rights to read it holds them to the snapshot. It can be written if `access` says so, whatever the rights
+    /// to this one are, but then not executed.
+    ///
+    /// Pages that a pager has yet to read are as it reads them then, for both.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NotSupported`] if the object shows memory that others change: physical memory, a segment. Of a slice it is the
+    ///   object behind it that counts.
+    /// - [`Error::OutOfMemory`]; nothing has changed then.
+    #[require(R > Read)]
+    pub fn snapshot(&self, access: SnapshotAccess) -> Result<Vmo<M>, Error> {
+        let size = self.size();
+        let object = self.object.snapshot(0..size.div_ceil(M::PAGE_SIZE), size)?;
+        let rights = match access {
+            SnapshotAccess::ReadOnly => self.rights() - Rights::WRITE,
+            SnapshotAccess::Writable => (self.rights() | Rights::WRITE) - Rights::EXEC,
+        };
+        Ok(Vmo { object, rights })
+    }
+
+    /// Makes an object that is the part `range` (bytes, page-aligned; the end may be that of the object) of this one: what is
+    /// written to either is seen in both. Its size is fixed.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidAlignment`], [`Error::InvalidOffset`] for a bad range.
+    /// - [`Error::OutOfMemory`].
+    #[require(R > Dup)]
+    pub fn slice(&self, range: Range<usize>) -> Result<Self, Error> {
+        let size = self.size();
+        if !range.start.is_multiple_of(M::PAGE_SIZE)
+            || !(range.end.is_multiple_of(M::PAGE_SIZE) || range.end == size)
+        {
+            return Err(Error::InvalidAlignment);
+        }
+        if range.start > range.end || range.end > size {
+            return Err(Error::InvalidOffset);
+        }
+        let pages = range.start / M::PAGE_SIZE..range.end.div_ceil(M::PAGE_SIZE);
+        self.show(range.len(), Slice::window(&self.object, pages))
+    }
+
+    /// Makes an object that is this one by another name: with its own mappings and its own number, and whatever size this one has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    #[require(R > Dup)]
+    pub fn reference(&self) -> Result<Self, Error> {
+        self.show(usize::MAX, Slice::whole(&self.object))
+    }
+
+    fn show(&self, size: usize, slice: Slice<M>) -> Result<Self, Error> {
+        let object = Vmo::with_source(self.object.machine(), size, self.kind(), slice)?.object;
+        Ok(Self { object, rights: self.rights })
+    }
+
+    /// Returns page `index` if it is in memory and the object's own.
     ///
     /// A frame can be read and written.
     #[require(R > Read | Write)]
     pub fn page(&self, index: usize) -> Option<M::Frame> {
-        match self.object.lookup(index) {
+        match self.object.look(index, Purpose::Write) {
             Lookup::Resident(frame) => Some(frame),
             _ => None,
         }
@@ -204,7 +310,7 @@ impl<M: Machine, R: TRights> Vmo<M, TRightSet<R>> {
     /// - What the pager answers.
     #[require(R > Read | Write)]
     pub fn commit(&self, index: usize) -> Result<M::Frame, Error> {
-        self.object.commit(index)
+        self.object.commit(index, Purpose::Write)
     }
 
     /// Tells the pager of a coming write to page `index`.
@@ -235,6 +341,15 @@ impl<M: Machine, R: TRights> Vmo<M, TRightSet<R>> {
     pub fn deny_writers(&self) -> Result<(), Error> {
         self.object.deny_writers()
     }
+}
+
+/// What a snapshot allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotAccess {
+    /// What the object allows, but not to write.
+    ReadOnly,
+    /// What the object allows and to write, but not to execute.
+    Writable,
 }
 
 impl<M: Machine, R: TRights> From<Vmo<M, TRightSet<R>>> for Vmo<M> {

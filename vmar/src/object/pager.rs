@@ -2,7 +2,7 @@
 
 //! Where an object's pages come from when memory does not hold them.
 
-use core::fmt::Debug;
+use core::{fmt::Debug, ops::Range};
 
 use crate::{error::Error, machine::Machine};
 
@@ -23,5 +23,12 @@ pub trait Pager<M: Machine>: Debug + Send + Sync {
     /// May be called with the lock of an address space held: it must not wait for a fault.
     fn note_write(&self, index: usize) {
         let _ = index;
+    }
+
+    /// Notes that pages whose indices lie in `range` have left memory: they will be asked for again.
+    ///
+    /// May be called with the lock of an address space held: it must not wait for a fault.
+    fn freed(&self, range: Range<usize>) {
+        let _ = range;
     }
 }

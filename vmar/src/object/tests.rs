@@ -57,9 +57,9 @@ fn bytes_go_both_ways_up_to_the_end() {
 fn what_shrinking_cuts_off_never_comes_back() {
     let (sim, vmo) = object(3);
     vmo.write_bytes(0, &[9; 3 * PAGE_SIZE]).unwrap();
-    vmo.resize(PAGE_SIZE + 10);
+    vmo.resize(PAGE_SIZE + 10).unwrap();
     assert_eq!(sim.live_frames(), 2);
-    vmo.resize(3 * PAGE_SIZE);
+    vmo.resize(3 * PAGE_SIZE).unwrap();
     let mut bytes = vec![1; 3 * PAGE_SIZE];
     vmo.read_bytes(0, &mut bytes).unwrap();
     assert!(bytes[..PAGE_SIZE + 10].iter().all(|byte| *byte == 9));
@@ -69,13 +69,13 @@ fn what_shrinking_cuts_off_never_comes_back() {
 #[test]
 fn what_a_mapping_writes_past_the_end_stays_hidden() {
     let (sim, vmo) = object(1);
-    vmo.resize(10);
+    vmo.resize(10).unwrap();
     let process = Process::new(&sim, 0).unwrap();
     let map = process.vmar.new_map(PAGE_SIZE).perms(RW).vmo(vmo.dup()).shared();
     let addr = map.build().unwrap();
     process.write(addr + 100, &[1]).unwrap();
     assert_eq!(process.read_byte(addr + 100), Ok(1));
-    vmo.resize(200);
+    vmo.resize(200).unwrap();
     assert_eq!(process.read_byte(addr + 100), Ok(0));
 }
 
@@ -84,9 +84,9 @@ fn holes_are_punched_to_the_byte() {
     let (sim, vmo) = object(4);
     vmo.write_bytes(0, &[9; 4 * PAGE_SIZE]).unwrap();
     let range = PAGE_SIZE - 5..3 * PAGE_SIZE + 5;
-    vmo.decommit(range.clone());
+    vmo.decommit(range.clone()).unwrap();
     assert_eq!(sim.live_frames(), 2);
-    vmo.decommit(10..20);
+    vmo.decommit(10..20).unwrap();
     let mut bytes = vec![1; 4 * PAGE_SIZE];
     vmo.read_bytes(0, &mut bytes).unwrap();
     for (offset, byte) in bytes.iter().enumerate() {
@@ -120,7 +120,7 @@ fn a_pager_reads_each_page_once_and_hears_of_writes() {
     assert_eq!(vmo.write_bytes(0, &[9]), Ok(1));
     assert_eq!((pager.reads.load(SeqCst), pager.writes.load(SeqCst)), (2, 1));
     // What the pager read past the end is not part of the object.
-    vmo.resize(2 * PAGE_SIZE);
+    vmo.resize(2 * PAGE_SIZE).unwrap();
     assert_eq!(vmo.read_bytes(PAGE_SIZE + 2, &mut bytes), Ok(5));
     assert_eq!(bytes, [2, 0, 0, 0, 0]);
 }
@@ -181,7 +181,7 @@ fn pages_leave_every_space_that_maps_them() {
         }
     }
     assert_eq!(sim.live_frames(), 2 + 10);
-    vmo.resize(PAGE_SIZE);
+    vmo.resize(PAGE_SIZE).unwrap();
     assert_eq!(sim.live_frames(), 1);
     for (space, addrs) in spaces.iter().zip(&addrs) {
         assert_eq!(space.vmar.space().walk().len(), 2);

@@ -1,26 +1,38 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The object behind the capability: its pages, its size, its pager.
+//! The object behind the capability: its pages, its size, and what they come from.
+//!
+//! A page is looked for in the object's own map, then below it (layers that it has in common with snapshots), then at its source;
+//! without a source it is zeros.
 //!
 //! # Locks
 //!
 //! ```text
-//!   resizing  ►  mappings of a space  ►  mappers, pages      (taken from left to right; the last two never together)
+//!   resizing  ►  mappings of a space  ►  mappers, pages  ►  layers    (taken from left to right; mappers and pages never together)
 //! ```
 //!
 //! A fault holds its space's lock and looks at the pages. Whoever takes pages away therefore removes them from the
 //! object first, lets go of `pages`, and then has each space drop its entries under that space's lock: a fault that
 //! found a page before is over by then, and a later one finds it gone.
 //!
-//! A pager is called with none of these locks held.
+//! So it is with a page that is lent and gets a copy of the object's own. Until every space has dropped the entry for the former
+//! the page is *unsettled*: nobody can write it yet.
+//!
+//! Where one object shows pages of another, the locks of the upper come first. A source is asked to wait with none of these locks
+//! held.
 
 use alloc::sync::Arc;
-use core::{fmt, ops::Range};
+use core::{
+    fmt,
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use super::{
+    layer::Below,
     mapped::{Mappers, Zap},
     page_map::PageMap,
-    pager::Pager,
+    source::{CopySource, Page, Purpose, Source},
 };
 use crate::{
     error::Error,
@@ -40,42 +52,55 @@ pub enum VmoKind {
 pub struct Vmo_<M: Machine> {
     machine: M,
     kind: VmoKind,
-    pager: Option<Arc<dyn Pager<M>>>,
-    /// Held for writing while the size changes, so that shrinking (pages, then page tables) is one step to others
-    /// that change the size.
-    resizing: M::Lock<()>,
-    pages: M::Lock<Pages<M>>,
+    source: Option<Arc<dyn Source<M>>>,
+    /// Whether there is something below: a hint, which may be out of date where the spaces are yet to drop entries.
+    pub(super) is_layered: AtomicBool,
+    /// Held for writing while the size or the layers change, so that a change (pages, then page tables) is one step to others.
+    pub(super) resizing: M::Lock<()>,
+    pub(super) pages: M::Lock<Pages<M>>,
     pub(super) mappers: M::Lock<Mappers<M>>,
 }
 
-struct Pages<M: Machine> {
+pub(super) struct Pages<M: Machine> {
     /// In bytes.
-    size: usize,
-    map: PageMap<M::Frame>,
+    pub(super) size: usize,
+    pub(super) map: PageMap<M::Frame>,
     /// How many times pages have been taken away: tells a reader that what it read may be stale.
-    removals: u64,
+    pub(super) removals: u64,
+    pub(super) below: Option<Below<M>>,
+    /// The page whose former frame may still be mapped.
+    pub(super) unsettled: Option<usize>,
 }
 
 /// What an object has at an index.
+#[derive(Debug)]
 pub enum Lookup<F> {
     /// The page is in memory.
     Resident(F),
     /// The page is not in memory, and only needs a frame of zeros.
     Absent,
-    /// The page is not in memory, and the pager must be asked, which may take long.
+    /// The page is not in memory as it is wanted, and getting it may take long.
     Paged,
     /// The index is past the end of the object.
     PastEnd,
 }
 
 impl<M: Machine> Vmo_<M> {
-    pub(super) fn new(machine: M, size: usize, kind: VmoKind, pager: Option<Arc<dyn Pager<M>>>) -> Self {
+    /// Makes an object for which its source has been asked already.
+    pub(super) fn new(machine: M, size: usize, kind: VmoKind, source: Option<Arc<dyn Source<M>>>) -> Self {
         Self {
             machine,
             kind,
-            pager,
+            source,
+            is_layered: AtomicBool::new(false),
             resizing: SleepLock::new(()),
-            pages: SleepLock::new(Pages { size, map: PageMap::new(), removals: 0 }),
+            pages: SleepLock::new(Pages {
+                size,
+                map: PageMap::new(),
+                removals: 0,
+                below: None,
+                unsettled: None,
+            }),
             mappers: SleepLock::new(Mappers::new()),
         }
     }
@@ -85,22 +110,56 @@ impl<M: Machine> Vmo_<M> {
         self.kind
     }
 
-    /// Returns the size in bytes.
-    pub fn size(&self) -> usize {
-        self.pages.read().size
+    /// Returns the machine that it is of.
+    pub(crate) fn machine(&self) -> &M {
+        &self.machine
     }
 
-    /// Returns how many pages are in memory.
+    /// Returns what its pages come from.
+    pub(super) fn source(&self) -> Option<&Arc<dyn Source<M>>> {
+        self.source.as_ref()
+    }
+
+    /// Returns whether its size can change.
+    pub fn may_resize(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| source.may_resize())
+    }
+
+    /// Returns whether mappings can share it.
+    pub fn may_share(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| source.may_share())
+    }
+
+    /// Returns the size in bytes.
+    pub fn size(&self) -> usize {
+        let size = self.source.as_ref().and_then(|source| source.size());
+        size.unwrap_or_else(|| self.pages.read().size)
+    }
+
+    /// Returns how many pages of its own are in memory.
     pub fn resident_count(&self) -> usize {
         self.pages.read().map.len()
     }
 
-    /// Looks at page `index`, and waits for nothing but a short lock.
+    /// Looks at page `index`, to read it, and waits for nothing but a short lock.
     pub fn lookup(&self, index: usize) -> Lookup<M::Frame> {
         let pages = self.pages.read();
         match pages.map.get(index) {
             Some(frame) => Lookup::Resident(frame.clone()),
-            None => self.missing(&pages, index),
+            None => self.missing(&pages, index, Purpose::Read),
+        }
+    }
+
+    /// Looks at page `index`, and waits for nothing but a short lock.
+    pub fn look(&self, index: usize, purpose: Purpose) -> Lookup<M::Frame> {
+        self.look_in(&self.pages.read(), index, purpose)
+    }
+
+    fn look_in(&self, pages: &Pages<M>, index: usize, purpose: Purpose) -> Lookup<M::Frame> {
+        match pages.map.get(index) {
+            Some(_) if purpose == Purpose::Write && pages.unsettled == Some(index) => Lookup::Paged,
+            Some(frame) => Lookup::Resident(frame.clone()),
+            None => self.missing(pages, index, purpose),
         }
     }
 
@@ -113,33 +172,61 @@ impl<M: Machine> Vmo_<M> {
         mut visit: impl FnMut(usize, &M::Frame),
     ) -> Lookup<M::Frame> {
         let pages = self.pages.read();
-        pages.map.for_each(around.start..around.end.min(pages.count()), &mut visit);
-        self.missing(&pages, index)
+        self.visit(&pages, around, &mut visit);
+        self.missing(&pages, index, Purpose::Read)
     }
 
-    /// Says why there is no page `index`.
-    fn missing(&self, pages: &Pages<M>, index: usize) -> Lookup<M::Frame> {
+    /// Says why the object has no page `index` of its own.
+    #[inline]
+    fn missing(&self, pages: &Pages<M>, index: usize, purpose: Purpose) -> Lookup<M::Frame> {
         if index >= pages.count() {
             Lookup::PastEnd
-        } else if self.pager.is_some() {
-            Lookup::Paged
-        } else {
+        } else if self.source.is_none() && pages.below.is_none() {
             Lookup::Absent
+        } else {
+            self.look_elsewhere(pages, index, purpose)
         }
+    }
+
+    #[inline(never)]
+    fn look_elsewhere(&self, pages: &Pages<M>, index: usize, purpose: Purpose) -> Lookup<M::Frame> {
+        if let Some(below) = &pages.below
+            && let Some(found) = below.look(index, purpose)
+        {
+            return found;
+        }
+        self.source.as_ref().map_or(Lookup::Absent, |source| source.look(index, purpose))
     }
 
     /// Hands each page in memory whose index lies in `range` to `visit`, ascending.
     pub fn for_each_resident(&self, range: Range<usize>, mut visit: impl FnMut(usize, &M::Frame)) {
         let pages = self.pages.read();
-        pages.map.for_each(range.start..range.end.min(pages.count()), &mut visit);
+        self.visit(&pages, range, &mut visit);
+    }
+
+    fn visit(&self, pages: &Pages<M>, range: Range<usize>, visit: &mut impl FnMut(usize, &M::Frame)) {
+        let range = range.start..range.end.min(pages.count());
+        if self.source.is_none() && pages.below.is_none() {
+            return pages.map.for_each(range, visit);
+        }
+        for index in range {
+            if let Lookup::Resident(frame) = self.look_in(pages, index, Purpose::Read) {
+                visit(index, &frame);
+            }
+        }
     }
 
     /// Returns the first page in memory at or after `index`.
     pub fn next_resident(&self, index: usize) -> Option<usize> {
-        self.pages.read().map.next(index).map(|(index, _)| index)
+        let pages = self.pages.read();
+        let own = pages.map.next(index).map(|(index, _)| index);
+        let below = pages.below.as_ref().and_then(|below| below.next_resident(index));
+        let lent = self.source.as_ref().and_then(|source| source.next_resident(index));
+        let within = |index: &usize| *index < pages.count();
+        [own, below.filter(within), lent.filter(within)].into_iter().flatten().min()
     }
 
-    /// Returns page `index`, read or allocated if need be.
+    /// Returns page `index`, fetched or allocated if need be. One that is to be written is one that everybody sees who sees the object.
     ///
     /// Callers that race agree on one frame.
     ///
@@ -147,93 +234,243 @@ impl<M: Machine> Vmo_<M> {
     ///
     /// - [`Error::BusError`] past the end of the object.
     /// - [`Error::OutOfMemory`].
-    /// - What the pager answers.
-    pub fn commit(&self, index: usize) -> Result<M::Frame, Error> {
+    /// - What the source answers.
+    pub fn commit(&self, index: usize, purpose: Purpose) -> Result<M::Frame, Error> {
         loop {
-            let removals = {
+            let (found, removals) = {
                 let pages = self.pages.read();
-                if index >= pages.count() {
-                    return Err(Error::BusError);
-                }
-                if let Some(frame) = pages.map.get(index) {
-                    return Ok(frame.clone());
-                }
-                pages.removals
+                (self.look_in(&pages, index, purpose), pages.removals)
             };
-            let frame = self.machine.alloc()?.zeroed();
-            if let Some(pager) = &self.pager {
-                pager.read_page(index, &frame)?;
-            }
+            let frame = match found {
+                Lookup::Resident(frame) => return Ok(frame),
+                Lookup::PastEnd => return Err(Error::BusError),
+                Lookup::Absent => self.machine.alloc()?.zeroed(),
+                Lookup::Paged if purpose == Purpose::Write && self.lends() => {
+                    self.make_own(index)?;
+                    continue;
+                }
+                Lookup::Paged => match self.fetch(index, purpose)? {
+                    Some(Page::Own(frame)) => frame,
+                    Some(Page::Lent(frame)) => return Ok(frame),
+                    None => continue,
+                },
+            };
             let mut pages = self.pages.write();
             if pages.removals != removals {
                 continue;
             }
-            if let Some(frame) = pages.map.get(index) {
-                return Ok(frame.clone());
+            if pages.map.get(index).is_some() {
+                continue;
             }
             pages.map.insert(index, frame.clone())?;
             if index == pages.count() - 1 {
-                // What the pager read past the end does not belong to the object.
+                // What the source gave past the end does not belong to the object.
                 pages.zero_tail();
             }
             return Ok(frame);
         }
     }
 
-    /// Returns whether somebody wants to be told of writes.
+    /// Asks whoever has page `index`; `None` if things have changed meanwhile, or the page can be looked up now.
+    fn fetch(&self, index: usize, purpose: Purpose) -> Result<Option<Page<M::Frame>>, Error> {
+        use super::layer::Found;
+        let found = self.pages.read().below.as_ref().map_or(Found::Hidden, |below| below.find(index));
+        match (found, &self.source) {
+            (Found::Missing(Some(source), at), _) => {
+                let frame = Found::fault(&source, at)?;
+                if let Some(below) = &self.pages.write().below {
+                    below.fill(index, &source, frame)?;
+                }
+                Ok(None)
+            }
+            (Found::Hidden, Some(source)) => source.fault(index, purpose).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns whether pages may be lent, which are copied before the object writes them.
+    fn lends(&self) -> bool {
+        self.is_layered.load(Relaxed) || self.source.as_ref().is_some_and(|source| source.lends())
+    }
+
+    /// Gives the object a copy of a page `index` that is lent to it.
+    fn make_own(&self, index: usize) -> Result<(), Error> {
+        // Fetched while nothing is held.
+        self.commit(index, Purpose::Read)?;
+        let _resizing = self.resizing.write();
+        let (lent, removals) = {
+            let pages = self.pages.read();
+            if pages.map.get(index).is_some() {
+                return Ok(());
+            }
+            let Lookup::Resident(lent) = self.missing(&pages, index, Purpose::Read) else { return Ok(()) };
+            (lent, pages.removals)
+        };
+        let copy = self.machine.alloc()?.copy_of(&lent);
+        {
+            let mut pages = self.pages.write();
+            if pages.removals != removals || pages.map.get(index).is_some() {
+                return Ok(());
+            }
+            pages.map.insert(index, copy)?;
+            if index == pages.count() - 1 {
+                pages.zero_tail();
+            }
+            pages.unsettled = Some(index);
+        }
+        self.zap(index..index + 1, Zap::Object);
+        self.pages.write().unsettled = None;
+        Ok(())
+    }
+
+    /// Returns what a private copy of page `index` can be made of, where a [lookup](Self::lookup) says that getting the page may
+    /// take long.
+    ///
+    /// # Errors
+    ///
+    /// What the source answers.
+    pub fn copy_source(&self, index: usize) -> Result<Option<CopySource<M::Frame>>, Error> {
+        if self.is_layered.load(Relaxed) || self.look(index, Purpose::Read).is_resident() {
+            return Ok(None);
+        }
+        self.source.as_ref().map_or(Ok(None), |source| source.copy_source(index))
+    }
+
+    /// Returns whether somebody wants to be told of writes, so that the first through a mapping must fault.
     pub fn notes_writes(&self) -> bool {
-        self.pager.is_some()
+        self.source.is_some() || self.is_layered.load(Relaxed)
     }
 
     /// Notes a coming write to page `index`.
     pub fn note_write(&self, index: usize) {
-        if let Some(pager) = &self.pager {
-            pager.note_write(index);
+        if let Some(source) = &self.source {
+            source.note_write(index);
         }
     }
 
-    pub(super) fn resize(&self, size: usize) {
-        let _resizing = self.resizing.write();
-        let gone = {
-            let mut pages = self.pages.write();
-            let old_count = pages.count();
-            // What a mapping wrote past the old end must not come to light when the object grows.
-            pages.zero_tail();
-            pages.size = size;
-            let count = pages.count();
-            if count < old_count {
-                pages.map.remove_range(count..usize::MAX);
-                pages.removals += 1;
-            }
-            pages.zero_tail();
-            count..old_count
-        };
-        self.zap(gone, Zap::All);
+    pub(super) fn resize(&self, size: usize) -> Result<(), Error> {
+        if !self.may_resize() {
+            return Err(Error::NotSupported);
+        }
+        if let Some(beneath) = self.source.as_ref().and_then(|source| source.beneath()) {
+            return beneath.object.resize(size);
+        }
+        loop {
+            let edge = size..if size < self.size() { size.next_multiple_of(M::PAGE_SIZE) } else { size };
+            self.make_own_for(&edge)?;
+            let _resizing = self.resizing.write();
+            let gone = {
+                let mut pages = self.pages.write();
+                if self.lacks_own(&pages, &edge) {
+                    continue;
+                }
+                let old_count = pages.count();
+                let count = size.div_ceil(M::PAGE_SIZE);
+                if let Some(below) = &mut pages.below {
+                    below.try_reserve()?;
+                }
+                if let Some(source) = &self.source {
+                    source.resize(old_count, count)?;
+                }
+                // From here on nothing fails. What a mapping wrote past the old end must not come to light when the object
+                // grows.
+                pages.zero_tail();
+                pages.size = size;
+                if count < old_count {
+                    self.remove(&mut pages, count..usize::MAX);
+                }
+                pages.zero_tail();
+                count..old_count
+            };
+            self.zap(gone, Zap::All);
+            return Ok(());
+        }
     }
 
-    pub(super) fn decommit(&self, range: Range<usize>) {
-        let _resizing = self.resizing.write();
-        let whole = range.start.div_ceil(M::PAGE_SIZE)..range.end / M::PAGE_SIZE;
+    pub(super) fn decommit(&self, range: Range<usize>) -> Result<(), Error> {
+        if let Some(source) = &self.source
+            && let Some(beneath) = source.beneath()
+            && beneath.is_written_through
         {
-            let mut pages = self.pages.write();
-            if whole.start > whole.end {
-                pages.zero(range);
-                return;
-            }
-            pages.zero(range.start..whole.start * M::PAGE_SIZE);
-            pages.zero(whole.end * M::PAGE_SIZE..range.end);
-            if pages.map.remove_range(whole.clone()) == 0 {
-                return;
-            }
-            pages.removals += 1;
+            let size = self.size();
+            let (start, end) = (range.start.min(size), range.end.min(size));
+            let base = source.window_beneath().map_or(0, |(_, base)| base) * M::PAGE_SIZE;
+            return beneath.object.decommit(base + start..base + end.max(start));
         }
-        self.zap(whole, Zap::Object);
+        let whole = range.start.div_ceil(M::PAGE_SIZE)..range.end / M::PAGE_SIZE;
+        let edges = if whole.start > whole.end {
+            [range.clone(), range.end..range.end]
+        } else {
+            [range.start..whole.start * M::PAGE_SIZE, whole.end * M::PAGE_SIZE..range.end]
+        };
+        loop {
+            for edge in &edges {
+                self.make_own_for(edge)?;
+            }
+            let _resizing = self.resizing.write();
+            {
+                let mut pages = self.pages.write();
+                if edges.iter().any(|edge| self.lacks_own(&pages, edge)) {
+                    continue;
+                }
+                if let Some(below) = &mut pages.below {
+                    below.try_reserve()?;
+                }
+                // From here on nothing fails.
+                edges.into_iter().for_each(|edge| pages.zero(edge));
+                if whole.is_empty() || !self.remove(&mut pages, whole.clone()) {
+                    return Ok(());
+                }
+            }
+            self.zap(whole, Zap::Object);
+            return Ok(());
+        }
+    }
+
+    /// Takes the pages of `range` away, of its own and from below, and returns whether there may have been any.
+    fn remove(&self, pages: &mut Pages<M>, range: Range<usize>) -> bool {
+        let count = pages.map.remove_range(range.clone());
+        if let Some(below) = &mut pages.below {
+            below.hide(range.clone());
+        } else if count == 0 {
+            return false;
+        }
+        pages.removals += 1;
+        if let Some(source) = &self.source {
+            source.free(range, count);
+        }
+        true
+    }
+
+    /// Gives the object a page of its own for the bytes `edge`, which lie within one page and are to be changed, if it has a page
+    /// there that is lent to it.
+    fn make_own_for(&self, edge: &Range<usize>) -> Result<(), Error> {
+        while self.lacks_own(&self.pages.read(), edge) {
+            self.make_own(edge.start / M::PAGE_SIZE)?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether the bytes `edge`, which lie within one page, are in a page that is lent.
+    fn lacks_own(&self, pages: &Pages<M>, edge: &Range<usize>) -> bool {
+        let index = edge.start / M::PAGE_SIZE;
+        !edge.is_empty()
+            && (pages.below.is_some() || self.source.as_ref().is_some_and(|source| source.lends()))
+            && pages.map.get(index).is_none()
+            && matches!(self.missing(pages, index, Purpose::Read), Lookup::Resident(_) | Lookup::Paged)
+    }
+
+    /// Takes pages of its own away whose originals have left the object beneath.
+    pub(super) fn drop_copies(&self, range: Range<usize>) {
+        let mut pages = self.pages.write();
+        pages.map.remove_range(range);
+        pages.removals += 1;
     }
 }
 
 impl<M: Machine> Pages<M> {
     /// Returns the size in pages, rounded up.
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.size.div_ceil(M::PAGE_SIZE)
     }
 
@@ -254,8 +491,33 @@ impl<M: Machine> Pages<M> {
     }
 }
 
+impl<F> Lookup<F> {
+    /// Returns whether the page is in memory.
+    pub fn is_resident(&self) -> bool {
+        matches!(self, Self::Resident(_))
+    }
+}
+
+impl<M: Machine> Drop for Vmo_<M> {
+    fn drop(&mut self) {
+        let (below, count) = {
+            let mut pages = self.pages.write();
+            (pages.below.take(), pages.count())
+        };
+        if let Some(below) = below {
+            let survivor = below.leave(&raw const *self);
+            if let Some(object) = survivor.and_then(|survivor| survivor.upgrade()) {
+                object.absorb_layers();
+            }
+        }
+        if let Some(source) = &self.source {
+            source.destroy(count);
+        }
+    }
+}
+
 impl<M: Machine> fmt::Debug for Vmo_<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vmo").field("kind", &self.kind).field("pager", &self.pager).finish_non_exhaustive()
+        f.debug_struct("Vmo").field("kind", &self.kind).field("source", &self.source).finish_non_exhaustive()
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     error::Error,
     machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
     mapping::{MappedMemory, VmMapping},
-    object::Lookup,
+    object::{Lookup, Purpose},
 };
 
 /// How many pages are looked up at once.
@@ -193,7 +193,7 @@ impl<M: Machine> Vmar_<M> {
             }
             let object = object.object().clone();
             drop(mappings);
-            object.commit(first)?;
+            object.commit(first, Purpose::Read)?;
         }
     }
 
@@ -220,7 +220,11 @@ impl<M: Machine> Vmar_<M> {
         if let MappedMemory::Vmo { object, offset } = mapping.memory()
             && mapping.is_shared()
         {
-            object.note_write((offset + (page - range.start)) / M::PAGE_SIZE);
+            let index = (offset + (page - range.start)) / M::PAGE_SIZE;
+            if object.notes_writes() && !object.look(index, Purpose::Write).is_resident() {
+                return Ok(false);
+            }
+            object.note_write(index);
         }
         let is_written = self.transact(one, |cursor| match cursor.query() {
             Entry::Page { frame, props } => {
@@ -251,9 +255,14 @@ impl<M: Machine> Vmar_<M> {
             _ if mapping.is_shared() => return Ok(false),
             MappedMemory::Anonymous => None,
             MappedMemory::Vmo { object, offset } => {
-                match object.lookup((offset + (one.start - range.start)) / M::PAGE_SIZE) {
+                let index = (offset + (one.start - range.start)) / M::PAGE_SIZE;
+                match object.lookup(index) {
                     Lookup::PastEnd => return Ok(false),
-                    // What is overwritten is not read first.
+                    // What is overwritten is not read first; but it may have to be reserved.
+                    Lookup::Paged if buf.len() == M::PAGE_SIZE => {
+                        object.copy_source(index)?;
+                        None
+                    }
                     _ if buf.len() == M::PAGE_SIZE => None,
                     Lookup::Resident(frame) => Some(frame),
                     Lookup::Absent => None,

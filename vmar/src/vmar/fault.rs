@@ -35,7 +35,7 @@ use crate::{
     error::Error,
     machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
     mapping::{MappedMemory, MappingFlags, VmMapping},
-    object::{Lookup, Vmo_},
+    object::{CopySource, Lookup, Purpose, Vmo_},
 };
 
 /// What a program did when it faulted.
@@ -73,6 +73,8 @@ pub enum FaultError {
     Destroyed,
     /// Memory has run out.
     OutOfMemory,
+    /// Memory that was to be reserved at this touch cannot be (`SIGKILL`, without any fuss).
+    ReserveExhausted,
 }
 
 impl fmt::Display for FaultError {
@@ -83,6 +85,7 @@ impl fmt::Display for FaultError {
             Self::BusError => "the object has no page there",
             Self::Destroyed => "the region has been destroyed",
             Self::OutOfMemory => "memory has run out",
+            Self::ReserveExhausted => "no memory is left to reserve",
         })
     }
 }
@@ -100,6 +103,7 @@ impl From<Error> for FaultError {
     fn from(error: Error) -> Self {
         match error {
             Error::OutOfMemory => Self::OutOfMemory,
+            Error::ReserveExhausted => Self::ReserveExhausted,
             _ => Self::BusError,
         }
     }
@@ -113,6 +117,7 @@ impl From<FaultError> for Error {
             FaultError::BusError => Self::BusError,
             FaultError::Destroyed => Self::Destroyed,
             FaultError::OutOfMemory => Self::OutOfMemory,
+            FaultError::ReserveExhausted => Self::ReserveExhausted,
         }
     }
 }
@@ -138,8 +143,8 @@ enum Step<M: Machine> {
     Again,
     /// The page belongs to a stack that must grow first.
     Grow,
-    /// The object must read the page first.
-    Wait(Arc<Vmo_<M>>, usize),
+    /// The object must get the page first.
+    Wait(Arc<Vmo_<M>>, usize, Purpose),
     /// The page belongs to a child region.
     Inside(Region<M>),
 }
@@ -154,6 +159,8 @@ enum Fresh<M: Machine> {
     Zeros,
     /// The mapping's own copy of a page.
     CopyOf(M::Frame),
+    /// The mapping's own copy of these bytes of a page, between zeros.
+    PartOf(M::Frame, Range<usize>),
 }
 
 /// What is to be done to the entry.
@@ -193,7 +200,7 @@ impl<M: Machine> Vmar_<M> {
                 Step::Again => {}
                 Step::Grow if cause == Cause::Program => self.grow_down(page)?,
                 Step::Grow => return Err(FaultError::NotMapped),
-                Step::Wait(object, index) => drop(object.commit(index)?),
+                Step::Wait(object, index, purpose) => drop(object.commit(index, purpose)?),
                 Step::Inside(region) => match region.make_present(page, access, cause) {
                     // It ended meanwhile. What was in it may be here now.
                     Err(FaultError::Destroyed) => {}
@@ -329,14 +336,20 @@ impl<M: Machine> Fault<'_, M> {
     /// Maps the object's page `index`, to be written.
     fn write_object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
         object.note_write(index);
-        self.put_page(object, index, self.written())
+        match object.look(index, Purpose::Write) {
+            Lookup::Resident(frame) => self.put(frame, self.written()),
+            missing => match self.page_of(object, index, missing, Purpose::Write)? {
+                ControlFlow::Continue(frame) => self.put(frame, self.written()),
+                ControlFlow::Break(step) => Ok(step),
+            },
+        }
     }
 
     /// Maps the object's page `index` with `flags`, where the mapping has not a page there that will do.
     fn put_page(&self, object: &Arc<Vmo_<M>>, index: usize, flags: PageFlags) -> Result<Step<M>, FaultError> {
         match object.lookup(index) {
             Lookup::Resident(frame) => self.put(frame, flags),
-            missing => match self.page_of(object, index, missing)? {
+            missing => match self.page_of(object, index, missing, Purpose::Read)? {
                 ControlFlow::Continue(frame) => self.put(frame, flags),
                 ControlFlow::Break(step) => Ok(step),
             },
@@ -349,14 +362,17 @@ impl<M: Machine> Fault<'_, M> {
         object: &Arc<Vmo_<M>>,
         index: usize,
         found: Lookup<M::Frame>,
+        purpose: Purpose,
     ) -> Result<ControlFlow<Step<M>, M::Frame>, FaultError> {
         Ok(match found {
             Lookup::Resident(frame) => ControlFlow::Continue(frame),
             // The page may be there all the same: a copy, made before the object lost its own.
-            _ if self.may_be_resident() && self.settle(Fresh::None, None)? => ControlFlow::Break(Step::Done),
+            _ if purpose == Purpose::Read && self.may_be_resident() && self.settle(Fresh::None, None)? => {
+                ControlFlow::Break(Step::Done)
+            }
             Lookup::PastEnd => return Err(FaultError::BusError),
-            Lookup::Paged => ControlFlow::Break(Step::Wait(object.clone(), index)),
-            Lookup::Absent => ControlFlow::Continue(object.commit(index)?),
+            Lookup::Paged => ControlFlow::Break(Step::Wait(object.clone(), index, purpose)),
+            Lookup::Absent => ControlFlow::Continue(object.commit(index, purpose)?),
         })
     }
 
@@ -376,7 +392,11 @@ impl<M: Machine> Fault<'_, M> {
             Lookup::Absent => (Fresh::Zeros, Ok(Step::Again)),
             // The copy may have been made before the object lost its own.
             Lookup::PastEnd => (Fresh::None, Err(FaultError::BusError)),
-            Lookup::Paged => (Fresh::None, Ok(Step::Wait(object.clone(), index))),
+            Lookup::Paged => match object.copy_source(index)? {
+                Some(CopySource::Zeros) => (Fresh::Zeros, Ok(Step::Again)),
+                Some(CopySource::Part(frame, keep)) => (Fresh::PartOf(frame, keep), Ok(Step::Again)),
+                None => (Fresh::None, Ok(Step::Wait(object.clone(), index, Purpose::Read))),
+            },
         };
         if !may_be_there && matches!(fresh, Fresh::None) {
             return otherwise;
@@ -388,6 +408,9 @@ impl<M: Machine> Fault<'_, M> {
                 self.fill(blank.copy_of(&frame), self.written() | PageFlags::PRIVATE)
             }
             Fresh::Zeros if !may_be_there => self.fill(blank.zeroed(), self.written() | PageFlags::PRIVATE),
+            Fresh::PartOf(frame, keep) if !may_be_there => {
+                self.fill(part_of::<M>(blank, &frame, keep), self.written() | PageFlags::PRIVATE)
+            }
             fresh => {
                 if self.settle(fresh, Some(blank))? {
                     Ok(Step::Done)
@@ -465,6 +488,9 @@ impl<M: Machine> Fault<'_, M> {
                 (Fresh::Ready(frame, flags), _) => Action::Fill(frame, flags),
                 (Fresh::Zeros, Some(blank)) => Action::Fill(blank.zeroed(), own),
                 (Fresh::CopyOf(frame), Some(blank)) => Action::Fill(blank.copy_of(&frame), own),
+                (Fresh::PartOf(frame, keep), Some(blank)) => {
+                    Action::Fill(part_of::<M>(blank, &frame, keep), own)
+                }
                 _ => Action::None,
             },
             Entry::Device { .. } => Action::None,
@@ -487,6 +513,14 @@ impl<M: Machine> Fault<'_, M> {
             }
         }
     }
+}
+
+/// Makes a page that has `keep` (bytes) of `source` between zeros.
+pub(super) fn part_of<M: Machine>(blank: M::Blank, source: &M::Frame, keep: Range<usize>) -> M::Frame {
+    let frame = blank.copy_of(source);
+    frame.zero(0..keep.start);
+    frame.zero(keep.end..M::PAGE_SIZE);
+    frame
 }
 
 #[cfg(test)]

@@ -496,8 +496,11 @@ impl<M: Machine> Request<M> {
         Ok(match source {
             Source::Anonymous => MappedMemory::Anonymous,
             Source::Vmo { vmo, offset, lease } => {
-                let writes = self.sharing == Sharing::Shared && perms.contains(VmPerms::MAY_WRITE);
-                let access = if writes { WriteAccess::MayWrite } else { WriteAccess::Never };
+                let access = match self.sharing {
+                    Sharing::Private => WriteAccess::Private,
+                    Sharing::Shared if perms.contains(VmPerms::MAY_WRITE) => WriteAccess::MayWrite,
+                    Sharing::Shared => WriteAccess::SharedReadOnly,
+                };
                 let mapper: Weak<dyn Mapper<M>> = space.root();
                 MappedMemory::Vmo {
                     object: MappedVmo::new(vmo.object().clone(), mapper, access, lease)?,

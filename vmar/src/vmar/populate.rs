@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     machine::{Machine, SleepLock},
     mapping::{MappedMemory, Sharing},
-    object::Vmo_,
+    object::{Purpose, Vmo_},
     perms::VmPerms,
 };
 
@@ -129,7 +129,7 @@ impl<M: Machine> Vmar_<M> {
             };
             let end = (first + found.len() / M::PAGE_SIZE).min(object.size().div_ceil(M::PAGE_SIZE));
             // An advice: a page that cannot be had now is asked for again by the fault.
-            can_read = can_read && (first..end).all(|index| object.commit(index).is_ok());
+            can_read = can_read && (first..end).all(|index| object.commit(index, Purpose::Read).is_ok());
         }
         if at < range.end { Err(Error::NotMapped) } else { outcome }
     }

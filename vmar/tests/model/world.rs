@@ -237,7 +237,7 @@ impl World {
     fn resize(&mut self, random: &mut Random) {
         let id = random.below(self.vmos.len());
         let size = random.below(40) * (PAGE_SIZE / 2);
-        self.vmos[id].resize(size);
+        self.vmos[id].resize(size).unwrap();
         let gone = self.objects[id].resize(size);
         for (_, space) in &mut self.processes {
             for page in space.pages.values_mut() {
@@ -255,7 +255,7 @@ impl World {
         let id = random.below(self.vmos.len());
         let start = random.below(40) * (PAGE_SIZE / 2);
         let range = start..start + random.below(8) * (PAGE_SIZE / 2);
-        self.vmos[id].decommit(range.clone());
+        self.vmos[id].decommit(range.clone()).unwrap();
         self.objects[id].decommit(range);
     }
 

@@ -301,9 +301,9 @@ fn r7_truncation_reaches_what_is_borrowed() {
     touch(&parent, 0..2);
     parent.read_byte(at(3)).unwrap();
     let child = parent.fork_on(1).unwrap();
-    vmo.decommit(0..4 * PAGE_SIZE);
+    vmo.decommit(0..4 * PAGE_SIZE).unwrap();
     assert_eq!((child.read_byte(at(1)), parent.read_byte(at(0))), (Ok(2), Ok(1)));
-    vmo.resize(PAGE_SIZE);
+    vmo.resize(PAGE_SIZE).unwrap();
     for process in [&parent, &child] {
         assert_eq!(process.read_byte(at(1)), Err(FaultError::BusError));
         assert_eq!(process.read_byte(at(0)), Ok(1));

@@ -25,7 +25,7 @@ use super::{Access, Fault, FaultError, Step};
 use crate::{
     machine::{AddressSpace, Cursor, Entry, Machine, PageFlags, PageProps},
     mapping::{MappedMemory, MappingFlags, VmMapping},
-    object::Vmo_,
+    object::{Purpose, Vmo_},
     vmar::{
         Mappings,
         entries::{self, CursorOf, clip},
@@ -128,7 +128,7 @@ impl<M: Machine> Fault<'_, M> {
             growth += 1;
         });
         if frames[own].is_none() {
-            frames[own] = match self.page_of(object, index, missing)? {
+            frames[own] = match self.page_of(object, index, missing, Purpose::Read)? {
                 ControlFlow::Continue(frame) => Some(frame),
                 ControlFlow::Break(step) => return Ok(step),
             };

@@ -174,7 +174,7 @@ fn v15_a_shared_mapping_writes_to_the_object() {
 fn v15_neighbours_in_memory_are_mapped_in_the_same_transaction() {
     let (sim, process) = process();
     let vmo = object(&sim, 40, VmoKind::File);
-    vmo.decommit(6 * PAGE_SIZE..7 * PAGE_SIZE);
+    vmo.decommit(6 * PAGE_SIZE..7 * PAGE_SIZE).unwrap();
     let map = process.vmar.new_map(40 * PAGE_SIZE).read().vmo(vmo.dup()).fault_around();
     map.placement(Placement::Exactly(BASE)).build().unwrap();
     let mapped = || -> Vec<_> {
@@ -261,7 +261,7 @@ fn v15_random_reads_map_nothing_ahead() {
 fn v15_past_the_end_of_the_object_is_a_bus_error() {
     let (sim, process) = process();
     let vmo = object(&sim, 2, VmoKind::File);
-    vmo.resize(PAGE_SIZE + 1);
+    vmo.resize(PAGE_SIZE + 1).unwrap();
     for sharing in [Sharing::Private, Sharing::Shared] {
         let map = process.vmar.new_map(4 * PAGE_SIZE).perms(RW).vmo(vmo.dup());
         let map = if sharing == Sharing::Shared { map.shared() } else { map };
@@ -282,11 +282,11 @@ fn v15_truncation_takes_pages_away_private_copies_too() {
     for page in 0..4 {
         process.write(BASE + page * PAGE_SIZE + 8, &[9]).unwrap();
     }
-    vmo.resize(2 * PAGE_SIZE - 1);
+    vmo.resize(2 * PAGE_SIZE - 1).unwrap();
     process.audit();
     assert_eq!(process.read_byte(BASE + 2 * PAGE_SIZE), Err(FaultError::BusError));
     assert_eq!(process.read_byte(BASE + 8), Ok(9));
-    vmo.resize(4 * PAGE_SIZE);
+    vmo.resize(4 * PAGE_SIZE).unwrap();
     assert_eq!(process.read(BASE + 2 * PAGE_SIZE, 9), Ok(vec![0; 9]));
     process.audit();
     drop(vmo);
@@ -302,7 +302,7 @@ fn v15_a_hole_leaves_private_copies() {
     map.placement(Placement::Exactly(BASE)).build().unwrap();
     process.write(BASE + PAGE_SIZE, &[9]).unwrap();
     assert_eq!(process.read_byte(BASE), Ok(1));
-    vmo.decommit(0..2 * PAGE_SIZE);
+    vmo.decommit(0..2 * PAGE_SIZE).unwrap();
     assert_eq!(process.read_byte(BASE), Ok(0));
     assert_eq!(process.read_byte(BASE + PAGE_SIZE), Ok(9));
     process.audit();

@@ -130,7 +130,7 @@ fn v16_copies_of_object_pages_are_inherited_and_the_rest_is_not() {
         assert_eq!(child.resident().len(), 1);
         assert_eq!((child.read_byte(BASE), child.read_byte(BASE + PAGE_SIZE)), (Ok(9), Ok(1)));
         // Truncation reaches the child's page tables too.
-        vmo.resize(0);
+        vmo.resize(0).unwrap();
         assert_eq!(child.read_byte(BASE), Err(FaultError::BusError));
         assert_eq!(parent.read_byte(BASE), Err(FaultError::BusError));
         parent.audit();

@@ -179,7 +179,7 @@ fn b1_destroying_a_region_unmaps_all_inside() {
     assert_eq!(process.read_byte(at(30)), Ok(5));
     // The range is the parent's again.
     map(&process.vmar, 10..30, R).unwrap();
-    vmo.resize(0);
+    vmo.resize(0).unwrap();
     drop((vmo, process, region, inner));
     sim.assert_no_leaks();
 }
@@ -375,7 +375,7 @@ fn b1_the_parent_reaches_what_is_inside() {
     let file = inner.new_map(PAGE_SIZE).perms(RW).vmo(vmo.dup()).placement(Placement::Exactly(at(17)));
     file.build().unwrap();
     process.read_byte(at(17)).unwrap();
-    vmo.resize(0);
+    vmo.resize(0).unwrap();
     assert_eq!(process.read_byte(at(17)), Err(FaultError::BusError));
     process.audit();
 }
@@ -470,7 +470,7 @@ fn b1_dissolving_leaves_everything_to_the_parent() {
         assert_eq!(process.read_byte(at(page)), Ok(page as u8));
     }
     map(&process.vmar, 12..14, R).unwrap();
-    vmo.resize(0);
+    vmo.resize(0).unwrap();
     assert_eq!(process.read_byte(at(14)), Err(FaultError::BusError));
     process.audit();
 }
