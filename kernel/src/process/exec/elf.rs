@@ -2,7 +2,8 @@
 
 //! ELF files, and their segments in memory.
 //!
-//! A segment is mapped from the file, privately; pages of different processes that nobody writes are the same frames.
+//! The file is an [image](ElfImage), and each segment an object that the image gives: where it shows whole pages of the file these are
+//! the file's own frames, however many processes run the program. What is written is a private copy.
 //!
 //! ```text
 //! file    ....[ header | text ....... | data ... ]
@@ -19,7 +20,14 @@ use elf::{
     parse::ParsingTable,
     segment::ProgramHeader,
 };
-use vmar::{mapping::MappingFlags, perms::VmPerms, placement::Placement};
+use vmar::{
+    error::Error,
+    mapping::MappingFlags,
+    object::{ElfImage, Outside, Segment},
+    perms::VmPerms,
+    placement::Placement,
+    vmar::populate::Populate,
+};
 
 use super::image::{Image, read_at};
 use crate::{
@@ -241,58 +249,63 @@ fn map_segments(
 ) -> Result<()> {
     // To run a file takes no permission to read it: its own say is not asked for.
     let mapped = MappedFile::of(file.clone());
-    for segment in elf.loads().filter(|segment| segment.p_memsz != 0) {
-        let start = (segment.p_vaddr as usize).wrapping_add(bias);
-        let lead = start % PAGE_SIZE;
-        if segment.p_offset as usize % PAGE_SIZE != lead {
+    let image = ElfImage::new(contents_of(file)?)?;
+    for header in elf.loads().filter(|header| header.p_memsz != 0) {
+        let start = (header.p_vaddr as usize).wrapping_add(bias);
+        if header.p_offset as usize % PAGE_SIZE != start % PAGE_SIZE {
             return Err(ENOEXEC);
         }
-        let file_end = start + segment.p_filesz as usize;
-        let end = start + segment.p_memsz as usize;
-        let perms = perms_of(segment);
-        if segment.p_filesz != 0 {
-            let size = (lead + segment.p_filesz as usize).next_multiple_of(PAGE_SIZE);
+        let perms = perms_of(header);
+        let end = start + header.p_memsz as usize;
+        let mut zeros = start / PAGE_SIZE * PAGE_SIZE;
+        if header.p_filesz != 0 {
+            zeros = (start + header.p_filesz as usize).next_multiple_of(PAGE_SIZE);
+            let segment = image.segment(&file_part(header, start))?;
             vm.vmar()
-                .new_map(size)
+                .new_map(segment.size)
                 .perms(perms)
-                .vmo(contents_of(file)?)
-                .vmo_offset(segment.p_offset as usize - lead)
+                .vmo(segment.vmo)
+                .vmo_offset(segment.offset)
                 .mappable(mapped.clone())
-                .flags(elf.fault_flags(segment))
-                .placement(Placement::Replacing(start - lead))
+                .flags(elf.fault_flags(header))
+                .placement(Placement::Replacing(start / PAGE_SIZE * PAGE_SIZE))
                 .build()?;
+            if ends_in_zeros(header) && zeros != start + header.p_filesz as usize {
+                // As Linux does: what the program changes of the file later is not seen in this page.
+                let last = zeros - PAGE_SIZE..zeros;
+                vm.vmar().populate(last, Populate::Write).map_err(|error| match error {
+                    Error::OutOfMemory => ENOMEM,
+                    _ => ENOEXEC,
+                })?;
+            }
         }
-        if end > file_end {
-            map_zeros(vm, file_end, end, perms, segment.p_filesz != 0)?;
+        let size = end.next_multiple_of(PAGE_SIZE).saturating_sub(zeros);
+        if size != 0 {
+            vm.vmar().new_map(size).perms(perms).placement(Placement::Replacing(zeros)).build()?;
         }
-        note(layout, segment, start..end);
+        note(layout, header, start..end);
     }
     Ok(())
 }
 
-/// A capability to the file's contents, for one mapping.
+/// The pages of a segment that show the file: whole ones, as in Linux, but for zeros behind the data.
+fn file_part(header: &ProgramHeader, start: Vaddr) -> Segment {
+    let size = header.p_filesz as usize;
+    let behind = if ends_in_zeros(header) { Outside::Zeros } else { Outside::AsInFile };
+    Segment { before: Outside::AsInFile, behind, ..Segment::new(start, header.p_offset as usize, size, size) }
+}
+
+/// Whether what follows a segment's part of the file in its last page is zeros, and not what the file has there.
+fn ends_in_zeros(header: &ProgramHeader) -> bool {
+    header.p_memsz > header.p_filesz && header.p_flags & PF_W != 0
+}
+
+/// A capability to the file's contents.
 fn contents_of(file: &Arc<File>) -> Result<crate::fs::page_cache::FileVmo> {
     match file.ops().mappable(file)? {
         Mappable::Vmo(vmo) => Ok(vmo),
         Mappable::Zero => Err(ENOEXEC),
     }
-}
-
-/// Makes `start..end` zeros: the rest of the page that the file's part ends in, if it has one, and pages behind it.
-fn map_zeros(vm: &AddressSpace, start: Vaddr, end: Vaddr, perms: VmPerms, has_file_part: bool) -> Result<()> {
-    let page = if has_file_part { start.next_multiple_of(PAGE_SIZE) } else { start / PAGE_SIZE * PAGE_SIZE };
-    if has_file_part && perms.contains(VmPerms::WRITE) {
-        const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
-        let tail = &ZEROS[..page.min(end.next_multiple_of(PAGE_SIZE)) - start];
-        if !tail.is_empty() && vm.vmar().write_bytes(start, tail)? < tail.len() {
-            return Err(ENOEXEC);
-        }
-    }
-    let size = end.next_multiple_of(PAGE_SIZE).saturating_sub(page);
-    if size != 0 {
-        vm.vmar().new_map(size).perms(perms).placement(Placement::Replacing(page)).build()?;
-    }
-    Ok(())
 }
 
 fn perms_of(segment: &ProgramHeader) -> VmPerms {
@@ -318,3 +331,6 @@ fn note(layout: &mut ProgramLayout, segment: &ProgramHeader, range: core::ops::R
         false => part.start.min(range.start)..part.end.max(file_end),
     };
 }
+
+#[cfg(ktest)]
+mod tests;
