@@ -8,6 +8,8 @@
 
 #![cfg(all(shuttle, feature = "sim"))]
 
+mod regions;
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::SeqCst},
