@@ -42,9 +42,15 @@ impl<T: Send + Sync + 'static> SleepLock<T> for OstdLock<T> {
     }
 }
 
+/// How often a lock was found taken.
+#[cfg(ktest)]
+pub(crate) static FOUND_TAKEN: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
+
 /// Tries for a while to take what another CPU has.
 #[cold]
 fn look_again<G>(mut look: impl FnMut() -> Option<G>) -> Option<G> {
+    #[cfg(ktest)]
+    FOUND_TAKEN.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
     if num_cpus() == 1 {
         return None;
     }

@@ -24,10 +24,10 @@ use spin::Once;
 use vmar::{
     error::OutOfMemory,
     fallible,
-    machine::{AddressSpace, Cursor},
+    machine::{AddressSpace, Cursor, PageFlags, PageProps},
 };
 
-use crate::{Ostd, OstdCursor, present::NODE_SPAN, reclaim, reserve, spare, table::Table};
+use crate::{Ostd, OstdCursor, frame, present::NODE_SPAN, reclaim, reserve, spare, table::Table};
 
 /// The address space of a program.
 ///
@@ -142,8 +142,25 @@ impl AddressSpace for OstdSpace {
     type Machine = Ostd;
     type Cursor<'a> = OstdCursor<'a>;
 
+    /// What a node of the second level covers: a gigabyte.
+    const ISOLATION: usize = 512 * NODE_SPAN;
+
     fn user_range(&self) -> Range<usize> {
         0..MAX_USERSPACE_VADDR
+    }
+
+    /// A cursor locks the lowest node that covers its range, and the one above it while it makes that. So the nodes of the second
+    /// level are made here: a page that is mapped and taken out again leaves them.
+    fn isolate(&self, range: &Range<usize>) -> Result<(), OutOfMemory> {
+        for start in range.clone().step_by(Self::ISOLATION) {
+            let zeros = frame::zero_frame();
+            self.transact(start..start + PAGE_SIZE, 1, |cursor| {
+                cursor.map(zeros, PageProps::new(PageFlags::READ));
+                cursor.seek(start);
+                cursor.unmap(start + PAGE_SIZE);
+            })?;
+        }
+        Ok(())
     }
 
     fn peek(&self, range: &Range<usize>) -> Option<usize> {
@@ -261,16 +278,20 @@ fn node_count(range: &Range<usize>, growth: usize) -> usize {
     nodes
 }
 
-/// Widens a range that exactly covers nodes by one page, where there is room.
+/// Widens a range that exactly covers nodes by one page, where there is room: to where no other node of the second level is, if
+/// that can be, so that no lock is taken that an [isolated](AddressSpace::isolate) range does not own.
 ///
 /// A cursor over exactly one node locks that node and takes its pages out one by one; a cursor that is a page wider locks
 /// the node above and takes the whole node out, 75 times cheaper.
 fn widened(range: &Range<usize>) -> Range<usize> {
     if !range.start.is_multiple_of(NODE_SPAN) || !range.len().is_multiple_of(NODE_SPAN) {
         range.clone()
-    } else if range.end + PAGE_SIZE <= MAX_USERSPACE_VADDR {
-        range.start..range.end + PAGE_SIZE
-    } else {
+    } else if range.end.is_multiple_of(OstdSpace::ISOLATION)
+        && !range.start.is_multiple_of(OstdSpace::ISOLATION)
+        || range.end + PAGE_SIZE > MAX_USERSPACE_VADDR
+    {
         range.start - PAGE_SIZE..range.end
+    } else {
+        range.start..range.end + PAGE_SIZE
     }
 }

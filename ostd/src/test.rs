@@ -4,6 +4,7 @@
 
 mod allocator;
 mod page_table;
+mod regions;
 mod turns;
 
 use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::SeqCst};
