@@ -281,15 +281,22 @@ impl<M: Machine> Borrow<M> {
     ) {
         let Some(first) = self.next_in(span) else { return };
         self.transact(first..span.end, |cursor| {
-            while let Some(addr) = self.next(cursor, span.end) {
-                if let Entry::Page { frame, props } = cursor.query() {
-                    let more_holders = usize::from(self.is_borrowed_by_both(props.flags));
-                    visit(addr, ResidentPage { frame: &frame, props: as_in_use(props), more_holders });
+            while let Some(run) = cursor.next_run(span.end) {
+                for addr in run.clone().step_by(M::PAGE_SIZE) {
+                    if addr != run.start {
+                        cursor.seek(addr);
+                    }
+                    if let Entry::Page { frame, props } = cursor.query()
+                        && self.is_borrowed(props.flags)
+                    {
+                        let more_holders = usize::from(self.is_borrowed_by_both(props.flags));
+                        visit(addr, ResidentPage { frame: &frame, props: as_in_use(props), more_holders });
+                    }
                 }
-                if addr + M::PAGE_SIZE >= span.end {
+                if run.end >= span.end {
                     break;
                 }
-                cursor.seek(addr + M::PAGE_SIZE);
+                cursor.seek(run.end);
             }
         });
     }
