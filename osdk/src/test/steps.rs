@@ -52,6 +52,8 @@ pub fn all() -> Vec<Step> {
         Step::new("abi", "abi-host", Count::Summary, 10, ABI_HOST),
         Step::new("abi", "abi", Count::Summary, 20, ABI).env("TESSERA_CMD", "abi"),
         Step::new("abi", "abi-smp", Count::Summary, 20, ABI_SMP).env("TESSERA_CMD", "abi"),
+        Step::new("abi", "abi-fork-copy", Count::Summary, 10, FORK_COPY).env("TESSERA_CMD", FORK_CASES),
+        Step::new("abi", "abi-fork-backup", Count::Summary, 10, FORK_BACKUP).env("TESSERA_CMD", FORK_CASES),
         Step::new("programs", "programs", Count::Summary, 30, "xtask programs"),
         Step::new("programs", "terminal", Count::Summary, 15, "xtask interact"),
         Step::new("bench", "bench-check", Count::Summary, 5, "xtask bench-check"),
@@ -74,6 +76,13 @@ const KERNEL_PAGES: &str = "-D warnings -A rustdoc::private-intra-doc-links";
 const ABI_HOST: &str = "harmless test/target/x86_64-unknown-linux-musl/release/abi";
 const ABI: &str = "xtask run --program test/target/x86_64-unknown-linux-musl/release/abi";
 const ABI_SMP: &str = "xtask run --smp 2 --program test/target/x86_64-unknown-linux-musl/release/abi";
+/// What forks and looks at memory, with each way to fork forced; the whole suite goes by size.
+const FORK_CASES: &str =
+    "abi mem/fork/ mem/fork_large/ mem/threads/ mem/usage/ process/fork/ process/stress/";
+const FORK_COPY: &str =
+    "xtask run --smp 2 --fork copy --program test/target/x86_64-unknown-linux-musl/release/abi";
+const FORK_BACKUP: &str =
+    "xtask run --smp 2 --fork backup --program test/target/x86_64-unknown-linux-musl/release/abi";
 /// Threads against each other in many schedules; apart, since all that the lock is made of is built another way.
 const SCHEDULES: &str = "cargo test -p vmar --features sim --test concurrent --target-dir target/shuttle";
 /// The framework's unit tests, with undefined behaviour looked for.

@@ -19,6 +19,7 @@ mod exec;
 mod family;
 mod file;
 mod fork;
+mod fork_large;
 mod madvise;
 mod map_count;
 mod maps;
@@ -51,6 +52,7 @@ pub const GROUPS: &[&[Case]] = &[
     access::CASES,
     text::CASES,
     fork::CASES,
+    fork_large::CASES,
     family::CASES,
     mremap::CASES,
     brk::CASES,
