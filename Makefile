@@ -89,6 +89,10 @@ test-abi-host: setup-test ## The ABI suite on this machine's Linux, which it mus
 test-programs: setup-test ## Real programs on Tessera, and somebody at the terminal
 	@$(xtask) test --only programs
 
+.PHONY: test-flat
+test-flat: setup-test ## Mapping without an MMU: the firmware of a board, in QEMU
+	@$(xtask) test --only flat
+
 .PHONY: test-fresh
 test-fresh: setup-fresh ## Try a clean clone in a new Debian 12 root (needs root)
 	@osdk/fresh.sh

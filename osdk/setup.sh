@@ -53,6 +53,7 @@ need() { has "$1" || missing="$missing $2"; }
 
 need cc gcc
 need qemu-system-x86_64 qemu-system-x86
+[ "$verb" != test ] || need qemu-system-arm qemu-system-arm
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki ] || [ -e /etc/ssl/cert.pem ] || missing="$missing ca-certificates"
 need dpkg-deb dpkg
@@ -103,10 +104,10 @@ if ! toolchain_has "$nightly" $parts; then
     rustup toolchain install "$nightly" --profile minimal --no-self-update $options >&2 ||
         stop "rustup could not install $nightly"
 fi
-if { [ "$verb" = test ] || [ "$verb" = bench ]; } && ! toolchain_has "$stable" rust-std-x86_64-unknown-linux-musl clippy-preview rustfmt-preview; then
-    say "installing the Rust toolchain $stable, for the programs that run on the kernel"
+if { [ "$verb" = test ] || [ "$verb" = bench ]; } && ! toolchain_has "$stable" rust-std-x86_64-unknown-linux-musl rust-std-thumbv7m-none-eabi clippy-preview rustfmt-preview; then
+    say "installing the Rust toolchain $stable, for the programs that run on the kernel and for the firmware"
     rustup toolchain install "$stable" --profile minimal --no-self-update -c clippy -c rustfmt \
-        -t x86_64-unknown-linux-musl >&2 || stop "rustup could not install $stable"
+        -t x86_64-unknown-linux-musl -t thumbv7m-none-eabi >&2 || stop "rustup could not install $stable"
 fi
 
 # ---- Tools built from source ----------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 //! doc vmar::rights::Name        the example in the documentation of an item
 //! ktest vmar_ostd::frame::name  a test inside the kernel
 //! abi name                      a case of the ABI suite on Tessera
+//! flat name                     a row of the firmware for a board without an MMU
 //! ```
 //!
 //! What passed is read from the logs of the last `cargo xtask test`.
@@ -118,10 +119,11 @@ fn passed() -> BTreeSet<String> {
     for step in ["ktest-ostd", "ktest-kernel"] {
         names.extend(libtest_names(&read_log(step)).map(|name| format!("ktest {name}")));
     }
-    let abi = read_log("abi");
-    names.extend(
-        abi.lines().filter_map(|line| line.trim_end().strip_prefix("ok ")).map(|name| format!("abi {name}")),
-    );
+    for step in ["abi", "flat"] {
+        let log = read_log(step);
+        let passed = log.lines().filter_map(|line| line.strip_prefix("ok ")?.split_whitespace().next());
+        names.extend(passed.map(|name| format!("{step} {name}")));
+    }
     names
 }
 

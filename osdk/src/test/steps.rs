@@ -19,7 +19,7 @@ pub struct Step {
     pub count: Count,
     /// It is ended after this time.
     pub limit: Duration,
-    /// The command; its first word is `cargo`, `guest-cargo` (the stable one, in `test/`), `xtask`, or
+    /// The command; its first word is `cargo`, `guest-cargo` (the stable one, in `test/` unless a folder is set), `xtask`, or
     /// `harmless` before a program of the guest.
     pub words: Vec<&'static str>,
     folder: &'static str,
@@ -35,6 +35,8 @@ pub fn all() -> Vec<Step> {
         Step::new("lint", "clippy-kernel", Count::Step, 10, CLIPPY_KERNEL),
         Step::new("lint", "clippy-ktest", Count::Step, 10, CLIPPY_KERNEL).env("RUSTFLAGS", "--cfg ktest"),
         Step::new("lint", "clippy-guest", Count::Step, 10, CLIPPY_GUEST),
+        Step::new("lint", "fmt-flat", Count::Step, 1, "guest-cargo fmt --check").folder(FIRMWARE),
+        Step::new("lint", "clippy-flat", Count::Step, 10, CLIPPY_FIRMWARE).folder(FIRMWARE),
         Step::new("lint", "rustdoc", Count::Step, 10, RUSTDOC).env("RUSTDOCFLAGS", "-D warnings"),
         Step::new("lint", "rustdoc-kernel", Count::Step, 10, RUSTDOC_KERNEL)
             .env("RUSTDOCFLAGS", KERNEL_PAGES),
@@ -54,6 +56,7 @@ pub fn all() -> Vec<Step> {
         Step::new("abi", "abi-smp", Count::Summary, 20, ABI_SMP).env("TESSERA_CMD", "abi"),
         Step::new("abi", "abi-fork-copy", Count::Summary, 10, FORK_COPY).env("TESSERA_CMD", FORK_CASES),
         Step::new("abi", "abi-fork-backup", Count::Summary, 10, FORK_BACKUP).env("TESSERA_CMD", FORK_CASES),
+        Step::new("flat", "flat", Count::Summary, 10, "guest-cargo run --release").folder(FIRMWARE),
         Step::new("programs", "programs", Count::Summary, 30, "xtask programs"),
         Step::new("programs", "terminal", Count::Summary, 15, "xtask interact"),
         Step::new("bench", "bench-check", Count::Summary, 5, "xtask bench-check"),
@@ -63,6 +66,9 @@ pub fn all() -> Vec<Step> {
 }
 
 const CLIPPY_HOST: &str = "cargo clippy --workspace --exclude tessera --exclude vmar-ostd --all-targets --all-features -- -D warnings";
+/// What runs on a board without an MMU, a package of its own.
+const FIRMWARE: &str = "flat/examples/mps2";
+const CLIPPY_FIRMWARE: &str = "guest-cargo clippy --release -- -D warnings";
 const CLIPPY_GUEST: &str = "guest-cargo clippy --workspace --all-targets -- -D warnings";
 const RUSTDOC: &str = "cargo doc --workspace --exclude tessera --exclude xtask --exclude vmar-hosted --no-deps --target x86_64-unknown-none";
 /// It is for a host, which the target of the others is not.
