@@ -88,6 +88,15 @@ pub struct SegmentVmo<M: Machine> {
     pub size: usize,
 }
 
+/// A segment to be mapped privately, and written.
+#[derive(Debug)]
+pub struct PrivateSegment<M: Machine> {
+    /// What is to be mapped.
+    pub segment: SegmentVmo<M>,
+    /// What of the mapping is to be filled with zeros before the program runs (bytes from its start on, within one page).
+    pub zeros: Range<usize>,
+}
+
 impl<M: Machine> ElfImage<M> {
     /// Takes `file` for an image. Segments get its rights to read and to execute.
     ///
@@ -123,6 +132,30 @@ impl<M: Machine> ElfImage<M> {
         let source = ImageSegment { machine: file.machine().clone(), file: file.clone(), layout };
         let vmo = Vmo::with_source(file.machine(), end, file.kind(), source)?.to_dynamic();
         Ok(SegmentVmo { vmo: vmo.limit(rights | Rights::WRITE), offset, size })
+    }
+}
+
+impl<M: Machine> ElfImage<M> {
+    /// Gives a segment for a private mapping that will be written.
+    ///
+    /// Most data end within a page, which the program will write. If it is the only page that is not one of the file, the file itself
+    /// is mapped, and whoever maps it writes the zeros: that makes the copy which the program would get sooner or later, and spares
+    /// an object.
+    ///
+    /// # Errors
+    ///
+    /// As [`segment`](Self::segment).
+    pub fn private_segment(&self, segment: &Segment) -> Result<PrivateSegment<M>, Error> {
+        let layout = Layout::new(segment, M::PAGE_SIZE)?;
+        let Range { start, end } = layout.pages;
+        let whole = Segment { behind: Outside::AsInFile, ..*segment };
+        let is_data = layout.part.end.div_ceil(M::PAGE_SIZE) == end
+            && Layout::new(&whole, M::PAGE_SIZE)?.is_all_of_file(M::PAGE_SIZE);
+        if !is_data {
+            return Ok(PrivateSegment { segment: self.segment(segment)?, zeros: 0..0 });
+        }
+        let zeros = layout.part.end - start * M::PAGE_SIZE..(end - start) * M::PAGE_SIZE;
+        Ok(PrivateSegment { segment: self.segment(&whole)?, zeros })
     }
 }
 

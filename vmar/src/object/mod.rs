@@ -38,7 +38,7 @@ use aster_rights::{FullRights, MissingRights, Rights, RightsOp, TRightSet, TRigh
 pub use self::{
     anonymous::{Anonymous, Reservation, Reserve},
     grant::{Grant, Lease, Revoker},
-    image::{ElfImage, Outside, Segment, SegmentVmo},
+    image::{ElfImage, Outside, PrivateSegment, Segment, SegmentVmo},
     mapped::{MappedVmo, Mapper, WriteAccess, Zap},
     pager::Pager,
     source::{CopySource, PhysicalMemory, Purpose, Source, UnmapWatcher},

@@ -21,12 +21,10 @@ use elf::{
     segment::ProgramHeader,
 };
 use vmar::{
-    error::Error,
     mapping::MappingFlags,
-    object::{ElfImage, Outside, Segment},
+    object::{ElfImage, Outside, PrivateSegment, Segment},
     perms::VmPerms,
     placement::Placement,
-    vmar::populate::Populate,
 };
 
 use super::image::{Image, read_at};
@@ -260,7 +258,7 @@ fn map_segments(
         let mut zeros = start / PAGE_SIZE * PAGE_SIZE;
         if header.p_filesz != 0 {
             zeros = (start + header.p_filesz as usize).next_multiple_of(PAGE_SIZE);
-            let segment = image.segment(&file_part(header, start))?;
+            let PrivateSegment { segment, zeros: tail } = image.private_segment(&file_part(header, start))?;
             vm.vmar()
                 .new_map(segment.size)
                 .perms(perms)
@@ -270,13 +268,11 @@ fn map_segments(
                 .flags(elf.fault_flags(header))
                 .placement(Placement::Replacing(start / PAGE_SIZE * PAGE_SIZE))
                 .build()?;
-            if ends_in_zeros(header) && zeros != start + header.p_filesz as usize {
-                // As Linux does: what the program changes of the file later is not seen in this page.
-                let last = zeros - PAGE_SIZE..zeros;
-                vm.vmar().populate(last, Populate::Write).map_err(|error| match error {
-                    Error::OutOfMemory => ENOMEM,
-                    _ => ENOEXEC,
-                })?;
+            // As in Linux, what becomes of the file later is not seen in this page.
+            const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+            let tail_start = start / PAGE_SIZE * PAGE_SIZE + tail.start;
+            if !tail.is_empty() && vm.vmar().write_bytes(tail_start, &ZEROS[..tail.len()])? < tail.len() {
+                return Err(ENOEXEC);
             }
         }
         let size = end.next_multiple_of(PAGE_SIZE).saturating_sub(zeros);

@@ -116,6 +116,34 @@ fn h2_a_segment_of_whole_pages_is_the_file_itself() {
 }
 
 #[test]
+fn h2_data_that_end_within_a_page_need_no_object_to_be_mapped_privately() {
+    let sim = Sim::new(1);
+    let image = image(&sim);
+    let process = Process::new(&sim, 0).unwrap();
+    let as_in_file = |segment| Segment { before: Outside::AsInFile, ..segment };
+    let segment = as_in_file(Segment::new(0x123, PAGE_SIZE + 0x123, PAGE_SIZE + 10, PAGE_SIZE + 20));
+    let PrivateSegment { segment: found, zeros } = image.private_segment(&segment).unwrap();
+    assert!(found.vmo.is_same_object(&image.file));
+    assert_eq!(zeros, PAGE_SIZE + 0x123 + 10..2 * PAGE_SIZE);
+    map(&process, found, RW);
+    process.vmar.write_bytes(BASE + zeros.start, &vec![0; zeros.len()]).unwrap();
+    let mut expected: Vec<_> = (PAGE_SIZE..3 * PAGE_SIZE).map(file_byte).collect();
+    expected[zeros].fill(0);
+    assert_eq!(process.read(BASE, 2 * PAGE_SIZE), Ok(expected));
+    process.audit();
+    // Whole pages have no zeros, and where there are more of them than in the last page there is an object.
+    let whole = as_in_file(Segment::new(0x123, 0x123, PAGE_SIZE - 0x123, PAGE_SIZE - 0x123));
+    assert_eq!(image.private_segment(&whole).unwrap().zeros.len(), 0);
+    let longer = as_in_file(Segment::new(0, 0, PAGE_SIZE + 1, 3 * PAGE_SIZE));
+    let shifted = Segment::new(0, 1, 10, 10);
+    let before = Segment::new(0x123, 0x123, 100, 100);
+    for segment in [longer, shifted, before] {
+        let PrivateSegment { segment, zeros } = image.private_segment(&segment).unwrap();
+        assert!(!segment.vmo.is_same_object(&image.file) && zeros.is_empty());
+    }
+}
+
+#[test]
 fn h3_pages_behind_the_file_part_are_zeroed_frames() {
     let sim = Sim::new(1);
     let image = image(&sim);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
 use ostd::prelude::ktest;
-use vmar::rss::RssKind;
+use vmar::{rss::RssKind, vmar::populate::Populate};
 use vmar_ostd::reserve;
 
 use super::*;
