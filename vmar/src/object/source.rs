@@ -308,3 +308,6 @@ impl<M: Machine, W: UnmapWatcher> Source<M> for PhysicalMemory<M, W> {
         self.watcher.unmapped(left);
     }
 }
+
+#[cfg(test)]
+mod tests;
