@@ -263,7 +263,7 @@ impl<M: Machine> Vmo_<M> {
                 continue;
             }
             pages.map.insert(index, frame.clone())?;
-            if index == pages.count() - 1 {
+            if index + 1 == pages.count() {
                 // What the source gave past the end does not belong to the object.
                 pages.zero_tail();
             }
@@ -313,7 +313,7 @@ impl<M: Machine> Vmo_<M> {
                 return Ok(());
             }
             pages.map.insert(index, copy)?;
-            if index == pages.count() - 1 {
+            if index + 1 == pages.count() {
                 pages.zero_tail();
             }
             pages.unsettled = Some(index);
@@ -430,12 +430,13 @@ impl<M: Machine> Vmo_<M> {
     /// Takes the pages of `range` away, of its own and from below, and returns whether there may have been any.
     fn remove(&self, pages: &mut Pages<M>, range: Range<usize>) -> bool {
         let count = pages.map.remove_range(range.clone());
+        // Also of what is on its way.
+        pages.removals += 1;
         if let Some(below) = &mut pages.below {
             below.hide(range.clone());
         } else if count == 0 {
             return false;
         }
-        pages.removals += 1;
         if let Some(source) = &self.source {
             source.free(range, count);
         }

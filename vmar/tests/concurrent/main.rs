@@ -8,6 +8,7 @@
 
 #![cfg(all(shuttle, feature = "sim"))]
 
+mod objects;
 mod regions;
 
 use std::sync::{

@@ -218,7 +218,7 @@ fn b1_truncation_against_a_region_that_is_dissolved() {
         let resizer = spawn(&process, 1, {
             let vmo = vmo.clone();
             move |process| {
-                vmo.resize(PAGE_SIZE);
+                vmo.resize(PAGE_SIZE).unwrap();
                 assert_eq!(process.read_byte(OTHER), Err(FaultError::BusError));
             }
         });
