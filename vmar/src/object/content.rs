@@ -41,6 +41,8 @@ impl<M: Machine> Vmo_<M> {
             while !self.try_write(index, within.start, bytes) {
                 self.commit(index, Purpose::Write)?;
             }
+            // Whoever writes pages back may have taken this one for clean in between.
+            self.note_write(index);
             Ok(())
         })
     }

@@ -29,6 +29,7 @@ mod slice;
 mod snapshot;
 pub mod source;
 mod vmo;
+pub mod write_back;
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -43,6 +44,7 @@ pub use self::{
     pager::Pager,
     source::{CopySource, PhysicalMemory, Purpose, Source, UnmapWatcher},
     vmo::{Lookup, Vmo_, VmoKind},
+    write_back::{Store, WriteBack},
 };
 use self::{slice::Slice, source::Paged};
 use crate::{error::Error, fallible::try_arc, machine::Machine};

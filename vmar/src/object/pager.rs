@@ -20,7 +20,8 @@ pub trait Pager<M: Machine>: Debug + Send + Sync {
 
     /// Notes that page `index` is about to be written, or may be from now on through a mapping.
     ///
-    /// May be called with the lock of an address space held: it must not wait for a fault.
+    /// May be called with the lock of an address space held: it must not wait for a fault. What is written otherwise than
+    /// through a mapping is noted before and after.
     fn note_write(&self, index: usize) {
         let _ = index;
     }

@@ -118,7 +118,7 @@ fn a_pager_reads_each_page_once_and_hears_of_writes() {
     assert_eq!(vmo.read_bytes(PAGE_SIZE - 1, &mut bytes), Ok(4));
     assert_eq!(bytes, [1, 2, 2, 2, 0]);
     assert_eq!(vmo.write_bytes(0, &[9]), Ok(1));
-    assert_eq!((pager.reads.load(SeqCst), pager.writes.load(SeqCst)), (2, 1));
+    assert_eq!((pager.reads.load(SeqCst), pager.writes.load(SeqCst)), (2, 2));
     // What the pager read past the end is not part of the object.
     vmo.resize(2 * PAGE_SIZE).unwrap();
     assert_eq!(vmo.read_bytes(PAGE_SIZE + 2, &mut bytes), Ok(5));

@@ -10,6 +10,7 @@
 
 mod objects;
 mod regions;
+mod write_back;
 
 use std::sync::{
     Arc,
