@@ -172,10 +172,11 @@ impl<H: Host> Call<'_, H> {
                     return Err(Error::SharedHostPage);
                 }
                 let shift = (range.start - around.start) as u64;
-                if (offset % layout.host as u64) != shift % layout.host as u64 {
-                    if writes {
-                        return Err(Error::OffsetOffHostPage);
-                    }
+                let fits = offset % layout.host as u64 == shift;
+                if writes && !fits {
+                    return Err(Error::OffsetOffHostPage);
+                }
+                if !fits || !writes && self.is_cut_short(mapping, range.len())? {
                     let mut area = host.stage(around.len())?;
                     self.read_source(&mut area, &around, range, mapping)?;
                     all_built = Some(area);
@@ -293,6 +294,19 @@ impl<H: Host> Call<'_, H> {
             host.protect(&area, 0..area.size(), prot)?;
         }
         Ok(Piece::Built { range: pages, area, memory: HostMemory::Anonymous })
+    }
+
+    /// Returns whether a host whose pages are smaller than the granule would show less of a page that the file ends in than one with
+    /// pages of the granule's size.
+    fn is_cut_short(&self, mapping: &Mapping, len: usize) -> Result<bool, Error> {
+        let Some((file, offset)) = mapping.source.file() else { return Ok(false) };
+        if mapping.sharing == Sharing::Shared
+            || self.host().page_size() >= self.layout().host.min(self.layout().guest)
+        {
+            return Ok(false);
+        }
+        let rest = self.host().file_size(file.as_fd())?.saturating_sub(offset);
+        Ok(rest < len as u64)
     }
 
     /// Maps whole pages, with zeros in the rest of the guest page in which a file ends (Q7).
