@@ -73,6 +73,10 @@ test-host: setup-test ## The tests that run on the host
 test-hosted: setup-run ## A million random calls on the hosted backend and on this machine's Linux
 	@HOSTED_STEPS=1000000 $(cargo) test -p vmar-hosted --test hosted_linux -- --nocapture
 
+.PHONY: test-guest
+test-guest: setup-guest ## Programs for aarch64 and riscv64 on the hosted backend, in an emulator
+	@cd hosted/examples/run-guest && CARGO_TARGET_DIR=$(CURDIR)/target/guest $(cargo) test --locked --release
+
 .PHONY: ktest
 ktest: setup-test ## The tests that run inside the kernel, in QEMU
 	@$(xtask) test --only ktest
@@ -138,6 +142,6 @@ docs: setup-docs ## Build the book and the API documentation
 initramfs: setup-run ## Pack the root without starting anything
 	@$(xtask) initramfs $(if $(ROOT),--root $(ROOT)) $(if $(ADD),--add '$(ADD)')
 
-.PHONY: setup-run setup-test setup-bench setup-docs setup-fresh
-setup-run setup-test setup-bench setup-docs setup-fresh: setup-%:
+.PHONY: setup-run setup-test setup-bench setup-docs setup-fresh setup-guest
+setup-run setup-test setup-bench setup-docs setup-fresh setup-guest: setup-%:
 	@osdk/setup.sh $*

@@ -6,6 +6,7 @@
 #     osdk/setup.sh run     what `make run` needs: a linker, QEMU, the toolchain, cargo-osdk
 #     osdk/setup.sh test    the same, and the toolchain that the programs for the guest are built with
 #     osdk/setup.sh bench   the same as test: Debian's Linux is fetched by what measures it, and never installed
+#     osdk/setup.sh guest   what `make test-guest` needs: a linker, the toolchain, cross compilers, what builds unicorn
 #     osdk/setup.sh docs    the same as run, and mdbook
 #     osdk/setup.sh fresh   the same as run, and debootstrap
 #
@@ -52,7 +53,21 @@ missing=
 need() { has "$1" || missing="$missing $2"; }
 
 need cc gcc
-need qemu-system-x86_64 qemu-system-x86
+if [ "$verb" = guest ]; then
+    need cmake cmake
+    need make make
+    need bzip2 bzip2
+    for clang in /usr/lib/llvm-*/lib/libclang.so /usr/lib/llvm-*/lib/libclang-*.so.1; do
+        [ ! -e "$clang" ] || break
+    done
+    [ -e "$clang" ] || missing="$missing libclang-dev"
+    need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+    need riscv64-linux-gnu-gcc gcc-riscv64-linux-gnu
+    [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || missing="$missing libc6-dev-arm64-cross"
+    [ -e /usr/riscv64-linux-gnu/include/stdio.h ] || missing="$missing libc6-dev-riscv64-cross"
+else
+    need qemu-system-x86_64 qemu-system-x86
+fi
 [ "$verb" != test ] || need qemu-system-arm qemu-system-arm
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki ] || [ -e /etc/ssl/cert.pem ] || missing="$missing ca-certificates"
@@ -128,5 +143,5 @@ tool() { # crate version
     rm -rf "$root/target/tools/build"
 }
 
-tool cargo-osdk "$cargo_osdk"
+[ "$verb" = guest ] || tool cargo-osdk "$cargo_osdk"
 [ "$verb" != docs ] || tool mdbook "$mdbook"

@@ -52,10 +52,7 @@ impl Kernel {
                 self.write(arguments.addr(0), &bytes)?;
                 bytes.len() as u64
             }
-            Sysno::clock_gettime => {
-                let clock = if zero == 0 { ClockId::Realtime } else { ClockId::Monotonic };
-                self.put_time(one, clock_gettime(clock), 1)?
-            }
+            Sysno::clock_gettime => self.put_time(one, clock_gettime(clock(zero)?), 1)?,
             Sysno::gettimeofday => self.put_time(zero, clock_gettime(ClockId::Realtime), 1000)?,
             Sysno::nanosleep => self.sleep(zero)?,
             Sysno::clock_nanosleep => self.sleep(two)?,
@@ -205,4 +202,16 @@ impl Kernel {
 
 fn own_number() -> u64 {
     process::getpid().as_raw_nonzero().get() as u64
+}
+
+/// Returns the clock of a number. The coarse ones are as good as the fine ones.
+fn clock(number: u64) -> Result<ClockId, Errno> {
+    Ok(match number {
+        0 | 5 => ClockId::Realtime,
+        1 | 4 | 6 => ClockId::Monotonic,
+        2 => ClockId::ProcessCPUTime,
+        3 => ClockId::ThreadCPUTime,
+        7 => ClockId::Boottime,
+        _ => return Err(Errno::INVAL),
+    })
 }
