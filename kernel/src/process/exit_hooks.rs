@@ -76,10 +76,14 @@ pub(super) fn reap_ignored(parent: &Arc<Process>, children: &BTreeMap<Pid, Arc<P
 /// Makes `process` a zombie and tells its parent, or forgets it if the parent does not want to know.
 pub(super) fn become_zombie(process: &Arc<Process>, status: ExitStatus) {
     let signal = process.exit_signal.load(Ordering::Relaxed) as u8;
-    let Some(parent) = process.parent() else { return };
-    let unwanted = u32::from(signal) == SIGCHLD && parent.signals.reaps_children_itself();
-    process.report.lock().is_zombie = true;
+    // In one step: a parent that ends now either finds a zombie and tells whoever inherits it, or is the parent no more.
+    let parent = table::with(|table| {
+        process.report.lock().is_zombie = true;
+        table.parent_of(process.pid())
+    });
     process.ended.wake_all();
+    let Some(parent) = parent else { return };
+    let unwanted = u32::from(signal) == SIGCHLD && parent.signals.reaps_children_itself();
     if unwanted {
         let node = table::with(|table| table.remove_process(process.pid()));
         drop(node);

@@ -279,6 +279,12 @@ impl Table {
         })
     }
 
+    /// The parent of `pid`, if it has one.
+    pub fn parent_of(&self, pid: Pid) -> Option<Arc<Process>> {
+        let parent = self.node(pid)?.parent;
+        self.node(parent).map(|node| node.process.clone())
+    }
+
     /// Gives the children of `pid` to the nearest subreaper above it, or to the first process. Answers the new parent
     /// and the children.
     pub fn reparent_children(&mut self, pid: Pid) -> (Option<Arc<Process>>, BTreeMap<Pid, Arc<Process>>) {
@@ -318,10 +324,7 @@ impl Process {
 
     /// Its parent.
     pub fn parent(&self) -> Option<Arc<Process>> {
-        with(|table| {
-            let parent = table.node(self.pid())?.parent;
-            table.node(parent).map(|node| node.process.clone())
-        })
+        with(|table| table.parent_of(self.pid()))
     }
 
     /// Its process group.
