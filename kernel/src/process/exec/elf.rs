@@ -25,7 +25,9 @@ use vmar::{
     object::{ElfImage, Outside, PrivateSegment, Segment},
     perms::VmPerms,
     placement::Placement,
+    vmar::FullVmar,
 };
+use vmar_ostd::Ostd;
 
 use super::image::{Image, read_at};
 use crate::{
@@ -196,7 +198,8 @@ pub fn load_program(vm: &AddressSpace, image: &Image, randomize: Randomize) -> R
         _ => find_room(vm, elf, &span)?,
     };
     let mut layout = ProgramLayout::default();
-    map_segments(vm, &image.file, elf, bias, &mut layout)?;
+    // There is nothing yet that a segment could come to lie over.
+    map_segments(vm.vmar(), &image.file, elf, bias, &mut layout)?;
     vm.set_layout(layout);
     let end = span.end.wrapping_add(bias);
     // The heap of a static position-independent program would collide with the mappings above it.
@@ -207,12 +210,7 @@ pub fn load_program(vm: &AddressSpace, image: &Image, randomize: Randomize) -> R
     let (start, interpreter_base) = match &image.interpreter {
         None => (entry, 0),
         Some((file, interpreter)) => {
-            let span = interpreter.span()?;
-            let base = match interpreter.header.e_type {
-                ET_EXEC => 0,
-                _ => find_room(vm, interpreter, &span)?,
-            };
-            map_segments(vm, file, interpreter, base, &mut ProgramLayout::default())?;
+            let base = load_interpreter(vm, file, interpreter)?;
             ((interpreter.header.e_entry as usize).wrapping_add(base), base)
         }
     };
@@ -238,8 +236,24 @@ fn find_room(vm: &AddressSpace, elf: &ElfFile, span: &core::ops::Range<Vaddr>) -
     Ok(start.wrapping_sub(span.start))
 }
 
+/// Maps an interpreter's segments into a region of their own, so that nothing that its headers say can reach the program; what
+/// is mapped is the program's in the end. Answers how far it was moved up.
+fn load_interpreter(vm: &AddressSpace, file: &Arc<File>, elf: &ElfFile) -> Result<usize> {
+    let span = elf.span()?;
+    let options = vm.vmar().new_region(span.len());
+    let region = match elf.header.e_type {
+        ET_EXEC => options.placement(Placement::Exactly(span.start)),
+        _ => options.align(elf.alignment()),
+    };
+    let region = region.build()?;
+    let bias = region.user_range().start.wrapping_sub(span.start);
+    map_segments(&region, file, elf, bias, &mut ProgramLayout::default())?;
+    region.dissolve()?;
+    Ok(bias)
+}
+
 fn map_segments(
-    vm: &AddressSpace,
+    vmar: &FullVmar<Ostd>,
     file: &Arc<File>,
     elf: &ElfFile,
     bias: usize,
@@ -259,8 +273,7 @@ fn map_segments(
         if header.p_filesz != 0 {
             zeros = (start + header.p_filesz as usize).next_multiple_of(PAGE_SIZE);
             let PrivateSegment { segment, zeros: tail } = image.private_segment(&file_part(header, start))?;
-            vm.vmar()
-                .new_map(segment.size)
+            vmar.new_map(segment.size)
                 .perms(perms)
                 .vmo(segment.vmo)
                 .vmo_offset(segment.offset)
@@ -271,13 +284,13 @@ fn map_segments(
             // As in Linux, what becomes of the file later is not seen in this page.
             const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
             let tail_start = start / PAGE_SIZE * PAGE_SIZE + tail.start;
-            if !tail.is_empty() && vm.vmar().write_bytes(tail_start, &ZEROS[..tail.len()])? < tail.len() {
+            if !tail.is_empty() && vmar.write_bytes(tail_start, &ZEROS[..tail.len()])? < tail.len() {
                 return Err(ENOEXEC);
             }
         }
         let size = end.next_multiple_of(PAGE_SIZE).saturating_sub(zeros);
         if size != 0 {
-            vm.vmar().new_map(size).perms(perms).placement(Placement::Replacing(zeros)).build()?;
+            vmar.new_map(size).perms(perms).placement(Placement::Replacing(zeros)).build()?;
         }
         note(layout, header, start..end);
     }
