@@ -20,6 +20,9 @@
 #![warn(missing_docs)]
 
 extern crate alloc;
+/// So that the example reads as it does in another crate.
+#[cfg(ktest)]
+extern crate self as vmar_ostd;
 
 pub mod allocator;
 mod counter;

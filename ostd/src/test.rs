@@ -3,6 +3,7 @@
 //! The backend on the real machine: each test runs in QEMU, with one CPU and with two.
 
 mod allocator;
+mod example;
 mod page_table;
 mod regions;
 mod turns;
@@ -45,7 +46,8 @@ fn space_with_page(byte: u8) -> OstdSpace {
 
 /// Reads a byte as a program on this CPU would; a fault is not served.
 fn read_as_program(space: &OstdSpace, addr: usize) -> Option<u8> {
-    inject_user_page_fault_handler(|_| Err(()));
+    // OSTD takes one handler, once. Where no program runs it serves nothing.
+    inject_user_page_fault_handler(example::serve_fault);
     let mut byte = [0];
     let mut reader = space.vm_space().reader(addr, 1).ok()?;
     reader.read_fallible(&mut VmWriter::from(&mut byte[..]).to_fallible()).ok()?;
