@@ -25,6 +25,7 @@ mod layer;
 pub mod mapped;
 pub mod page_map;
 pub mod pager;
+mod range;
 mod slice;
 mod snapshot;
 pub mod source;

@@ -135,7 +135,7 @@ impl<M: Machine> Vmar_<M> {
         if done == 0 && len != 0 { Err(Error::NotMapped) } else { Ok(done) }
     }
 
-    fn write_bytes(&self, addr: usize, buf: &[u8], cause: Cause) -> Result<usize, Error> {
+    pub(super) fn write_bytes(&self, addr: usize, buf: &[u8], cause: Cause) -> Result<usize, Error> {
         each_page::<M>(addr, buf.len(), |page, within, done| {
             let part = &buf[done..done + (M::PAGE_SIZE - within).min(buf.len() - done)];
             while !self.try_write(page, within, part, cause)? {

@@ -44,6 +44,7 @@ mod shared;
 mod testing;
 mod unmap;
 mod zap;
+mod zero;
 
 use alloc::sync::Arc;
 use core::{
