@@ -473,6 +473,10 @@ impl Test {
         }
         let expected = self.model.pages.iter().map(|(&addr, page)| (addr, (page.perms, page.sharing)));
         assert_eq!(perms, expected.collect::<BTreeMap<_, _>>());
+        let usage = self.space.usage();
+        let is_data = |found: &&Page| found.sharing == Sharing::Private && found.perms.contains(W);
+        assert_eq!(usage.address_space, self.model.pages.len() * page);
+        assert_eq!(usage.data, self.model.pages.values().filter(is_data).count() * page);
         let mut buf = vec![0; page];
         for (&addr, found) in &self.model.pages {
             let count = self.space.read(addr, &mut buf).unwrap_or(0);
@@ -522,16 +526,16 @@ fn run(name: &str, sizes: &[(PageSize, PageSize)], steps: usize, refuses: bool) 
 #[test]
 fn q4_q9_random_calls_with_smaller_guest_pages_keep_every_byte() {
     let smaller: Vec<_> = SIZES.into_iter().filter(|(guest, host)| guest < host).collect();
-    run("smaller", &smaller, steps(6000), false);
+    run("smaller", &smaller, steps(10_000), false);
 }
 
 #[test]
 fn q7_random_calls_with_larger_and_equal_guest_pages_keep_every_byte() {
     let larger: Vec<_> = SIZES.into_iter().filter(|(guest, host)| guest >= host).collect();
-    run("larger", &larger, steps(4000), false);
+    run("larger", &larger, steps(6000), false);
 }
 
 #[test]
 fn q18_random_calls_with_every_host_call_refused_in_turn_change_nothing() {
-    run("refused", &SIZES, steps(1200), true);
+    run("refused", &SIZES, steps(4000), true);
 }

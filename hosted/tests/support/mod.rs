@@ -49,28 +49,46 @@ pub const THREE: [(PageSize, PageSize); 3] = [SIZES[0], SIZES[1], SIZES[3]];
 pub struct Picky {
     granule: usize,
     calls: AtomicUsize,
-    refuse: AtomicUsize,
+    /// The calls that are refused.
+    refuse: [AtomicUsize; 2],
 }
 
 impl Picky {
     pub fn new(granule: PageSize) -> Self {
-        Self { granule: granule.bytes(), calls: AtomicUsize::new(0), refuse: AtomicUsize::new(usize::MAX) }
+        Self {
+            granule: granule.bytes(),
+            calls: AtomicUsize::new(0),
+            refuse: [const { AtomicUsize::new(usize::MAX) }; 2],
+        }
     }
 
     /// Counts anew, and refuses the call after `calls` more.
     pub fn refuse_after(&self, calls: usize) {
-        self.calls.store(0, Relaxed);
-        self.refuse.store(calls, Relaxed);
+        self.refuse(calls..calls + 1);
+    }
+
+    /// Counts anew, and refuses all calls after `calls` more.
+    pub fn refuse_from(&self, calls: usize) {
+        self.refuse(calls..usize::MAX);
     }
 
     /// Refuses nothing any more, and returns how many calls there were.
     pub fn refuse_none(&self) -> usize {
-        self.refuse.store(usize::MAX, Relaxed);
-        self.calls.load(Relaxed)
+        let calls = self.calls.load(Relaxed);
+        self.refuse(usize::MAX..usize::MAX);
+        calls
+    }
+
+    fn refuse(&self, calls: Range<usize>) {
+        self.calls.store(0, Relaxed);
+        self.refuse[0].store(calls.start, Relaxed);
+        self.refuse[1].store(calls.end, Relaxed);
     }
 
     fn gate(&self) -> Result<(), Errno> {
-        if self.calls.fetch_add(1, Relaxed) == self.refuse.load(Relaxed) { Err(Errno::NOMEM) } else { Ok(()) }
+        let call = self.calls.fetch_add(1, Relaxed);
+        let refused = self.refuse[0].load(Relaxed)..self.refuse[1].load(Relaxed);
+        if refused.contains(&call) { Err(Errno::NOMEM) } else { Ok(()) }
     }
 
     fn pages(&self, range: &Range<usize>) {

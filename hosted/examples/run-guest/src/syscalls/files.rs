@@ -105,7 +105,7 @@ impl Kernel {
             }),
             Sysno::getcwd => self.working_folder(arguments.addr(0), one),
             Sysno::chdir => {
-                self.read_string(arguments.addr(0)).and_then(|path| rustix::process::chdir(path)).map(|()| 0)
+                self.read_string(arguments.addr(0)).and_then(rustix::process::chdir).map(|()| 0)
             }
             // Nothing is a terminal: output comes in whole blocks.
             Sysno::ioctl => self.descriptor(fd).and(Err(Errno::NOTTY)),
