@@ -83,6 +83,13 @@ impl<M: Machine> Mappings<M> {
         }
     }
 
+    /// The same for a mapping that no neighbour could stand for.
+    pub(crate) fn insert_apart(&mut self, range: Range<usize>, mapping: VmMapping<M>) {
+        self.count(&range, &mapping);
+        self.note_peak(range.len());
+        self.insert_plainly(range, mapping);
+    }
+
     /// The same for anonymous memory, the most common kind: its mapping is made where it is stored. Needs no room to be
     /// reserved.
     ///

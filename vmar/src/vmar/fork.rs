@@ -171,6 +171,8 @@ fn copy_mappings<M: Machine>(
 ) -> Result<Traits, Error> {
     let mapper: Weak<dyn Mapper<M>> = Arc::<Vmar_<M>>::downgrade(child);
     let mut traits = Traits::default();
+    // Neighbours that could be one are so already, but for those of other regions, and those that differ in their locks.
+    let mut is_apart = copies.len() == 0;
     copies.try_reserve(parent.len())?;
     for (range, mapping) in parent.iter() {
         traits.has_devices |= matches!(mapping.memory(), MappedMemory::Device { .. });
@@ -178,7 +180,9 @@ fn copy_mappings<M: Machine>(
             continue;
         }
         let mut copy = mapping.fork(mapper.clone())?;
-        copy.set_flags(copy.flags() - MappingFlags::ANY_LOCK);
+        let flags = copy.flags();
+        copy.set_flags(flags - MappingFlags::ANY_LOCK);
+        is_apart &= !flags.intersects(MappingFlags::ANY_LOCK);
         if is_inherited(mapping)
             && let Some(span) = mapping.resident_span(&range)
         {
@@ -186,7 +190,10 @@ fn copy_mappings<M: Machine>(
             copy.note_entries(&span, if is_device { PageFlags::empty() } else { PageFlags::PRIVATE });
         }
         traits.is_leased |= copy.lease().is_some();
-        copies.insert(range, copy);
+        match is_apart {
+            true => copies.insert_apart(range, copy),
+            false => copies.insert(range, copy),
+        }
     }
     Ok(traits)
 }

@@ -5,7 +5,7 @@
 use core::ops::Range;
 
 /// How many ranges are told apart.
-const MOST: usize = 16;
+const MOST: usize = 8;
 
 /// Pages between two ranges that are not worth telling them apart.
 const NEAR: usize = 64;
