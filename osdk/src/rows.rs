@@ -10,6 +10,7 @@
 //! doc vmar::rights::Name        the example in the documentation of an item
 //! ktest vmar_ostd::frame::name  a test inside the kernel
 //! abi name                      a case of the ABI suite on Tessera
+//! program name                  a real program that did its work, a case of `cargo xtask programs`
 //! flat name                     a row of the firmware for a board without an MMU
 //! ```
 //!
@@ -119,10 +120,10 @@ fn passed() -> BTreeSet<String> {
     for step in ["ktest-ostd", "ktest-kernel"] {
         names.extend(libtest_names(&read_log(step)).map(|name| format!("ktest {name}")));
     }
-    for step in ["abi", "flat"] {
+    for (step, kind) in [("abi", "abi"), ("flat", "flat"), ("programs", "program")] {
         let log = read_log(step);
         let passed = log.lines().filter_map(|line| line.strip_prefix("ok ")?.split_whitespace().next());
-        names.extend(passed.map(|name| format!("{step} {name}")));
+        names.extend(passed.map(|name| format!("{kind} {name}")));
     }
     names
 }

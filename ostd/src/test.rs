@@ -4,6 +4,7 @@
 
 mod allocator;
 mod example;
+mod exhausted;
 mod page_table;
 mod regions;
 mod turns;

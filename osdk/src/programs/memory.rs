@@ -41,6 +41,19 @@ const HOSTILE: &str = "free() { sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /pro
          [ $((before - after)) -le 512 ] && echo the shell lives && exit; \
      done; echo status $a, $before kB before, $after kB after";
 
+/// A command line that has two programs want 7/10 of what is free, each: one of them is ended, and the shell goes on. So it is
+/// whatever memory the machine has.
+const EXHAUSTED: &str = "available=$(sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo); \
+     want=$((available * 717)); \
+     for i in 1 2; do head -c $want /dev/zero | tail -c $want >/dev/null & done; \
+     wait %1; a=$?; wait %2; b=$?; \
+     case \" $a $b \" in *' 137 '*) echo the shell lives;; *) echo $a $b;; esac";
+
+/// A machine with so much memory that runs out of it.
+const fn exhausted(name: &'static str, memory: &'static str, processors: u32) -> Case {
+    Case { memory, processors, ..small(name, EXHAUSTED, Said::All(&["the shell lives\n"])) }
+}
+
 /// A case on a machine with little memory.
 const fn small(name: &'static str, command: &'static str, said: Said) -> Case {
     Case { memory: "512M", seconds: 600, ..case(name, command, said) }
@@ -56,6 +69,9 @@ pub(super) const CASES: &[Case] = &[
          case \" $a $b $c $d \" in *' 137 '*) echo the shell lives;; *) echo $a $b $c $d;; esac",
         Said::All(&["the shell lives\n"]),
     ),
+    exhausted("memory-exhausted-256m", "256M", 1),
+    exhausted("memory-exhausted-384m-smp", "384M", 2),
+    exhausted("memory-exhausted-1g", "1G", 1),
     Case {
         processors: 2,
         ..small(
