@@ -75,7 +75,8 @@ test-hosted: setup-run ## A million random calls on the hosted backend and on th
 
 .PHONY: test-guest
 test-guest: setup-guest ## Programs for aarch64 and riscv64 on the hosted backend, in an emulator
-	@cd hosted/examples/run-guest && CARGO_TARGET_DIR=$(CURDIR)/target/guest $(cargo) test --locked --release
+	@cd hosted/examples/run-guest && export CARGO_TARGET_DIR=$(CURDIR)/target/guest && $(cargo) fmt --check && \
+		$(cargo) clippy --locked --release --all-targets -- -D warnings && $(cargo) test --locked --release
 
 .PHONY: ktest
 ktest: setup-test ## The tests that run inside the kernel, in QEMU

@@ -12,7 +12,8 @@ use vmar::{error, mapping::Sharing, perms::VmPerms};
 use crate::{
     error::Error,
     host::{Errno, Host},
-    mapping::{OnFork, Prot, Source},
+    mapping::{Mapping, OnFork, Prot, Source},
+    observer::Change,
     space::{Call, GuestSpace},
 };
 
@@ -51,9 +52,21 @@ impl<H: Host> GuestSpace<H> {
     ///
     /// [`Error::Space`] if nothing can be written at the address itself.
     pub fn write(&self, addr: usize, bytes: &[u8]) -> Result<usize, Error> {
-        let call = self.enter()?;
+        let mut call = self.enter()?;
         let len = call.allowed(addr, bytes.len(), VmPerms::WRITE)?;
-        call.host().write(call.area(), call.layout().offset(addr), &bytes[..len]).or_else(no_bytes)
+        let written =
+            call.host().write(call.area(), call.layout().offset(addr), &bytes[..len]).or_else(no_bytes)?;
+        let range = addr..addr + written;
+        if call
+            .state
+            .table
+            .map()
+            .range(range.clone())
+            .any(|(_, mapping)| mapping.perms.contains(VmPerms::EXEC))
+        {
+            call.tell(Change::Written(range));
+        }
+        Ok(written)
     }
 
     /// Returns how many bytes from `addr` on, at most `len`, the guest has all of `perms` to.
@@ -68,7 +81,7 @@ impl<H: Host> GuestSpace<H> {
     /// Returns the mappings in `range`, whole.
     pub fn query(&self, range: Range<usize>) -> Vec<MappingInfo> {
         let call = self.lock();
-        let mut found: Vec<(Range<usize>, &crate::mapping::Mapping)> = Vec::new();
+        let mut found: Vec<(Range<usize>, &Mapping)> = Vec::new();
         for (range, mapping) in call.state.table.map().range(range) {
             match found.last_mut() {
                 Some((last, before))
@@ -79,7 +92,7 @@ impl<H: Host> GuestSpace<H> {
                 _ => found.push((range, mapping)),
             }
         }
-        let info = |(range, mapping): (Range<usize>, &crate::mapping::Mapping)| MappingInfo {
+        let info = |(range, mapping): (Range<usize>, &Mapping)| MappingInfo {
             range,
             prot: Prot { perms: mapping.perms.access(), arch: mapping.arch },
             may: mapping.perms & VmPerms::MAY,

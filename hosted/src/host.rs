@@ -115,10 +115,10 @@ pub trait Host: Send + Sync + 'static {
     /// Copies bytes into an area, to any offset, and returns how many could be written.
     fn write(&self, area: &Area, offset: usize, bytes: &[u8]) -> Result<usize, Errno>;
 
-    /// Reads a file from any offset on into a part of a staged area, and returns how many bytes there were.
+    /// Reads a file from any offset on into a part of an area, to any offset, and returns how many bytes there were.
     fn read_file(
         &self,
-        area: &mut Area,
+        area: &Area,
         range: Range<usize>,
         file: BorrowedFd<'_>,
         offset: u64,

@@ -20,6 +20,9 @@ pub enum Change {
     Unmapped(Range<usize>),
     /// The same mapping, with what was written to it gone.
     Discarded(Range<usize>),
+    /// Bytes that the guest may execute have been [written](crate::GuestSpace::write) for it. What it writes itself is seen by
+    /// whoever runs it.
+    Written(Range<usize>),
 }
 
 impl Change {
@@ -29,7 +32,8 @@ impl Change {
             Self::Mapped(range, _)
             | Self::Protected(range, _)
             | Self::Unmapped(range)
-            | Self::Discarded(range) => range.clone(),
+            | Self::Discarded(range)
+            | Self::Written(range) => range.clone(),
         }
     }
 }

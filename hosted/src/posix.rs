@@ -6,9 +6,8 @@
 //!
 //! An [`Area`] owns a range of the process's addresses: it came from the kernel as a place that nothing else was at, it has
 //! no hole that somebody else could be given, and it is unmapped when it is dropped. Every call below stays inside the
-//! areas that it is handed, which is checked. No Rust reference to an area's memory exists outside of this module; inside,
-//! one is made only to staged memory that nobody else knows of yet. All other access is by calls in which the kernel does
-//! the copying, and which fail rather than end the process where there is no memory (a file that has become shorter).
+//! areas that it is handed, which is checked. No Rust reference to an area's memory is ever made: all access is by calls in which
+//! the kernel does the copying, and which fail rather than end the process where there is no memory (a file that has become shorter).
 //!
 //! Linux 5.13 is needed: [`take`](Host::take) leaves the mapping in its place (`MREMAP_DONTUNMAP`), so that there is no
 //! moment at which another thread's mmap could land in the guest's range.
@@ -17,13 +16,12 @@ use std::{
     ffi::c_void,
     mem::{self, MaybeUninit},
     ops::Range,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    ptr, slice,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ptr,
 };
 
 use rustix::{
     fs::{self, MemfdFlags},
-    io,
     mm::{self, MapFlags, MprotectFlags, MremapFlags, ProtFlags},
     param,
     process::getpid,
@@ -222,25 +220,24 @@ impl Host for Posix {
 
     fn read_file(
         &self,
-        area: &mut Area,
+        area: &Area,
         range: Range<usize>,
         file: BorrowedFd<'_>,
         offset: u64,
     ) -> Result<usize, Errno> {
-        let at = area.bytes(range.start, range.len()).cast::<MaybeUninit<u8>>();
-        // SAFETY: the area is borrowed alone, and staged: it can be written, and nobody else knows of it.
-        let mut rest = unsafe { slice::from_raw_parts_mut(at, range.len()) };
         let mut done = 0;
-        while !rest.is_empty() {
-            match io::pread(file, &mut *rest, offset + done as u64) {
-                Ok(([], _)) => break,
-                Ok((read, _)) => {
-                    let count = read.len();
-                    done += count;
-                    rest = &mut rest[count..];
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
+        while done < range.len() {
+            let rest = range.len() - done;
+            let to = area.bytes(range.start + done, rest);
+            let offset = i64::try_from(offset + done as u64).map_err(|_| Errno::OVERFLOW)?;
+            // SAFETY: the kernel writes to the area, which nobody has references to.
+            match unsafe { libc::pread(file.as_raw_fd(), to, rest, offset) } {
+                0 => break,
+                count if count > 0 => done += count as usize,
+                _ => match last_errno() {
+                    Errno::INTR => {}
+                    errno => return Err(errno),
+                },
             }
         }
         Ok(done)

@@ -177,8 +177,8 @@ impl<H: Host> Call<'_, H> {
                     return Err(Error::OffsetOffHostPage);
                 }
                 if !fits || !writes && self.is_cut_short(mapping, range.len())? {
-                    let mut area = host.stage(around.len())?;
-                    self.read_source(&mut area, &around, range, mapping)?;
+                    let area = host.stage(around.len())?;
+                    self.read_source(&area, &around, range, mapping)?;
                     all_built = Some(area);
                     realized.is_copied = true;
                 } else {
@@ -209,8 +209,8 @@ impl<H: Host> Call<'_, H> {
         }
         for pages in [head, tail] {
             if !pages.is_empty() {
-                let mut area = host.stage(pages.len())?;
-                self.read_source(&mut area, &pages, range, mapping)?;
+                let area = host.stage(pages.len())?;
+                self.read_source(&area, &pages, range, mapping)?;
                 pieces.push(self.finish(commit, pages, area, range, mapping, realized)?);
             }
         }
@@ -238,7 +238,7 @@ impl<H: Host> Call<'_, H> {
     /// Fills the mapping's part of an area for `pages` from its file, if it has one.
     fn read_source(
         &self,
-        area: &mut Area,
+        area: &Area,
         pages: &Range<usize>,
         range: &Range<usize>,
         mapping: &Mapping,

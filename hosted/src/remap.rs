@@ -331,7 +331,7 @@ impl<H: Host> Call<'_, H> {
         const CHUNK: usize = 256 << 10;
         let (layout, host) = (self.layout(), self.host());
         let around = layout.around(to);
-        let mut area = host.stage(around.len())?;
+        let area = host.stage(around.len())?;
         let lead = to.start - around.start;
         let len = from.len().min(to.len());
         // What the guest may not even read is made readable for as long as it is copied.
@@ -375,7 +375,7 @@ impl<H: Host> Call<'_, H> {
             commit.protect(pages, HostProt::Read, HostProt::None)?;
         }
         if let (Some((file, offset)), true) = (mapping.source.file(), to.len() > len) {
-            host.read_file(&mut area, lead + len..lead + to.len(), file.as_fd(), offset + len as u64)?;
+            host.read_file(&area, lead + len..lead + to.len(), file.as_fd(), offset + len as u64)?;
         }
         Ok(area)
     }

@@ -289,7 +289,7 @@ impl Both {
 fn q11_random_calls_have_the_results_and_contents_of_linux() {
     let (rng, _seed) = random("hosted_linux");
     let mut both = Both::new(rng);
-    let steps = steps(400_000);
+    let steps = steps(250_000);
     let started = std::time::Instant::now();
     for step in 0..steps {
         both.step();

@@ -3,13 +3,15 @@
 //! Random calls where page sizes differ, against a naive model that knows guest pages and their bytes and nothing of a host.
 //!
 //! What may be refused for the host's sake is bounded: only what shares writes, or stands in one host page with something that
-//! does. Some of the calls are made with each of their host calls refused in turn, which has to change nothing.
+//! does. Some of the calls are made with each of their host calls, or of the table's allocations, refused in turn, which has to change
+//! nothing.
 
 mod support;
 
 use std::{cell::RefCell, collections::BTreeMap, ops::Range, os::fd::OwnedFd, rc::Rc, sync::Arc};
 
 use support::{Picky, R, RW, SIZES, W, X, audit, file_of, pattern, random, snapshot, space_of, steps};
+use vmar::fallible::inject::fail_nth;
 use vmar_hosted::{
     Advice, Error, GuestSpace, MapOptions, OldRange, PageSize, Placement, RemapTarget, Sharing, VmPerms,
     host::Errno,
@@ -133,7 +135,7 @@ impl Test {
         [VmPerms::empty(), R, R, RW, RW, RW, RW, X, R | X, RW | X, W][self.rng.usize(0..11)]
     }
 
-    /// Makes a call, at times with each of its host calls refused first.
+    /// Makes a call, at times with each of its host calls or allocations refused first.
     fn call<T: PartialEq + std::fmt::Debug>(
         &mut self,
         call: impl Fn(&GuestSpace<Picky>) -> Result<T, Error>,
@@ -142,18 +144,25 @@ impl Test {
             return call(&self.space);
         }
         let before = snapshot(&self.space);
+        let memory_runs_out = self.rng.bool();
         for nth in 0.. {
-            self.space.host().refuse_after(nth);
-            let result = call(&self.space);
-            let calls = self.space.host().refuse_none();
-            if calls <= nth {
+            let (result, has_failed, expected) = if memory_runs_out {
+                let failing = fail_nth(nth);
+                let result = call(&self.space);
+                (result, failing.has_failed(), Error::Space(vmar::error::Error::OutOfMemory))
+            } else {
+                self.space.host().refuse_after(nth);
+                let result = call(&self.space);
+                (result, self.space.host().refuse_none() > nth, Error::Host(Errno::NOMEM))
+            };
+            if !has_failed {
                 return result;
             }
-            assert_eq!(result, Err(Error::Host(Errno::NOMEM)), "with host call {nth} refused");
+            assert_eq!(result, Err(expected), "with call or allocation {nth} refused");
             let after = snapshot(&self.space);
             for (one, two) in before.iter().zip(&after) {
-                assert_eq!(one.0, two.0, "host call {nth} was refused, and something changed");
-                assert!(one.1 == two.1, "host call {nth} was refused, and bytes of {} changed", one.0);
+                assert_eq!(one.0, two.0, "number {nth} was refused, and something changed");
+                assert!(one.1 == two.1, "number {nth} was refused, and bytes of {} changed", one.0);
             }
             assert_eq!(before.len(), after.len());
             audit(&self.space);
@@ -236,7 +245,10 @@ impl Test {
             }
             _ => assert!(self.model.is_free(&target), "{target:x?} was in use"),
         }
-        let nameless = Rc::new(RefCell::new(vec![0; range.len() + self.granule]));
+        // It has whole host pages.
+        let lead = target.start % self.granule;
+        let size = (lead + target.len()).next_multiple_of(self.granule);
+        let nameless = Rc::new(RefCell::new(vec![0; size]));
         self.nameless += 1;
         for addr in self.model.each(&target) {
             let at = offset + addr - start;
@@ -245,13 +257,13 @@ impl Test {
                 0..5 => own(vec![0; page]),
                 5..8 => own(self.read.1[at..at + page].to_vec()),
                 8 => Bytes::Shared(self.shared.1.clone(), at),
-                _ => Bytes::Shared(nameless.clone(), addr - start),
+                _ => Bytes::Shared(nameless.clone(), lead + addr - start),
             };
             let origin = match kind {
                 0..5 => Origin::Zeros,
                 5..8 => Origin::File(0, at as isize),
                 8 => Origin::File(1, at as isize),
-                _ => Origin::File(self.nameless, (addr - start) as isize),
+                _ => Origin::File(self.nameless, (lead + addr - start) as isize),
             };
             self.model.pages.insert(addr, Page { perms, may_write, sharing, origin, bytes });
         }
@@ -445,22 +457,7 @@ impl Test {
             count += 1;
         }
         let written = self.space.write(addr, bytes).unwrap_or(0);
-        // How far a nameless file goes is the host's affair: it is rounded up to the host's pages.
-        if written != count {
-            let nameless: Vec<usize> = self
-                .model
-                .pages
-                .iter()
-                .filter(|(_, found)| matches!(found.origin, Origin::File(file, _) if file >= 2))
-                .map(|(&addr, _)| addr)
-                .collect();
-            let stopped = (addr + written.min(count)) / page * page;
-            assert!(nameless.contains(&stopped), "write {addr:#x} {}", bytes.len());
-            for addr in nameless {
-                self.space.unmap(addr, page).unwrap();
-                self.model.pages.remove(&addr);
-            }
-        }
+        assert_eq!(written, count, "write {addr:#x} {}", bytes.len());
     }
 
     fn compare(&self) {
@@ -492,7 +489,8 @@ impl Test {
                 Bytes::Shared(file, offset) => {
                     let file = file.borrow();
                     let rest = file.get(*offset..).unwrap_or(&[]);
-                    let known = count.min(rest.len());
+                    let known = rest.len().min(page);
+                    assert_eq!(count, known, "page {addr:#x} cannot be read");
                     assert!(buf[..known] == rest[..known], "page {addr:#x} has other bytes");
                 }
             }
@@ -515,7 +513,7 @@ fn run(name: &str, sizes: &[(PageSize, PageSize)], steps: usize, refuses: bool) 
         test.compare();
         audit(&test.space);
         eprintln!(
-            "{sizes:?}: {} refused for the host's sake, {} host calls failed",
+            "{sizes:?}: {} refused for the host's sake, {} calls and allocations failed",
             test.refused, test.failed
         );
         assert!(test.refused * 4 < steps);

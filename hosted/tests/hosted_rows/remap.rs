@@ -120,6 +120,11 @@ fn q12_an_observer_is_told_of_each_range_once() {
         space.unmap(to, 4 * page).unwrap_err();
         space.host().refuse_none();
         assert_eq!(told(), []);
+        // What is written for the guest is told where the guest may execute it.
+        space.protect(to + page, page, RW | X).unwrap();
+        told();
+        space.write(to + page, b"code").unwrap();
+        assert_eq!(told(), [Change::Written(to + page..to + page + 4)]);
         // What is done before a hole is.
         space.protect(to + page, 4 * page, R).unwrap_err();
         assert_eq!(told(), [Change::Protected(to + page..to + 4 * page, R.into())]);

@@ -165,7 +165,7 @@ impl Host for Picky {
 
     fn read_file(
         &self,
-        area: &mut Area,
+        area: &Area,
         range: Range<usize>,
         file: BorrowedFd<'_>,
         offset: u64,

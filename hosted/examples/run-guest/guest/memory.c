@@ -351,6 +351,14 @@ static void test_code(void) {
     write_function(view, 24);
     check(mmap(addr, page, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, 0) == addr);
     check(call(addr) == 24);
+    // Read from a file into memory that is executed.
+    check(mmap(addr, page, all, anonymous | MAP_FIXED, -1, 0) == addr);
+    for (int value = 25; value < 30; value++) {
+        write_function(view, value);
+        check(pread(fd, addr, 16, 0) == 16);
+        __builtin___clear_cache((char *)addr, (char *)addr + 16);
+        check(call(addr) == value);
+    }
     check(munmap(view, page) == 0 && munmap(addr, page) == 0);
     close(fd);
 }

@@ -139,6 +139,7 @@ impl Cpu {
                 }
                 Change::Unmapped(range) => is_code |= self.forget(range)?,
                 Change::Discarded(range) => is_code |= self.cut(range),
+                Change::Written(_) => is_code = true,
             }
         }
         if is_code {

@@ -104,9 +104,7 @@ impl Kernel {
                 Ok(self.add(Arc::new(file), 0))
             }),
             Sysno::getcwd => self.working_folder(arguments.addr(0), one),
-            Sysno::chdir => {
-                self.read_string(arguments.addr(0)).and_then(rustix::process::chdir).map(|()| 0)
-            }
+            Sysno::chdir => self.read_string(arguments.addr(0)).and_then(rustix::process::chdir).map(|()| 0),
             // Nothing is a terminal: output comes in whole blocks.
             Sysno::ioctl => self.descriptor(fd).and(Err(Errno::NOTTY)),
             _ => return None,
