@@ -10,7 +10,7 @@
 //! | `WIPE_ON_FORK` | the mapping, empty |
 //! | `DONT_FORK` | not even the mapping |
 //!
-//! Memory locks are not inherited. There are two ways to share the pages, told apart by the [`ForkPolicy`]: to [copy](copy) the
+//! Memory locks are not inherited. There are two ways to share the pages, told apart by the [`ForkPolicy`]: to [copy] the
 //! entries of the page table one by one, or to lend them from a [backup](super::backup), whose cost does not depend on how many
 //! there are.
 //!

@@ -25,7 +25,7 @@ pub mod discard;
 pub(crate) mod edit;
 pub(crate) mod entries;
 pub mod fault;
-pub mod fork;
+mod fork;
 mod grow;
 pub mod lock;
 pub mod map;

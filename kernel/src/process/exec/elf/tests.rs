@@ -72,7 +72,7 @@ fn header() -> Vec<u8> {
 fn load(file: &Arc<File>) -> Arc<AddressSpace> {
     let vm = AddressSpace::new(&Rlimits::initial()).unwrap();
     let elf = ElfFile::read(file).unwrap();
-    map_segments(&vm, file, &elf, 0, &mut ProgramLayout::default()).unwrap();
+    map_segments(vm.vmar(), file, &elf, 0, &mut ProgramLayout::default()).unwrap();
     vm
 }
 
