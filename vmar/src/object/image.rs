@@ -243,13 +243,20 @@ impl Layout {
 
 /// A segment whose pages are not all those of the file.
 #[derive(Debug)]
-struct ImageSegment<M: Machine> {
+pub(super) struct ImageSegment<M: Machine> {
     machine: M,
     file: Arc<Vmo_<M>>,
     layout: Layout,
 }
 
 impl<M: Machine> ImageSegment<M> {
+    /// Makes one of `pages` of an object as they are: what is written to it is a copy.
+    pub(super) fn shadow(object: &Arc<Vmo_<M>>, pages: Range<usize>) -> Self {
+        let part = pages.start * M::PAGE_SIZE..pages.end * M::PAGE_SIZE;
+        let layout = Layout { pages, part, shift: 0 };
+        Self { machine: object.machine().clone(), file: object.clone(), layout }
+    }
+
     fn piece(&self, index: usize) -> Piece {
         self.layout.piece(index, M::PAGE_SIZE)
     }

@@ -153,6 +153,11 @@ impl<M: Machine, R: RightsOp> Vmo<M, R> {
         Arc::as_ptr(&self.object).addr()
     }
 
+    /// Returns a capability to `object`.
+    pub(crate) fn of(object: Arc<Vmo_<M>>, rights: Rights) -> Vmo<M> {
+        Vmo { object, rights }
+    }
+
     /// Returns another capability to the object, for the framework, which looks at the rights itself.
     pub(crate) fn duplicate(&self, rights: Rights) -> Vmo<M> {
         Vmo { object: self.object.clone(), rights }

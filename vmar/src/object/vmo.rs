@@ -29,13 +29,15 @@ use core::{
 };
 
 use super::{
+    image::ImageSegment,
     layer::Below,
     mapped::{Mappers, Zap},
     page_map::PageMap,
     source::{CopySource, Page, Purpose, Source},
 };
 use crate::{
-    error::Error,
+    error::{Error, OutOfMemory},
+    fallible::try_arc,
     machine::{Blank, Frame, Machine, SleepLock},
 };
 
@@ -103,6 +105,30 @@ impl<M: Machine> Vmo_<M> {
             }),
             mappers: SleepLock::new(Mappers::new()),
         }
+    }
+
+    /// Makes an object for an area of `size` bytes to be shared: it shows zeros, or another object from page so-and-so on, of which
+    /// writes make copies. Pages are counted as in the other object.
+    pub(crate) fn shown_by_area(
+        machine: &M,
+        size: usize,
+        beneath: Option<(Arc<Self>, usize)>,
+    ) -> Result<Arc<Self>, Error> {
+        let object = match beneath {
+            None => Self::new(machine.clone(), size, VmoKind::SharedMemory, None),
+            Some((object, first)) => {
+                let pages = first..first + size / M::PAGE_SIZE;
+                let (end, kind) = (pages.end * M::PAGE_SIZE, object.kind());
+                let source: Arc<dyn Source<M>> = try_arc(ImageSegment::shadow(&object, pages))?;
+                Self::new(machine.clone(), end, kind, Some(source))
+            }
+        };
+        Ok(try_arc(object)?)
+    }
+
+    /// Gives a page to an object that nobody knows yet.
+    pub(crate) fn adopt(&self, index: usize, frame: M::Frame) -> Result<(), OutOfMemory> {
+        self.pages.write().map.insert(index, frame).map(drop)
     }
 
     /// Returns what kind of memory it is.

@@ -39,6 +39,7 @@ pub mod remap;
 pub mod resident;
 mod revoke;
 mod rights;
+pub mod share;
 mod shared;
 #[cfg(test)]
 mod testing;

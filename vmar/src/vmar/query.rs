@@ -242,6 +242,13 @@ pub(crate) struct ResidentPage<'a, M: Machine> {
     pub(super) more_holders: usize,
 }
 
+impl<M: Machine> ResidentPage<'_, M> {
+    /// Returns whether nobody else holds the page, in whatever way.
+    pub(super) fn is_only_here(&self) -> bool {
+        self.frame.holders() + self.more_holders == 1
+    }
+}
+
 /// Who holds a page.
 fn sharing<M: Machine>(page: &ResidentPage<'_, M>) -> PageSharing {
     let ResidentPage { frame, props, more_holders } = page;

@@ -218,3 +218,37 @@ fn h8_the_file_of_an_image_shrinks_while_its_segments_are_used() {
         end(&sim, [process]);
     });
 }
+
+#[test]
+fn h12_an_area_that_is_being_made_is_waited_for() {
+    check(|| {
+        let (sim, process) = process();
+        let second = Process::new(&sim, 2).unwrap();
+        let maker = spawn(&process, 1, |process| {
+            let map = process.vmar.new_map(2 * PAGE_SIZE).perms(RW).populate();
+            map.placement(Placement::Exactly(BASE)).build().unwrap();
+            process.write(BASE, &[1]).unwrap();
+            process.write(OTHER, &[1]).unwrap();
+            process.write(BASE, &[2]).unwrap();
+            process.write(OTHER, &[2]).unwrap();
+        });
+        // It is there, all of it, or it is not.
+        match process.vmar.share(BASE..BASE + 2 * PAGE_SIZE, RW) {
+            Ok(area) => {
+                let map = second.vmar.new_map(area.size).perms(RW).vmo(area.vmo).shared();
+                map.placement(Placement::Exactly(BASE)).build().unwrap();
+                let (first, other) = (second.read_byte(BASE).unwrap(), second.read_byte(OTHER).unwrap());
+                assert!(first <= other + 1, "{first} {other}");
+                maker.join().unwrap();
+                assert_eq!((second.read_byte(BASE), second.read_byte(OTHER)), (Ok(2), Ok(2)));
+                second.write(BASE, &[3]).unwrap();
+                assert_eq!((process.read_byte(BASE), sim.live_frames()), (Ok(3), 2));
+            }
+            Err(error) => {
+                assert_eq!(error, Error::NotMapped);
+                maker.join().unwrap();
+            }
+        }
+        end(&sim, [process, second]);
+    });
+}
