@@ -99,6 +99,11 @@ impl Tlb {
         }
     }
 
+    /// Returns what is remembered of a page.
+    pub(super) fn flags_of(&self, space: u64, page: usize) -> PageFlags {
+        self.entries().get(&(space, page)).map_or(PageFlags::empty(), |entry| entry.flags)
+    }
+
     pub(super) fn flush_space(&self, space: u64) {
         self.entries().retain(|(owner, _), _| *owner != space);
     }
@@ -173,7 +178,9 @@ impl Cpu {
         }
         let entry = TlbEntry::new(pte);
         entry.access(addr - page, data);
+        let flags = entry.flags;
         tlb.entries().insert(key, entry);
+        self.sim.note_in_force(space.id(), page, flags);
         Ok(())
     }
 

@@ -32,6 +32,7 @@ mod process;
 mod record;
 mod rules;
 mod space;
+mod trace;
 pub mod unchecked;
 
 use std::{
@@ -54,15 +55,23 @@ pub use self::{
     record::{LockId, Recording, record_locks},
     rules::assert_no_cursor,
     space::{Mapped, SimCursor, SimSpace},
+    trace::InForce,
 };
-use self::{counter::set_current_cpu, cpu::Tlb, frame::Memory};
-use crate::{error::OutOfMemory, fallible, machine::Machine};
+use self::{counter::set_current_cpu, cpu::Tlb, frame::Memory, trace::Trace};
+use crate::{
+    error::OutOfMemory,
+    fallible,
+    machine::{Machine, PageFlags},
+};
 
 /// The page size, in bytes.
 pub const PAGE_SIZE: usize = 4096;
 
 /// The addresses that a program can use: those of four-level paging on x86-64, without the lowest 64 KiB.
-const USER_RANGE: Range<usize> = 0x1_0000..0x7fff_ffff_f000;
+const USER_RANGE: Range<usize> = 0x1_0000..USER_END;
+
+/// Where they end.
+const USER_END: usize = 0x7fff_ffff_f000;
 
 /// A handle to a simulated machine.
 #[derive(Clone, Debug)]
@@ -79,11 +88,22 @@ struct Inner {
     unmapped: Mutex<Vec<SimFrame>>,
     transactions: AtomicU64,
     flushes: AtomicU64,
+    user_range: Range<usize>,
+    trace: Trace,
 }
 
 impl Sim {
     /// Creates a machine with `cpus` CPUs and as much memory as anybody asks for.
     pub fn new(cpus: usize) -> Self {
+        Self::with_user_range(cpus, USER_RANGE)
+    }
+
+    /// Creates a machine on which programs can use page 0 as well.
+    pub fn with_page_zero(cpus: usize) -> Self {
+        Self::with_user_range(cpus, 0..USER_END)
+    }
+
+    fn with_user_range(cpus: usize, user_range: Range<usize>) -> Self {
         let memory = Arc::new(Memory::new());
         Self(Arc::new(Inner {
             zero_frame: SimFrame::new_zero_frame(&memory),
@@ -95,6 +115,8 @@ impl Sim {
             unmapped: Mutex::default(),
             transactions: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
+            user_range,
+            trace: Trace::default(),
         }))
     }
 
@@ -143,6 +165,22 @@ impl Sim {
     /// Returns how many times a page was made visible to instruction fetch.
     pub fn instruction_syncs(&self) -> usize {
         self.0.memory.instruction_syncs.load(SeqCst)
+    }
+
+    /// Returns all that has been in force, one change after the other, while `body` ran: each time an entry of a page table or of a
+    /// TLB changed, what the two allowed of the page together.
+    pub fn trace<T>(&self, body: impl FnOnce() -> T) -> (T, Vec<InForce>) {
+        self.0.trace.start();
+        let result = body();
+        (result, self.0.trace.stop())
+    }
+
+    /// Notes what is in force of a page whose entry in the page table has the flags `entry`.
+    fn note_in_force(&self, space: u64, page: usize, entry: PageFlags) {
+        self.0.trace.note(|| {
+            let flags = self.0.tlbs.iter().fold(entry, |flags, tlb| flags | tlb.flags_of(space, page));
+            InForce { page, access: flags & PageFlags::ACCESS }
+        });
     }
 
     /// Checks that nothing is in use any more.

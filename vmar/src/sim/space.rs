@@ -146,7 +146,7 @@ impl AddressSpace for SimSpace {
     type Cursor<'a> = SimCursor<'a>;
 
     fn user_range(&self) -> Range<usize> {
-        super::USER_RANGE
+        self.sim.0.user_range.clone()
     }
 
     /// A gigabyte: what a node of the second level covers.
@@ -202,6 +202,7 @@ impl AddressSpace for SimSpace {
         let mut table = self.table();
         table.note_locks(self.id, &range);
         let mut cursor = SimCursor {
+            space: self,
             table,
             position: range.start,
             range,
@@ -213,6 +214,10 @@ impl AddressSpace for SimSpace {
         let result = body(&mut cursor);
         let SimCursor { table, removed, taken, stale, .. } = cursor;
         self.sim.finish_transaction(self.id, &stale);
+        for page in &stale {
+            let left = table.entries.get(page).map_or(PageFlags::empty(), |pte| pte.props.flags);
+            self.sim.note_in_force(self.id, *page, left);
+        }
         drop(table);
         drop(transaction);
         for frame in taken.iter().filter_map(std::sync::Weak::upgrade) {
@@ -227,6 +232,7 @@ impl AddressSpace for SimSpace {
 /// A position in a simulated page table.
 #[derive(Debug)]
 pub struct SimCursor<'a> {
+    space: &'a SimSpace,
     table: MutexGuard<'a, Table>,
     range: Range<usize>,
     position: usize,
@@ -271,6 +277,7 @@ impl SimCursor<'_> {
         self.table.make_nodes(self.position, 1);
         let old = self.table.entries.insert(self.position, Pte { target, props });
         assert!(old.is_none(), "rule broken: the entry at {:#x} is in use", self.position);
+        self.space.sim.note_in_force(self.space.id, self.position, props.flags);
         self.position += PAGE_SIZE;
     }
 }
@@ -362,6 +369,7 @@ impl Cursor for SimCursor<'_> {
                 self.stale.push(*addr);
             }
             pte.props.flags.remove(lost);
+            self.space.sim.note_in_force(self.space.id, *addr, pte.props.flags);
         }
         self.position = end;
     }
@@ -377,6 +385,7 @@ impl Cursor for SimCursor<'_> {
                 );
             }
             pte.props.flags.insert(gained);
+            self.space.sim.note_in_force(self.space.id, *addr, pte.props.flags);
             check_zero_frame(&pte.target, pte.props.flags);
         }
         self.position = end;

@@ -37,6 +37,9 @@ impl<M: Machine> Vmar_<M> {
                 && (!below.perms().access().is_empty() || below.region().is_some())
                 && page - below_range.end < GUARD_PAGES * M::PAGE_SIZE
         });
+        let guard = mappings.policy.guard::<M>();
+        let is_too_close =
+            is_too_close || mappings.prev(page).is_some_and(|(below, _)| page - below.end < guard);
         let usage = mappings.usage();
         let is_within_limits = self.limits.check(Limit::Stack, range.len(), more).is_ok()
             && self.check_limit(&mappings, Limit::AddressSpace, usage.address_space, more).is_ok()

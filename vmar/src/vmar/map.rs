@@ -288,6 +288,7 @@ impl<M: Machine> Vmar_<M> {
             Placement::Replacing(start) => self.change_within(&(start..start.saturating_add(size)))?,
             _ => self.change()?,
         };
+        mappings.policy.check_access(perms.access())?;
         let mut flags = request.flags | mappings.default_flags();
         if matches!(memory, Some(MappedMemory::Device { .. })) {
             // It is always there.

@@ -13,7 +13,7 @@
 
 use core::ops::Range;
 
-use super::{backup::Borrow, fork::ForkPolicy, shared::Account};
+use super::{backup::Borrow, fork::ForkPolicy, policy::Policy, shared::Account};
 use crate::{
     error::{Error, OutOfMemory},
     interval_map::IntervalMap,
@@ -36,6 +36,8 @@ pub struct Mappings<M: Machine> {
     pub(crate) borrow: Option<Borrow<M>>,
     /// How the space is forked.
     pub(super) fork_policy: ForkPolicy,
+    /// What the space refuses.
+    pub(super) policy: Policy,
     /// What was added to the sums over all regions of the space.
     pub(super) account: Account,
     /// How many child regions lie among the mappings, and their bytes.
@@ -105,6 +107,7 @@ impl<M: Machine> Mappings<M> {
             lowest_grows_down: usize::MAX,
             borrow: None,
             fork_policy: ForkPolicy::default(),
+            policy: Policy::default(),
             account: Account::default(),
             regions: 0,
             reserved: 0,
@@ -116,11 +119,12 @@ impl<M: Machine> Mappings<M> {
     pub(super) fn take_settings_of(&mut self, parent: &Self) {
         self.window = parent.window;
         self.fork_policy = parent.fork_policy;
+        self.policy = parent.policy;
     }
 
-    /// Makes an empty set of mappings for a child region.
-    pub(super) fn of_region(window: Window) -> Self {
-        Self { account: Account::open(), ..Self::new(window) }
+    /// Makes an empty set of mappings for a child region, which refuses what `policy` does.
+    pub(super) fn of_region(window: Window, policy: Policy) -> Self {
+        Self { account: Account::open(), policy, ..Self::new(window) }
     }
 
     /// Returns how much there is, child regions aside.

@@ -31,6 +31,7 @@ pub mod lock;
 pub mod map;
 mod mappings;
 mod place;
+pub mod policy;
 pub mod populate;
 mod protect;
 pub mod query;

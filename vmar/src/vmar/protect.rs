@@ -169,6 +169,7 @@ impl<M: Machine> Vmar_<M> {
         if !mapping.perms().contains(access.to_may()) {
             return Err(Error::AccessDenied);
         }
+        mappings.policy.check_access(access)?;
         if becomes_data(mapping, access) {
             self.check_limit(mappings, Limit::Data, data, size)?;
         }

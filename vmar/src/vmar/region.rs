@@ -237,7 +237,7 @@ impl<M: Machine, R: TRights> RegionOptions<'_, M, R> {
         let child = Vmar_::over(
             parent.shared.clone(),
             range.clone(),
-            Mappings::of_region(window),
+            Mappings::of_region(window, mappings.policy),
             parent.ceiling & ceiling,
             lineage,
         )?;

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What a space may refuse beyond what rights and limits do.
+//!
+//! None of it is on by default: a Linux-like kernel lets programs do all of this.
+
+use core::ops::Range;
+
+use aster_rights::{TRightSet, TRights, require};
+
+use super::{Vmar, mappings::Mappings};
+use crate::{
+    error::Error,
+    machine::{Machine, SleepLock},
+    perms::VmPerms,
+    placement::Placement,
+};
+
+/// Whether memory can be written and executed at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteExec {
+    /// It can.
+    #[default]
+    Allowed,
+    /// It cannot: neither be mapped so, nor be made so.
+    Refused,
+}
+
+/// Whether page 0 is ever given out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PageZero {
+    /// If the machine lets programs use it.
+    #[default]
+    AsOthers,
+    /// Not even to whoever insists on it.
+    Never,
+}
+
+/// What a space refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Memory that can be written and executed.
+    pub write_exec: WriteExec,
+    /// How many pages are kept free on each side of what is mapped.
+    pub guard_pages: usize,
+    /// Page 0.
+    pub page_zero: PageZero,
+}
+
+impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
+    /// Sets what the space, or the region, refuses from now on. What is there stays; forked spaces and new regions refuse the same.
+    #[require(R > Read | Write | Exec)]
+    pub fn set_policy(&self, policy: Policy) {
+        self.inner.mappings.write().policy = policy;
+    }
+}
+
+impl Policy {
+    /// Checks that memory may allow `access`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccessDenied`].
+    #[inline]
+    pub(super) fn check_access(&self, access: VmPerms) -> Result<(), Error> {
+        if self.write_exec == WriteExec::Refused && access.contains(VmPerms::WRITE | VmPerms::EXEC) {
+            return Err(Error::AccessDenied);
+        }
+        Ok(())
+    }
+
+    /// Returns whether mappings can be anywhere.
+    #[inline]
+    pub(super) fn is_indifferent(&self) -> bool {
+        self.guard_pages == 0 && self.page_zero == PageZero::AsOthers
+    }
+
+    /// Returns how much is kept free on each side, in bytes.
+    pub(super) fn guard<M: Machine>(&self) -> usize {
+        self.guard_pages.saturating_mul(M::PAGE_SIZE)
+    }
+}
+
+impl<M: Machine> Mappings<M> {
+    /// Finds the range for `size` bytes as [`place`](Self::place) does, guard pages and page 0 left out.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`place`](Self::place); [`Error::Occupied`] also for an address that was insisted on with a neighbour too near.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn place_by_policy(
+        &self,
+        size: usize,
+        align: usize,
+        placement: Placement,
+        user: &Range<usize>,
+    ) -> Result<Range<usize>, Error> {
+        let policy = self.policy;
+        let lowest = if policy.page_zero == PageZero::Never { M::PAGE_SIZE } else { 0 };
+        let user = &(user.start.max(lowest)..user.end);
+        let guard = policy.guard::<M>();
+        let guarded = |range: Range<usize>| {
+            let sides =
+                [range.start.saturating_sub(guard)..range.start, range.end..range.end.saturating_add(guard)];
+            let is_clear = sides.iter().all(|side| side.is_empty() || !self.map.overlaps(side));
+            if is_clear { Ok(range) } else { Err(Error::Occupied) }
+        };
+        match placement {
+            Placement::Exactly(_) | Placement::Replacing(_) => {
+                return guarded(self.place_anyhow(size, align, placement, user)?);
+            }
+            Placement::Hint(addr) if addr.is_multiple_of(align) && addr >= self.window.floor => {
+                let found = self.place_anyhow(size, align, Placement::Exactly(addr), user);
+                if let Ok(range) = found.and_then(guarded) {
+                    return Ok(range);
+                }
+            }
+            Placement::Hint(addr) if !addr.is_multiple_of(M::PAGE_SIZE) => {
+                return Err(Error::InvalidAlignment);
+            }
+            _ => {}
+        }
+        let placement = match placement {
+            Placement::Below(addr) => Placement::Below(addr),
+            _ => Placement::Anywhere,
+        };
+        // Room for the guards, and to align what lies between them.
+        let slack = (align - M::PAGE_SIZE).checked_add(guard.checked_mul(2).ok_or(Error::NoRoom)?);
+        let room = slack.and_then(|slack| slack.checked_add(size)).ok_or(Error::NoRoom)?;
+        let found = self.place_anyhow(room, M::PAGE_SIZE, placement, user)?;
+        let start = (found.start + guard).next_multiple_of(align);
+        Ok(start..start + size)
+    }
+}
+
+#[cfg(test)]
+mod tests;
