@@ -37,7 +37,7 @@ impl<M: Machine> Vmar_<M> {
                 && (!below.perms().access().is_empty() || below.region().is_some())
                 && page - below_range.end < GUARD_PAGES * M::PAGE_SIZE
         });
-        let guard = mappings.policy.guard::<M>();
+        let guard = mappings.policy.guard;
         let is_too_close =
             is_too_close || mappings.prev(page).is_some_and(|(below, _)| page - below.end < guard);
         let usage = mappings.usage();

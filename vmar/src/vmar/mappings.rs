@@ -13,7 +13,7 @@
 
 use core::ops::Range;
 
-use super::{backup::Borrow, fork::ForkPolicy, policy::Policy, shared::Account};
+use super::{backup::Borrow, fork::ForkPolicy, policy, shared::Account};
 use crate::{
     error::{Error, OutOfMemory},
     interval_map::IntervalMap,
@@ -37,7 +37,7 @@ pub struct Mappings<M: Machine> {
     /// How the space is forked.
     pub(super) fork_policy: ForkPolicy,
     /// What the space refuses.
-    pub(super) policy: Policy,
+    pub(super) policy: policy::InForce,
     /// What was added to the sums over all regions of the space.
     pub(super) account: Account,
     /// How many child regions lie among the mappings, and their bytes.
@@ -107,7 +107,7 @@ impl<M: Machine> Mappings<M> {
             lowest_grows_down: usize::MAX,
             borrow: None,
             fork_policy: ForkPolicy::default(),
-            policy: Policy::default(),
+            policy: policy::InForce::default(),
             account: Account::default(),
             regions: 0,
             reserved: 0,
@@ -123,7 +123,7 @@ impl<M: Machine> Mappings<M> {
     }
 
     /// Makes an empty set of mappings for a child region, which refuses what `policy` does.
-    pub(super) fn of_region(window: Window, policy: Policy) -> Self {
+    pub(super) fn of_region(window: Window, policy: policy::InForce) -> Self {
         Self { account: Account::open(), policy, ..Self::new(window) }
     }
 

@@ -29,7 +29,6 @@ impl<M: Machine> Mappings<M> {
     /// - [`Error::OutOfRange`] if an address that was insisted on leaves `user`, the addresses that can be used.
     /// - [`Error::Occupied`] if it is taken.
     /// - [`Error::NoRoom`] if there is no place.
-    #[inline]
     pub(super) fn place(
         &self,
         size: usize,
@@ -37,13 +36,14 @@ impl<M: Machine> Mappings<M> {
         placement: Placement,
         user: &Range<usize>,
     ) -> Result<Range<usize>, Error> {
-        match self.policy.is_indifferent() {
-            true => self.place_anyhow(size, align, placement, user),
-            false => self.place_by_policy(size, align, placement, user),
+        if !self.policy.is_indifferent() {
+            return self.place_by_policy(size, align, placement, user);
         }
+        self.place_anyhow(size, align, placement, user)
     }
 
     /// The same, whatever the policy is.
+    #[inline(always)]
     pub(super) fn place_anyhow(
         &self,
         size: usize,

@@ -51,11 +51,30 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// Sets what the space, or the region, refuses from now on. What is there stays; forked spaces and new regions refuse the same.
     #[require(R > Read | Write | Exec)]
     pub fn set_policy(&self, policy: Policy) {
-        self.inner.mappings.write().policy = policy;
+        self.inner.mappings.write().policy = InForce::of::<M>(policy);
     }
 }
 
-impl Policy {
+/// A policy as it is asked for again and again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct InForce {
+    /// How much is kept free on each side, in bytes.
+    pub(super) guard: usize,
+    /// Nothing lies below this address.
+    lowest: usize,
+    /// Whether memory cannot be written and executed at once.
+    refuses_both: bool,
+}
+
+impl InForce {
+    fn of<M: Machine>(policy: Policy) -> Self {
+        Self {
+            guard: policy.guard_pages.saturating_mul(M::PAGE_SIZE),
+            lowest: if policy.page_zero == PageZero::Never { M::PAGE_SIZE } else { 0 },
+            refuses_both: policy.write_exec == WriteExec::Refused,
+        }
+    }
+
     /// Checks that memory may allow `access`.
     ///
     /// # Errors
@@ -63,7 +82,7 @@ impl Policy {
     /// [`Error::AccessDenied`].
     #[inline]
     pub(super) fn check_access(&self, access: VmPerms) -> Result<(), Error> {
-        if self.write_exec == WriteExec::Refused && access.contains(VmPerms::WRITE | VmPerms::EXEC) {
+        if self.refuses_both && access.contains(VmPerms::WRITE | VmPerms::EXEC) {
             return Err(Error::AccessDenied);
         }
         Ok(())
@@ -72,12 +91,7 @@ impl Policy {
     /// Returns whether mappings can be anywhere.
     #[inline]
     pub(super) fn is_indifferent(&self) -> bool {
-        self.guard_pages == 0 && self.page_zero == PageZero::AsOthers
-    }
-
-    /// Returns how much is kept free on each side, in bytes.
-    pub(super) fn guard<M: Machine>(&self) -> usize {
-        self.guard_pages.saturating_mul(M::PAGE_SIZE)
+        self.guard | self.lowest == 0
     }
 }
 
@@ -96,10 +110,8 @@ impl<M: Machine> Mappings<M> {
         placement: Placement,
         user: &Range<usize>,
     ) -> Result<Range<usize>, Error> {
-        let policy = self.policy;
-        let lowest = if policy.page_zero == PageZero::Never { M::PAGE_SIZE } else { 0 };
+        let InForce { guard, lowest, .. } = self.policy;
         let user = &(user.start.max(lowest)..user.end);
-        let guard = policy.guard::<M>();
         let guarded = |range: Range<usize>| {
             let sides =
                 [range.start.saturating_sub(guard)..range.start, range.end..range.end.saturating_add(guard)];
@@ -108,10 +120,10 @@ impl<M: Machine> Mappings<M> {
         };
         match placement {
             Placement::Exactly(_) | Placement::Replacing(_) => {
-                return guarded(self.place_anyhow(size, align, placement, user)?);
+                return guarded(self.place_aside(size, align, placement, user)?);
             }
             Placement::Hint(addr) if addr.is_multiple_of(align) && addr >= self.window.floor => {
-                let found = self.place_anyhow(size, align, Placement::Exactly(addr), user);
+                let found = self.place_aside(size, align, Placement::Exactly(addr), user);
                 if let Ok(range) = found.and_then(guarded) {
                     return Ok(range);
                 }
@@ -128,9 +140,21 @@ impl<M: Machine> Mappings<M> {
         // Room for the guards, and to align what lies between them.
         let slack = (align - M::PAGE_SIZE).checked_add(guard.checked_mul(2).ok_or(Error::NoRoom)?);
         let room = slack.and_then(|slack| slack.checked_add(size)).ok_or(Error::NoRoom)?;
-        let found = self.place_anyhow(room, M::PAGE_SIZE, placement, user)?;
+        let found = self.place_aside(room, M::PAGE_SIZE, placement, user)?;
         let start = (found.start + guard).next_multiple_of(align);
         Ok(start..start + size)
+    }
+
+    /// A second copy of the search, so that the first stays where it is fast.
+    #[inline(never)]
+    fn place_aside(
+        &self,
+        size: usize,
+        align: usize,
+        placement: Placement,
+        user: &Range<usize>,
+    ) -> Result<Range<usize>, Error> {
+        self.place_anyhow(size, align, placement, user)
     }
 }
 

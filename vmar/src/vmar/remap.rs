@@ -137,7 +137,7 @@ impl<M: Machine> Vmar_<M> {
                 }
                 self.check_resize(&mappings, &old, new_size, &NOTHING)?;
                 let new_end = old.start.checked_add(new_size).ok_or(Error::OutOfRange)?;
-                let guarded_end = new_end.saturating_add(mappings.policy.guard::<M>());
+                let guarded_end = new_end.saturating_add(mappings.policy.guard);
                 let has_room = mappings.next(old.end).is_none_or(|(next, _)| next.start >= guarded_end)
                     && new_end <= self.range.end;
                 if old.end == found.end && has_room {
