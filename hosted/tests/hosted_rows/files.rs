@@ -180,3 +180,36 @@ fn q7_a_private_file_fills_the_guests_page_where_the_granule_is_forced_larger() 
         }
     }
 }
+
+#[test]
+fn how_a_file_was_opened_is_what_may_be_done_with_it() {
+    use rustix::fs::{Mode, OFlags, open};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, pattern(65536)).unwrap();
+    let opened = |flags| Arc::new(open(&path, flags, Mode::empty()).unwrap());
+    for sizes in THREE {
+        let space = space_of(sizes, 8);
+        let len = space.page_size().max(space.granule());
+        let map = |file: &_, prot, sharing| space.sys_mmap(0, len, prot, sharing, Some(file), 0);
+        let (read, write) = (opened(OFlags::RDONLY), opened(OFlags::WRONLY));
+        assert_eq!(map(&read, READ | WRITE, SHARED), Err(Errno::ACCESS));
+        assert_eq!(map(&write, READ, SHARED), Err(Errno::ACCESS));
+        assert_eq!(map(&write, READ, PRIVATE), Err(Errno::ACCESS));
+        assert_eq!(map(&opened(OFlags::PATH), READ, PRIVATE), Err(Errno::BADF));
+        let shared = map(&read, READ, SHARED).unwrap();
+        assert_eq!(space.sys_mprotect(shared, len, READ | WRITE), Err(Errno::ACCESS));
+        let own = map(&read, READ, PRIVATE).unwrap();
+        assert_eq!(space.sys_mprotect(own, len, READ | WRITE | EXEC), Ok(()));
+        let folder = Arc::new(open(folder.path(), OFlags::RDONLY, Mode::empty()).unwrap());
+        assert_eq!(map(&folder, READ, PRIVATE), Err(Errno::NODEV), "a folder");
+        let (pipe, _) = rustix::pipe::pipe().unwrap();
+        assert_eq!(map(&Arc::new(pipe), READ, PRIVATE), Err(Errno::NODEV), "a pipe");
+        let none: Option<&Arc<std::os::fd::OwnedFd>> = None;
+        assert_eq!(space.sys_mmap(0, len, READ, PRIVATE, none, 0), Err(Errno::BADF));
+        assert_eq!(map(&read, READ, 0), Err(Errno::INVAL));
+        let past = space.sys_mmap(0, len, READ, PRIVATE, Some(&read), u64::MAX / len as u64 * len as u64);
+        assert!(matches!(past, Err(Errno::OVERFLOW)), "{past:?}");
+        audit(&space);
+    }
+}

@@ -202,3 +202,30 @@ fn a_heap_grows_shrinks_and_stops_at_what_is_in_its_way() {
         audit(&space);
     }
 }
+
+#[test]
+fn a_space_that_cannot_be_is_refused() {
+    let refused = |builder: vmar_hosted::Builder| match builder.build_on(Posix).unwrap_err() {
+        Error::Space(error) => error,
+        other => panic!("{other}"),
+    };
+    let builder = || GuestSpace::builder(PageSize::Kib16);
+    assert_eq!(refused(builder().range(0..0)), vmar::error::Error::InvalidSize);
+    assert_eq!(refused(builder().range(4096..1 << 20)), vmar::error::Error::InvalidAlignment);
+    assert_eq!(refused(builder().range(0..(1 << 20) + 4096)), vmar::error::Error::InvalidAlignment);
+    let wide = builder().granule(PageSize::Kib64);
+    assert_eq!(refused(wide.range(16384..1 << 20)), vmar::error::Error::InvalidAlignment);
+    assert_eq!(
+        refused(builder().range(0..1 << 20).segment_align(3 << 14)),
+        vmar::error::Error::InvalidAlignment
+    );
+    // More than there are addresses.
+    let huge = builder().range(0..1 << 60).build();
+    assert!(matches!(huge, Err(Error::Host(Errno::NOMEM))), "{huge:?}");
+    let space = builder().range(0..1 << 20).build().unwrap();
+    assert_eq!(
+        format!("{space:?}"),
+        "GuestSpace { range: 0x0..0x100000, page_size: 16384, granule: 4096, .. }"
+    );
+    assert_eq!(space.host_address(1 << 20), None);
+}
