@@ -49,6 +49,8 @@ pub struct Object {
 pub struct Space {
     /// By address.
     pub pages: BTreeMap<usize, Page>,
+    /// The ranges that child regions keep.
+    pub reserved: Vec<Range<usize>>,
 }
 
 pub fn addrs(range: Range<usize>) -> impl Iterator<Item = usize> {
@@ -157,7 +159,8 @@ impl Space {
     }
 
     pub fn is_free(&self, range: Range<usize>) -> bool {
-        self.pages.range(range).next().is_none()
+        self.pages.range(range.clone()).next().is_none()
+            && self.reserved.iter().all(|kept| range.end <= kept.start || kept.end <= range.start)
     }
 
     /// The highest free place within `window`.
@@ -249,6 +252,7 @@ impl Space {
 
     pub fn fork(&self) -> Self {
         let mut child = self.clone();
+        child.reserved.clear();
         child.pages.retain(|_, page| !page.flags.contains(MappingFlags::DONT_FORK));
         for page in child.pages.values_mut() {
             page.flags -= MappingFlags::ANY_LOCK;
@@ -284,6 +288,24 @@ impl Space {
         if !self.pages.contains_key(&old.start) {
             return Err(Error::NotMapped);
         }
+        let mut flat = self.clone();
+        flat.dissolve(old);
+        flat.expect_flat_remap(old, new_size, target, window)
+    }
+
+    /// Forgets the regions that a change of what is in `range` dissolves, or of its first page.
+    fn dissolve(&mut self, range: &Range<usize>) {
+        let end = range.end.max(range.start + PAGE_SIZE);
+        self.reserved.retain(|kept| end <= kept.start || kept.end <= range.start);
+    }
+
+    fn expect_flat_remap(
+        &self,
+        old: &Range<usize>,
+        new_size: usize,
+        target: RemapTarget,
+        window: &Range<usize>,
+    ) -> Result<usize, Error> {
         let kept = old.start..old.start + old.len().min(new_size);
         match target {
             RemapTarget::InPlace | RemapTarget::MayMove if old.len() >= new_size => return Ok(old.start),
