@@ -9,36 +9,32 @@
 //!         └─ everything else has a default: anonymous, private, anywhere
 //! ```
 
+mod options;
+
 use alloc::sync::{Arc, Weak};
-use core::{marker::PhantomData, mem, ops::Range};
+use core::{mem, ops::Range};
 
-use aster_rights::{Rights, TRightSet, TRights, require};
+use aster_rights::Rights;
 
+pub use self::options::VmarMapOptions;
 use super::{
-    Vmar, Vmar_,
+    Vmar_,
     edit::Removed,
     entries::{clip, resident_span, unmap_within},
     mappings::Mappings,
     populate::Populate,
+    shared::Changing,
 };
 use crate::{
     backing::{self, Addressing, Backing, Method, Personality, Plan, Terms, Tracing},
     error::{Error, Limit},
     limits::Usage,
-    machine::{AddressSpace, CachePolicy, Cursor, IoMem, Machine, PageProps, SleepLock},
+    machine::{AddressSpace, CachePolicy, Cursor, IoMem, Machine, PageProps},
     mapping::{self, Mappable, MappedMemory, MappingFlags, Sharing, VmMapping},
-    object::{Grant, Lease, MappedVmo, Mapper, Vmo, WriteAccess},
+    object::{Lease, MappedVmo, Mapper, Vmo, WriteAccess},
     perms::VmPerms,
     placement::Placement,
 };
-
-/// A mapping in the making.
-#[must_use = "nothing is mapped before `build`"]
-pub struct VmarMapOptions<'a, M: Machine, R> {
-    vmar: &'a Arc<Vmar_<M>>,
-    request: Request<M>,
-    rights: PhantomData<fn() -> R>,
-}
 
 /// What is asked for.
 struct Request<M: Machine> {
@@ -63,202 +59,69 @@ enum Source<M: Machine> {
     Device { io: M::IoMem, offset: usize, cache: CachePolicy },
 }
 
-impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
-    /// Starts to make a mapping of `size` bytes: by default private, anonymous memory that allows no access, anywhere.
-    #[inline]
-    pub fn new_map(&self, size: usize) -> VmarMapOptions<'_, M, R> {
-        VmarMapOptions {
-            vmar: &self.inner,
-            request: Request {
-                size,
-                align: M::PAGE_SIZE,
-                placement: Placement::Anywhere,
-                perms: VmPerms::empty(),
-                may_perms: VmPerms::MAY,
-                source: Source::Anonymous,
-                mappable: None,
-                backing: None,
-                personality: Personality::Usual,
-                sharing: Sharing::Private,
-                flags: MappingFlags::empty(),
-                populate: false,
-            },
-            rights: PhantomData,
-        }
-    }
-
-    /// Returns where a mapping of `size` bytes at a multiple of `align` (bytes) would go now. Nobody keeps the place free.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidSize`], [`Error::InvalidAlignment`] and [`Error::NoRoom`] as for
-    /// [`build`](VmarMapOptions::build).
-    pub fn find_room(&self, size: usize, align: usize) -> Result<usize, Error> {
-        check_size(size, align, M::PAGE_SIZE)?;
-        let user = &self.inner.range;
-        let range = self.inner.mappings.read().place(size, align, Placement::Anywhere, user)?;
-        Ok(range.start)
-    }
-}
-
-impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
-    /// Allows what `perms` says; its MAY bits have no meaning here.
-    #[require(R > Read | Write | Exec)]
-    #[inline]
-    pub fn perms(mut self, perms: VmPerms) -> Self {
-        self.request.perms = perms.access();
-        self
-    }
-
-    /// Allows to read.
-    #[require(R > Read)]
-    #[inline]
-    pub fn read(mut self) -> Self {
-        self.request.perms |= VmPerms::READ;
-        self
-    }
-
-    /// Allows to write.
-    #[require(R > Write)]
-    #[inline]
-    pub fn write(mut self) -> Self {
-        self.request.perms |= VmPerms::WRITE;
-        self
-    }
-
-    /// Allows to execute.
-    #[require(R > Exec)]
-    #[inline]
-    pub fn exec(mut self) -> Self {
-        self.request.perms |= VmPerms::EXEC;
-        self
-    }
-
-    /// Keeps only these MAY bits of those that the rights give. All of them by default.
-    pub fn may_perms(mut self, may_perms: VmPerms) -> Self {
-        self.request.may_perms = may_perms & VmPerms::MAY;
-        self
-    }
-
-    /// Shows an object, from its start on unless [`vmo_offset`](Self::vmo_offset) says otherwise.
-    pub fn vmo(mut self, vmo: impl Into<Vmo<M>>) -> Self {
-        self.request.show(vmo.into(), None);
-        self
-    }
-
-    /// Shows an object in the same way, by a capability that can be taken back.
-    pub fn grant(mut self, grant: &Grant<M>) -> Self {
-        let (vmo, lease) = grant.parts();
-        self.request.show(vmo, Some(lease));
-        self
-    }
-
-    /// Shows the object given before from `offset` (bytes) on.
-    pub fn vmo_offset(mut self, new_offset: usize) -> Self {
-        if let Source::Vmo { offset, .. } = &mut self.request.source {
-            *offset = new_offset;
-        }
-        self
-    }
-
-    /// Shows device memory from `offset` (bytes) on. Its pages are all mapped at once.
-    pub fn device(mut self, io: M::IoMem, offset: usize, cache: CachePolicy) -> Self {
-        self.request.source = Source::Device { io, offset, cache };
-        self
-    }
-
-    /// Starts at a multiple of `align` (bytes). The page size by default.
-    pub fn align(mut self, align: usize) -> Self {
-        self.request.align = align;
-        self
-    }
-
-    /// Goes there. [`Placement::Anywhere`] by default.
-    #[inline]
-    pub fn placement(mut self, placement: Placement) -> Self {
-        self.request.placement = placement;
-        self
-    }
-
-    /// Lets others see what is written. Only an object or a device can be shared.
-    #[inline]
-    pub fn shared(mut self) -> Self {
-        self.request.sharing = Sharing::Shared;
-        self
-    }
-
-    /// Lets a fault map resident neighbours as well.
-    pub fn fault_around(self) -> Self {
-        self.flags(MappingFlags::FAULT_AROUND)
-    }
-
-    /// Adds what the kernel knows of the mapping.
-    pub fn mappable(mut self, mappable: Arc<dyn Mappable>) -> Self {
-        self.request.mappable = Some(mappable);
-        self
-    }
-
-    /// Says what the mapping's backing allows. Without it, objects are taken for [memory](Backing::MEMORY).
-    pub fn backing(mut self, backing: Backing) -> Self {
-        self.request.backing = Some(backing);
-        self
-    }
-
-    /// Says what the program's personality makes of the permissions.
-    #[inline]
-    pub fn personality(mut self, personality: Personality) -> Self {
-        self.request.personality = personality;
-        self
-    }
-
-    /// Adds traits.
-    #[inline]
-    pub fn flags(mut self, flags: MappingFlags) -> Self {
-        self.request.flags |= flags;
-        self
-    }
-
-    /// Makes its pages resident before [`build`](Self::build) returns (`MAP_POPULATE`). Failing to is no error.
-    pub fn populate(mut self) -> Self {
-        self.request.populate = true;
-        self
-    }
-
-    /// Decides, without doing it, how [`build`](Self::build) makes the mapping and what that will allow.
-    ///
-    /// # Errors
-    ///
-    /// As for [`negotiate`](backing::negotiate).
-    pub fn plan(&self) -> Result<Plan, Error> {
-        self.request.negotiate(TRightSet::<R>::RIGHTS, self.vmar.ceiling)
-    }
-
-    /// Makes the mapping, and returns its address (bytes).
-    ///
-    /// A mapping that is [locked](MappingFlags::LOCKED), and not just on faults, is populated as well.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::InvalidSize`] if the size is zero or no multiple of the page size.
-    /// - [`Error::InvalidAlignment`] if an address or offset is none of whole pages, the alignment no power of two
-    ///   or less than a page, or an address that was insisted on not what [its object needs](Mappable::constraint).
-    /// - [`Error::InvalidOffset`] if offset and size together overflow, or leave the device memory.
-    /// - [`Error::InvalidOptions`] if anonymous memory is to be shared, or something that grows down.
-    /// - [`Error::AccessDenied`] if the permissions go beyond the rights of the handle or of the object.
-    /// - [`Error::Refused`] if the [backing](Self::backing) does not go along.
-    /// - [`Error::Occupied`] and [`Error::OutOfRange`] for an address that was insisted on, [`Error::NoRoom`] for one
-    ///   that was not.
-    /// - [`Error::LimitExceeded`].
-    /// - [`Error::Destroyed`].
-    /// - [`Error::OutOfMemory`].
-    #[inline]
-    pub fn build(mut self) -> Result<usize, Error> {
-        self.vmar.map(&mut self.request, TRightSet::<R>::RIGHTS)
-    }
-}
-
 impl<M: Machine> Vmar_<M> {
     fn map(self: &Arc<Self>, request: &mut Request<M>, handle: Rights) -> Result<usize, Error> {
+        let is_plain = matches!(request.source, Source::Anonymous)
+            && request.mappable.is_none()
+            && request.backing.is_none()
+            && request.sharing == Sharing::Private;
+        if is_plain { self.map_plain(request, handle) } else { self.map_other(request, handle) }
+    }
+
+    /// Maps anonymous memory, by far the most common case: what it is made of is not moved about.
+    #[inline(always)]
+    fn map_plain(self: &Arc<Self>, request: &Request<M>, handle: Rights) -> Result<usize, Error> {
+        let Request { size, align, placement, .. } = *request;
+        check_size(size, align, M::PAGE_SIZE)?;
+        let Plan { perms, .. } = backing::negotiate(&Terms {
+            handle,
+            ceiling: self.ceiling,
+            object: Rights::all(),
+            backing: None,
+            sharing: Sharing::Private,
+            wanted: request.perms | request.may_perms,
+            personality: request.personality,
+            tracing: Tracing::Untraced,
+            addressing: Addressing::Translated,
+        })?;
+        check_placement(placement, align)?;
+        let mut removed = Removed::new();
+        let mut mappings = self.change_for(placement, size)?;
+        mappings.policy.check_access(perms.access())?;
+        let flags = request.flags | mappings.default_flags();
+        let range = mappings.place(size, align, placement, &self.range)?;
+        let replaces = matches!(placement, Placement::Replacing(_));
+        self.check_limits(
+            &mappings,
+            &range,
+            replaces,
+            mapping::is_data(perms, Sharing::Private, flags),
+            flags,
+        )?;
+        if replaces {
+            mappings.try_reserve(2)?;
+            removed.try_reserve_for(&mappings, &range)?;
+            self.unmap_entries(&mappings, &range);
+            // From here on nothing fails.
+            mappings.cut(&range, &mut removed);
+        }
+        mappings.insert_anonymous(&range, perms, flags)?;
+        drop(mappings);
+        self.populate_new(range.clone(), request.populate, flags);
+        Ok(range.start)
+    }
+
+    /// Makes the pages of a new mapping resident if that is asked for, or it is locked.
+    #[inline(always)]
+    fn populate_new(&self, range: Range<usize>, is_asked: bool, flags: MappingFlags) {
+        if is_asked || flags & MappingFlags::ANY_LOCK == MappingFlags::LOCKED {
+            // The mapping is there; what could not be made resident now is when it is touched.
+            let _ = self.populate(range, Populate::AsNeeded);
+        }
+    }
+
+    #[inline(never)]
+    fn map_other(self: &Arc<Self>, request: &mut Request<M>, handle: Rights) -> Result<usize, Error> {
         check_size(request.size, request.align, M::PAGE_SIZE)?;
         let Plan { method, perms, .. } = request.negotiate(handle, self.ceiling)?;
         request.check()?;
@@ -272,25 +135,16 @@ impl<M: Machine> Vmar_<M> {
             align = align.max(constraint.align);
             check_size(size, align, M::PAGE_SIZE)?;
             within = clip(&within, &constraint.within);
-            if let Placement::Exactly(addr) | Placement::Replacing(addr) = placement
-                && !addr.is_multiple_of(align)
-            {
-                return Err(Error::InvalidAlignment);
-            }
+            check_placement(placement, align)?;
         }
 
-        // Nothing but anonymous memory, by far the most common case, is moved about for free.
-        let is_plain = matches!(request.source, Source::Anonymous) && request.mappable.is_none();
-        let memory = if is_plain { None } else { Some(request.take_memory(self, perms)?) };
+        let memory = request.take_memory(self, perms)?;
         let mut removed = Removed::new();
         let replaces = matches!(placement, Placement::Replacing(_));
-        let mut mappings = match placement {
-            Placement::Replacing(start) => self.change_within(&(start..start.saturating_add(size)))?,
-            _ => self.change()?,
-        };
+        let mut mappings = self.change_for(placement, size)?;
         mappings.policy.check_access(perms.access())?;
         let mut flags = request.flags | mappings.default_flags();
-        if matches!(memory, Some(MappedMemory::Device { .. })) {
+        if matches!(memory, MappedMemory::Device { .. }) {
             // It is always there.
             flags.remove(MappingFlags::ANY_LOCK);
         }
@@ -299,12 +153,11 @@ impl<M: Machine> Vmar_<M> {
         if replaces {
             mappings.try_reserve(2)?;
             removed.try_reserve_for(&mappings, &range)?;
-        } else if !is_plain {
+        } else {
             mappings.try_reserve(1)?;
         }
-        let mut mapping =
-            memory.map(|memory| VmMapping::new(memory, request.mappable.take(), perms, sharing, flags));
-        if let Some(mapping) = mapping.as_mut().filter(|mapping| mapping.lease().is_some()) {
+        let mut mapping = VmMapping::new(memory, request.mappable.take(), perms, sharing, flags);
+        if mapping.lease().is_some() {
             // What was taken back in between, by somebody who has not found it here.
             let left = mapping.leased_perms();
             if !left.contains(perms.access()) {
@@ -312,10 +165,8 @@ impl<M: Machine> Vmar_<M> {
             }
             mapping.keep_perms(left);
         }
-        match &mapping {
-            Some(mapping) if matches!(mapping.memory(), MappedMemory::Device { .. }) => {
-                self.map_device(&mappings, &range, mapping)?;
-            }
+        match mapping.memory() {
+            MappedMemory::Device { .. } => self.map_device(&mappings, &range, &mapping)?,
             _ if replaces => self.unmap_entries(&mappings, &range),
             _ => {}
         }
@@ -323,19 +174,19 @@ impl<M: Machine> Vmar_<M> {
         if replaces {
             mappings.cut(&range, &mut removed);
         }
-        let start = range.start;
-        let populate = populate || flags & MappingFlags::ANY_LOCK == MappingFlags::LOCKED;
-        let populated = populate.then(|| range.clone());
-        match mapping {
-            Some(mapping) => mappings.insert(range, mapping),
-            None => mappings.insert_anonymous(&range, perms, flags)?,
-        }
+        mappings.insert(range.clone(), mapping);
         drop(mappings);
-        if let Some(range) = populated {
-            // The mapping is there; what could not be made resident now is when it is touched.
-            let _ = self.populate(range, Populate::AsNeeded);
+        self.populate_new(range.clone(), populate, flags);
+        Ok(range.start)
+    }
+
+    /// Locks the mappings for one that is to go there.
+    #[inline(always)]
+    fn change_for(&self, placement: Placement, size: usize) -> Result<Changing<'_, M>, Error> {
+        match placement {
+            Placement::Replacing(start) => self.change_within(&(start..start.saturating_add(size))),
+            _ => self.change(),
         }
-        Ok(start)
     }
 
     /// Checks that a mapping at `range`, which `replaces` what is there or not, keeps all limits.
@@ -432,6 +283,16 @@ pub(super) fn check_size(size: usize, align: usize, page_size: usize) -> Result<
     Ok(())
 }
 
+/// Checks that an address that is insisted on is aligned.
+fn check_placement(placement: Placement, align: usize) -> Result<(), Error> {
+    match placement {
+        Placement::Exactly(addr) | Placement::Replacing(addr) if !addr.is_multiple_of(align) => {
+            Err(Error::InvalidAlignment)
+        }
+        _ => Ok(()),
+    }
+}
+
 impl<M: Machine> Request<M> {
     fn show(&mut self, vmo: Vmo<M>, lease: Option<Arc<Lease>>) {
         let offset = match self.source {
@@ -442,11 +303,7 @@ impl<M: Machine> Request<M> {
     }
 
     fn check(&self) -> Result<(), Error> {
-        if let Placement::Exactly(addr) | Placement::Replacing(addr) = self.placement
-            && !addr.is_multiple_of(self.align)
-        {
-            return Err(Error::InvalidAlignment);
-        }
+        check_placement(self.placement, self.align)?;
         let (offset, limit) = match &self.source {
             Source::Anonymous if self.sharing == Sharing::Shared => return Err(Error::InvalidOptions),
             Source::Anonymous => (0, usize::MAX),

@@ -2,7 +2,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use aster_rights::FullRights;
+use aster_rights::{FullRights, TRightSet};
 use proptest::prelude::*;
 
 use super::{
