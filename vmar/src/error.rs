@@ -56,7 +56,7 @@ pub enum Error {
     NotMapped,
     /// The range leaves the addresses that a program can use (`ENOMEM` or `EINVAL` by the call).
     OutOfRange,
-    /// The mapping cannot do that: a device mapping cannot grow, say (`EFAULT` or `EINVAL` by the call).
+    /// The mapping or the object cannot do that: a device mapping cannot grow, say (`EFAULT`, `EINVAL` or `ENOTSUP` by the call).
     NotSupported,
     /// The region that the capability is to is no more (`EFAULT`; no capability that a program works through can be to one).
     Destroyed,

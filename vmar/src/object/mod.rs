@@ -26,6 +26,7 @@ pub mod mapped;
 pub mod page_map;
 pub mod pager;
 mod range;
+mod resize;
 mod slice;
 mod snapshot;
 pub mod source;
