@@ -71,7 +71,7 @@ test-host: setup-test ## The tests that run on the host
 
 .PHONY: test-hosted
 test-hosted: setup-run ## A million random calls on the hosted backend and on this machine's Linux
-	@HOSTED_STEPS=1000000 $(cargo) test -p vmar-hosted --test hosted_linux -- --nocapture
+	@HOSTED_STEPS=1000000 $(cargo) test -p vmar-hosted --test hosted -- --nocapture linux::
 
 .PHONY: test-guest
 test-guest: setup-guest ## Programs for aarch64 and riscv64 on the hosted backend, in an emulator

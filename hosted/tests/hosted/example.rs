@@ -2,7 +2,7 @@
 
 //! The example that the book shows is run.
 
-#[path = "../examples/small_guest.rs"]
+#[path = "../../examples/small_guest.rs"]
 mod small_guest;
 
 #[test]

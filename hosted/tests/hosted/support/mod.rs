@@ -2,8 +2,6 @@
 
 //! What the tests have in common: a host that refuses, an audit of the host's map, files, random numbers.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
-
 use std::{
     fs::{self, File},
     io::Write,

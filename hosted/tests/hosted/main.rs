@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The rows of the guest on a host, one by one, by the numbers of system calls where errno is promised.
+//! A guest on a host: its rows one by one, random calls beside Linux and beside a model, and the example of the book.
+//!
+//! One program, since all of it shares what refuses host calls and audits the host's map.
 
+mod example;
 mod files;
 mod fork;
+mod linux;
+mod model;
 mod protect;
 mod range;
 mod refusal;
 mod remap;
 mod segment;
-#[path = "../support/mod.rs"]
 mod support;
 
 use std::{

@@ -6,16 +6,15 @@
 //! does. Some of the calls are made with each of their host calls, or of the table's allocations, refused in turn, which has to change
 //! nothing.
 
-mod support;
-
 use std::{cell::RefCell, collections::BTreeMap, ops::Range, os::fd::OwnedFd, rc::Rc, sync::Arc};
 
-use support::{Picky, R, RW, SIZES, W, X, audit, file_of, pattern, random, snapshot, space_of, steps};
 use vmar::fallible::inject::fail_nth;
 use vmar_hosted::{
     Advice, Error, GuestSpace, MapOptions, OldRange, PageSize, Placement, RemapTarget, Sharing, VmPerms,
     host::Errno,
 };
+
+use crate::support::{Picky, R, RW, SIZES, W, X, audit, file_of, pattern, random, snapshot, space_of, steps};
 
 /// The bytes that a page shows.
 #[derive(Clone)]
@@ -524,16 +523,16 @@ fn run(name: &str, sizes: &[(PageSize, PageSize)], steps: usize, refuses: bool) 
 #[test]
 fn q4_q9_random_calls_with_smaller_guest_pages_keep_every_byte() {
     let smaller: Vec<_> = SIZES.into_iter().filter(|(guest, host)| guest < host).collect();
-    run("smaller", &smaller, steps(10_000), false);
+    run("smaller", &smaller, steps(5000), false);
 }
 
 #[test]
 fn q7_random_calls_with_larger_and_equal_guest_pages_keep_every_byte() {
     let larger: Vec<_> = SIZES.into_iter().filter(|(guest, host)| guest >= host).collect();
-    run("larger", &larger, steps(6000), false);
+    run("larger", &larger, steps(5000), false);
 }
 
 #[test]
 fn q18_random_calls_with_every_host_call_refused_in_turn_change_nothing() {
-    run("refused", &SIZES, steps(4000), true);
+    run("refused", &SIZES, steps(2500), true);
 }

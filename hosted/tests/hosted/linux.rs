@@ -9,16 +9,15 @@
 //! (its bookkeeping of copied pages says so), and mremap over both is refused. The guest space takes them for one. Where that shows
 //! both ranges are unmapped, and it has to stay rare.
 
-mod support;
-
 use std::{
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
-use support::{audit, file_of, host_map, oracle::Linux, pattern, random, steps};
 use vmar_hosted::{GuestSpace, PageSize, host::Errno, posix::Posix};
+
+use crate::support::{audit, file_of, host_map, oracle::Linux, pattern, random, steps};
 
 const PAGE: usize = 4096;
 const PAGES: usize = 48;
@@ -287,7 +286,12 @@ impl Both {
         for info in self.ours.query(START..END) {
             let bit = |perms, letter| if info.prot.perms.contains(perms) { letter } else { b'-' };
             let shared = if info.sharing == vmar_hosted::Sharing::Shared { b's' } else { b'p' };
-            let text = [bit(support::R, b'r'), bit(support::W, b'w'), bit(support::X, b'x'), shared];
+            let text = [
+                bit(crate::support::R, b'r'),
+                bit(crate::support::W, b'w'),
+                bit(crate::support::X, b'x'),
+                shared,
+            ];
             ours[(info.range.start - START) / PAGE..(info.range.end - START) / PAGE].fill(text);
         }
         let mut theirs = [*b"    "; PAGES];
@@ -328,11 +332,11 @@ static PLACE: Mutex<()> = Mutex::new(());
 #[test]
 fn q11_random_calls_have_the_results_and_contents_of_linux() {
     let _held = PLACE.lock().unwrap_or_else(PoisonError::into_inner);
-    run("equal pages", PageSize::Kib4, steps(250_000));
+    run("equal pages", PageSize::Kib4, steps(150_000));
 }
 
 #[test]
 fn q11_random_calls_have_them_where_the_hosts_pages_are_larger() {
     let _held = PLACE.lock().unwrap_or_else(PoisonError::into_inner);
-    run("larger host pages", PageSize::Kib16, steps(60_000).min(200_000));
+    run("larger host pages", PageSize::Kib16, steps(40_000).min(200_000));
 }
