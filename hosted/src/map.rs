@@ -218,14 +218,11 @@ impl<H: Host> Call<'_, H> {
             gone.address_space += part.len();
             gone.data += if old.is_data() { part.len() } else { 0 };
         }
-        let check = |limit, used: usize, more: usize| match used.checked_add(more) {
-            Some(sum) if sum <= self.space().limits().get(limit) => Ok(()),
-            _ => Err(error::Error::LimitExceeded(limit)),
-        };
-        check(Limit::Mappings, usage.mappings, 0)?;
-        check(Limit::AddressSpace, usage.address_space - gone.address_space, range.len())?;
+        let limits = self.space().limits();
+        limits.check(Limit::Mappings, usage.mappings, 0)?;
+        limits.check(Limit::AddressSpace, usage.address_space - gone.address_space, range.len())?;
         if mapping.is_data() {
-            check(Limit::Data, usage.data - gone.data, range.len())?;
+            limits.check(Limit::Data, usage.data - gone.data, range.len())?;
         }
         Ok(())
     }
