@@ -8,7 +8,7 @@ use vmar::{
     limits::Limits,
     mapping::MappingFlags,
     placement::Placement,
-    vmar::{ForkPolicy, FullVmar, populate::Populate},
+    vmar::{ForkPolicy, FullVmar},
 };
 use vmar_ostd::Ostd;
 
@@ -24,6 +24,8 @@ pub struct AddressSpace {
     heap: Mutex<Heap>,
     layout: SpinLock<ProgramLayout>,
     peak_pages: AtomicUsize,
+    /// Whether new mappings may be locked: they were to be once (`mlockall(MCL_FUTURE)`).
+    locks_future: AtomicBool,
     barriers: RegisteredBarriers,
 }
 
@@ -96,6 +98,7 @@ impl AddressSpace {
             heap: Mutex::new(Heap::default()),
             layout: SpinLock::new(ProgramLayout::default()),
             peak_pages: AtomicUsize::new(0),
+            locks_future: AtomicBool::new(false),
             barriers: RegisteredBarriers::new(),
         }
     }
@@ -123,6 +126,7 @@ impl AddressSpace {
             heap: Mutex::new(*heap),
             layout: SpinLock::new(layout),
             peak_pages: AtomicUsize::new(0),
+            locks_future: AtomicBool::new(false),
             barriers: self.barriers.clone_for_child(),
         }))
     }
@@ -199,7 +203,7 @@ impl AddressSpace {
             core::cmp::Ordering::Greater if super::check_commit(new - old).is_err() => return heap.end,
             core::cmp::Ordering::Greater => {
                 let map = self.vmar.new_map(new - old).read().write().placement(Placement::Exactly(old));
-                map.build().map(|start| self.populate_if_locked(start..new))
+                map.build().map(drop)
             }
         };
         if moved.is_ok() {
@@ -208,13 +212,17 @@ impl AddressSpace {
         heap.end
     }
 
-    /// Makes a new mapping's pages resident if new mappings are locked at once (`mlockall(MCL_FUTURE)`).
-    fn populate_if_locked(&self, range: core::ops::Range<Vaddr>) {
-        let flags = self.vmar.default_flags();
-        if flags.contains(MappingFlags::LOCKED) && !flags.contains(MappingFlags::LOCK_ON_FAULT) {
-            // The mapping is made, whether its pages can be or not.
-            let _ = self.vmar.populate(range, Populate::AsNeeded);
+    /// Whether new mappings may be locked.
+    pub fn locks_future(&self) -> bool {
+        self.locks_future.load(Ordering::Relaxed)
+    }
+
+    /// Has new mappings get `flags`, by which they are locked or not.
+    pub fn lock_future(&self, flags: MappingFlags) {
+        if !flags.is_empty() {
+            self.locks_future.store(true, Ordering::Relaxed);
         }
+        self.vmar.set_default_flags(flags);
     }
 
     /// The largest resident set so far, in KiB.

@@ -101,7 +101,9 @@ pub fn sys_mmap(
     if flags & MAP_LOCKED != 0 {
         require_may_lock(ctx)?;
     }
-    refresh_lock_limit(ctx);
+    if flags & MAP_LOCKED != 0 || ctx.vm.locks_future() {
+        refresh_lock_limit(ctx);
+    }
 
     let contents = match &file {
         None => None,
@@ -359,6 +361,8 @@ pub fn sys_mremap(
 
 /// `brk(2)` as the kernel has it: answers the end of the heap.
 pub fn sys_brk(ctx: &Ctx, end: Vaddr) -> Result<usize> {
-    refresh_lock_limit(ctx);
+    if ctx.vm.locks_future() {
+        refresh_lock_limit(ctx);
+    }
     Ok(ctx.vm.move_heap_end(end, &ctx.process.rlimits))
 }

@@ -250,7 +250,7 @@ pub fn sys_mlockall(ctx: &Ctx, flags: u32) -> Result<usize> {
     if flags & MCL_CURRENT != 0 {
         vmar.lock_all(mode)?;
     }
-    vmar.set_default_flags(if flags & MCL_FUTURE != 0 { mode.flags() } else { MappingFlags::empty() });
+    ctx.vm.lock_future(if flags & MCL_FUTURE != 0 { mode.flags() } else { MappingFlags::empty() });
     Ok(0)
 }
 
