@@ -121,8 +121,8 @@ bench-budget: setup-bench ## Lower the budgets of what has become faster, add wh
 	@$(xtask) bench-check --lower
 
 .PHONY: bench-host
-bench-host: setup-run ## The interval map beside other people's
-	@$(cargo) bench -p vmar --bench interval_map
+bench-host: setup-run ## The interval map beside other people's, and two threads in regions
+	@$(cargo) bench -p vmar --bench interval_map --bench regions
 
 .PHONY: profile
 profile: setup-test ## Where an operation's instructions go, on Tessera and on Linux: OP=fork_1000
