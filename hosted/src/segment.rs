@@ -54,7 +54,8 @@ impl<H: Host> GuestSpace<H> {
         self.enter()?.attach_at(id, at, rounding, perms.into())
     }
 
-    /// Detaches the segment that was attached at `addr`.
+    /// Detaches the segment that was attached at `addr`: what is left of it, where parts have been unmapped or replaced. Should the
+    /// host refuse one of several parts, those before it are detached.
     ///
     /// # Errors
     ///
