@@ -6,6 +6,8 @@
 //! does. Some of the calls are made with each of their host calls, or of the table's allocations, refused in turn, which has to change
 //! nothing.
 
+mod naive;
+
 use std::{cell::RefCell, collections::BTreeMap, ops::Range, os::fd::OwnedFd, rc::Rc, sync::Arc};
 
 use vmar::fallible::inject::fail_nth;
@@ -14,71 +16,8 @@ use vmar_hosted::{
     host::Errno,
 };
 
+use self::naive::{Bytes, Model, Origin, Page};
 use crate::support::{Picky, R, RW, SIZES, W, X, audit, file_of, pattern, random, snapshot, space_of, steps};
-
-/// The bytes that a page shows.
-#[derive(Clone)]
-enum Bytes {
-    /// Its own, and what it goes back to when it is discarded.
-    Own(Vec<u8>, Vec<u8>),
-    /// Those of a file, from an offset on.
-    Shared(Rc<RefCell<Vec<u8>>>, usize),
-}
-
-/// What makes two pages parts of one mapping: what they show, and where it begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Origin {
-    Zeros,
-    File(usize, isize),
-}
-
-#[derive(Clone)]
-struct Page {
-    perms: VmPerms,
-    may_write: bool,
-    sharing: Sharing,
-    origin: Origin,
-    bytes: Bytes,
-}
-
-struct Model {
-    page: usize,
-    pages: BTreeMap<usize, Page>,
-}
-
-impl Model {
-    fn each(&self, range: &Range<usize>) -> impl Iterator<Item = usize> + use<> {
-        range.clone().step_by(self.page)
-    }
-
-    fn is_free(&self, range: &Range<usize>) -> bool {
-        self.pages.range(range.clone()).next().is_none()
-    }
-
-    fn is_one_mapping(&self, range: &Range<usize>) -> bool {
-        let key = |addr: usize| {
-            let page = self.pages.get(&addr)?;
-            let origin = match page.origin {
-                Origin::Zeros => Origin::Zeros,
-                Origin::File(file, offset) => Origin::File(file, offset - addr as isize),
-            };
-            Some((page.perms, page.may_write, page.sharing, origin))
-        };
-        self.each(range).all(|addr| key(addr).is_some() && key(addr) == key(range.start))
-    }
-
-    /// Whether something in the host pages around `range` is shared and may be written.
-    fn is_tied(&self, range: &Range<usize>, granule: usize) -> bool {
-        let around = range.start / granule * granule..range.end.next_multiple_of(granule);
-        self.pages.range(around).any(|(_, page)| page.sharing == Sharing::Shared && page.may_write)
-    }
-
-    fn remove(&mut self, range: &Range<usize>) {
-        for addr in self.each(range) {
-            self.pages.remove(&addr);
-        }
-    }
-}
 
 struct Test {
     space: GuestSpace<Picky>,
