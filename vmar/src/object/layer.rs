@@ -39,7 +39,7 @@ use super::{hidden::Hidden, page_map::PageMap, source::Source, vmo::Vmo_};
 use crate::{
     error::{Error, OutOfMemory},
     fallible::{try_arc, try_reserve},
-    machine::{Machine, SleepLock},
+    machine::{Frame, Machine, SleepLock},
 };
 
 /// The layers of a family of objects.
@@ -48,6 +48,8 @@ pub(super) struct Tree<M: Machine>(M::Lock<Layers<M>>);
 struct Layers<M: Machine>(Vec<Option<Layer<M>>>);
 
 struct Layer<M: Machine> {
+    /// How long the object was when it was snapshotted, in bytes: what a source gives past that is nobody's.
+    size: usize,
     pages: PageMap<M::Frame>,
     source: Option<Arc<dyn Source<M>>>,
     below: Option<Link>,
@@ -112,7 +114,7 @@ impl<M: Machine> Snapshot<M> {
         Ok(Self { tree, upper, child })
     }
 
-    /// Makes a layer of `pages`, seen by `object` up to page `count`, and from page `window.start` on by `snapshot`.
+    /// Makes a layer of `pages`, seen by `object`, of `size` bytes, as far as it goes, and from page `window.start` on by `snapshot`.
     ///
     /// Returns what the two have below from now on. `pages` and `below` are those of the object, and empty after.
     ///
@@ -121,7 +123,7 @@ impl<M: Machine> Snapshot<M> {
     /// [`OutOfMemory`]; nothing has changed then.
     pub(super) fn split(
         mut self,
-        (object, count): (&Arc<Vmo_<M>>, usize),
+        (object, size): (&Arc<Vmo_<M>>, usize),
         (snapshot, window): (&Arc<Vmo_<M>>, Range<usize>),
         pages: &mut PageMap<M::Frame>,
         below: &mut Option<Below<M>>,
@@ -137,12 +139,13 @@ impl<M: Machine> Snapshot<M> {
             *child = Some(Child::Layer(at));
         }
         layers.0[at] = Some(Layer {
+            size,
             pages: core::mem::take(pages),
             source: object.source().cloned(),
             below,
             children: [object, snapshot].map(|object| Some(Child::Object(Arc::downgrade(object)))),
         });
-        self.upper.add(count..usize::MAX);
+        self.upper.add(size.div_ceil(M::PAGE_SIZE)..usize::MAX);
         self.child.add(window.len()..usize::MAX);
         let below = |base, hidden| Below { tree: tree.clone(), link: Link { layer: at, base, hidden } };
         Ok((below(0, self.upper), below(window.start, self.child)))
@@ -174,7 +177,10 @@ impl<M: Machine> Below<M> {
         if !Arc::ptr_eq(&found, source) {
             return Ok(false);
         }
-        layers.layer_mut(layer).pages.insert(index, frame)?;
+        let layer = layers.layer_mut(layer);
+        let start = index * M::PAGE_SIZE;
+        frame.zero(layer.size.saturating_sub(start).min(M::PAGE_SIZE)..M::PAGE_SIZE);
+        layer.pages.insert(index, frame)?;
         Ok(true)
     }
 

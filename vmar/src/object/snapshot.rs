@@ -47,7 +47,7 @@ impl<M: Machine> Vmo_<M> {
             let count = pages.count();
             let window = window.start.min(count)..window.end.min(count).max(window.start.min(count));
             let (upper, lower) =
-                prepared.split((self, count), (&snapshot, window), &mut pages.map, &mut pages.below)?;
+                prepared.split((self, pages.size), (&snapshot, window), &mut pages.map, &mut pages.below)?;
             pages.below = Some(upper);
             pages.removals += 1;
             self.is_layered.store(true, Relaxed);

@@ -263,10 +263,7 @@ impl<M: Machine> Vmo_<M> {
     /// - What the source answers.
     pub fn commit(&self, index: usize, purpose: Purpose) -> Result<M::Frame, Error> {
         loop {
-            let (found, removals) = {
-                let pages = self.pages.read();
-                (self.look_in(&pages, index, purpose), pages.removals)
-            };
+            let (found, removals) = self.look_now(index, purpose);
             let frame = match found {
                 Lookup::Resident(frame) => return Ok(frame),
                 Lookup::PastEnd => return Err(Error::BusError),
@@ -281,20 +278,47 @@ impl<M: Machine> Vmo_<M> {
                     None => continue,
                 },
             };
-            let mut pages = self.pages.write();
-            if pages.removals != removals {
-                continue;
+            if self.add(index, &frame, removals)? {
+                return Ok(frame);
             }
-            if pages.map.get(index).is_some() {
-                continue;
-            }
-            pages.map.insert(index, frame.clone())?;
-            if index + 1 == pages.count() {
-                // What the source gave past the end does not belong to the object.
-                pages.zero_tail();
-            }
-            return Ok(frame);
         }
+    }
+
+    /// The same where a [lookup](Self::look) has just said [`Lookup::Absent`], for those who hold the lock of a space and so must not
+    /// wait; `None` if things have changed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub fn commit_absent(&self, index: usize, purpose: Purpose) -> Result<Option<M::Frame>, Error> {
+        let (found, removals) = self.look_now(index, purpose);
+        match found {
+            Lookup::Resident(frame) => return Ok(Some(frame)),
+            Lookup::Absent => {}
+            Lookup::Paged | Lookup::PastEnd => return Ok(None),
+        }
+        let frame = self.machine.alloc()?.zeroed();
+        Ok(self.add(index, &frame, removals)?.then_some(frame))
+    }
+
+    /// Looks at page `index`, and says how many times pages have been taken away so far.
+    fn look_now(&self, index: usize, purpose: Purpose) -> (Lookup<M::Frame>, u64) {
+        let pages = self.pages.read();
+        (self.look_in(&pages, index, purpose), pages.removals)
+    }
+
+    /// Gives the object page `index`, unless it has one, or pages have been taken away since there were `removals`.
+    fn add(&self, index: usize, frame: &M::Frame, removals: u64) -> Result<bool, OutOfMemory> {
+        let mut pages = self.pages.write();
+        if pages.removals != removals || pages.map.get(index).is_some() {
+            return Ok(false);
+        }
+        pages.map.insert(index, frame.clone())?;
+        if index + 1 == pages.count() {
+            // What the source gave past the end does not belong to the object.
+            pages.zero_tail();
+        }
+        Ok(true)
     }
 
     /// Asks whoever has page `index`; `None` if things have changed meanwhile, or the page can be looked up now.

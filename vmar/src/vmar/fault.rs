@@ -348,7 +348,10 @@ impl<M: Machine> Fault<'_, M> {
             }
             Lookup::PastEnd => return Err(FaultError::BusError),
             Lookup::Paged => ControlFlow::Break(Step::Wait(object.clone(), index, purpose)),
-            Lookup::Absent => ControlFlow::Continue(object.commit(index, purpose)?),
+            Lookup::Absent => match object.commit_absent(index, purpose)? {
+                Some(frame) => ControlFlow::Continue(frame),
+                None => ControlFlow::Break(Step::Again),
+            },
         })
     }
 

@@ -71,6 +71,37 @@ fn b2_a_snapshot_is_the_object_at_one_point_of_time() {
 }
 
 #[test]
+fn b2_a_page_that_is_made_while_it_is_snapshotted() {
+    check(|| {
+        let (sim, process) = process();
+        let vmo = Arc::new(Vmo::new(&sim, 2 * PAGE_SIZE, VmoKind::SharedMemory).unwrap());
+        map_shared(&process, vmo.dup(), 2);
+        // Both pages are made by a fault, or by a write to the object, before the snapshot or after.
+        let writer = spawn(&process, 1, |process| {
+            process.write(BASE + 1, &[1]).unwrap();
+            process.write(OTHER + 1, &[1]).unwrap();
+        });
+        let other = {
+            let vmo = vmo.clone();
+            thread::spawn(move || {
+                vmo.write_bytes(0, &[2]).unwrap();
+                vmo.write_bytes(PAGE_SIZE, &[2]).unwrap();
+            })
+        };
+        let copy = snapshot(&vmo);
+        let seen = first_bytes(&copy);
+        writer.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(first_bytes(&copy), seen);
+        assert_eq!(process.read(BASE, 2).unwrap(), [2, 1]);
+        assert_eq!(process.read(OTHER, 2).unwrap(), [2, 1]);
+        process.audit();
+        drop((copy, vmo));
+        end(&sim, [process]);
+    });
+}
+
+#[test]
 fn b2_a_page_in_common_is_copied_once_for_all_who_write_it() {
     check(|| {
         let (sim, process) = process();

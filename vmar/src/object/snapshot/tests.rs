@@ -203,6 +203,32 @@ fn b2_pages_of_a_pager_are_read_once_for_both() {
     sim.assert_no_leaks();
 }
 
+/// Fills pages to the end, whatever the object's size is.
+#[derive(Debug)]
+struct SloppyPager;
+
+impl Pager<Sim> for SloppyPager {
+    fn read_page(&self, _index: usize, frame: &SimFrame) -> Result<(), Error> {
+        use crate::machine::Frame;
+        frame.write(0, &[0x55; PAGE_SIZE]);
+        Ok(())
+    }
+}
+
+#[test]
+fn b2_what_a_pager_reads_past_the_end_comes_to_light_in_neither() {
+    let sim = Sim::new(1);
+    let pager = alloc::sync::Arc::new(SloppyPager);
+    let vmo = Vmo::with_pager(&sim, PAGE_SIZE + 10, VmoKind::File, pager).unwrap();
+    let copy = snapshot(&vmo);
+    copy.resize(2 * PAGE_SIZE).unwrap();
+    let mut bytes = [1; 20];
+    copy.read_bytes(PAGE_SIZE, &mut bytes).unwrap();
+    assert_eq!(bytes[..10], [0x55; 10]);
+    assert_eq!(bytes[10..], [0; 10]);
+    assert_eq!((byte_of(&vmo, 0), byte_of(&vmo, 1)), (0x55, 0x55));
+}
+
 #[derive(Debug)]
 struct Nobody;
 
