@@ -221,7 +221,8 @@ impl<M: Machine> Vmar_<M> {
             && mapping.is_shared()
         {
             let index = (offset + (page - range.start)) / M::PAGE_SIZE;
-            if object.notes_writes() && !object.look(index, Purpose::Write).is_resident() {
+            // What is mapped may be a page that is only lent.
+            if !object.look(index, Purpose::Write).is_resident() {
                 return Ok(false);
             }
             object.note_write(index);

@@ -146,10 +146,19 @@ fn b2_chains_collapse_while_their_objects_are_used() {
                 process.write(BASE, &[1]).unwrap();
                 process.write(OTHER, &[2]).unwrap();
             }),
+            // As a debugger does.
+            spawn(&process, 2, |process| {
+                assert_eq!(process.read_byte(BASE + 1), Ok(0));
+                assert_eq!(process.vmar.write_bytes(BASE + 1, &[5]), Ok(1));
+                assert_eq!(process.vmar.write_bytes(OTHER + 1, &[6]), Ok(1));
+            }),
         ];
         let third = snapshot(&vmo);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!((process.read_byte(BASE), process.read_byte(OTHER)), (Ok(1), Ok(2)));
+        assert_eq!(
+            (process.read(BASE, 2).unwrap(), process.read(OTHER, 2).unwrap()),
+            (vec![1, 5], vec![2, 6])
+        );
         drop(third);
         process.write(OTHER, &[3]).unwrap();
         assert_eq!((process.read_byte(OTHER), sim.live_frames()), (Ok(3), 2));

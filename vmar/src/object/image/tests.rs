@@ -208,7 +208,8 @@ fn h4_mixed_pages_have_zeros_before_and_behind_the_file_part() {
     let near = if cfg!(miri) { &near[1..3] } else { &near[..] };
     let sim = Sim::new(1);
     let image = image(&sim);
-    for addr in [0, 1, PAGE_SIZE / 2, PAGE_SIZE - 1] {
+    let addrs = if cfg!(miri) { &[1][..] } else { &[0, 1, PAGE_SIZE / 2, PAGE_SIZE - 1] };
+    for addr in addrs.iter().copied() {
         for shift in [0, 3] {
             for file_size in near {
                 for memory_size in near.iter().filter(|size| *size >= file_size && **size != 0) {
