@@ -86,10 +86,11 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 
 impl<M: Machine> Vmar_<M> {
     fn advise(&self, range: Range<usize>, advice: Advice) -> Result<(), Error> {
-        self.route(&range, |region| region.advise_here(range.clone(), advice))
-    }
-
-    fn advise_here(&self, range: Range<usize>, advice: Advice) -> Result<(), Error> {
+        if self.has_children()
+            && let Some(result) = self.inside(&range, |region| region.advise(range.clone(), advice))
+        {
+            return result;
+        }
         self.check_range(&range)?;
         let mut mappings = self.change_within(&range)?;
         let mut outcome = Ok(());

@@ -43,10 +43,11 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 
 impl<M: Machine> Vmar_<M> {
     pub(crate) fn discard(&self, range: Range<usize>, how: Discard) -> Result<(), Error> {
-        self.route(&range, |region| region.discard_here(range.clone(), how))
-    }
-
-    fn discard_here(&self, range: Range<usize>, how: Discard) -> Result<(), Error> {
+        if self.has_children()
+            && let Some(result) = self.inside(&range, |region| region.discard(range.clone(), how))
+        {
+            return result;
+        }
         self.check_range(&range)?;
         let mut mappings = self.change_within(&range)?;
         // Most of what is discarded lies within one mapping, which need not be looked up for each step then.

@@ -95,10 +95,11 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 
 impl<M: Machine> Vmar_<M> {
     fn set_lock(&self, range: Range<usize>, lock: MappingFlags) -> Result<(), Error> {
-        self.route(&range, |region| region.set_lock_here(range.clone(), lock))
-    }
-
-    fn set_lock_here(&self, range: Range<usize>, lock: MappingFlags) -> Result<(), Error> {
+        if self.has_children()
+            && let Some(result) = self.inside(&range, |region| region.set_lock(range.clone(), lock))
+        {
+            return result;
+        }
         self.check_range(&range)?;
         let mut mappings = self.change_within(&range)?;
         if !lock.is_empty() {

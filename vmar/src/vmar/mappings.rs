@@ -13,7 +13,7 @@
 
 use core::ops::Range;
 
-use super::{backup::Borrow, fork::ForkPolicy, policy, shared::Account};
+use super::{backup::Borrow, fork::ForkPolicy, policy, region::Region, shared::Account};
 use crate::{
     error::{Error, OutOfMemory},
     interval_map::IntervalMap,
@@ -158,6 +158,12 @@ impl<M: Machine> Mappings<M> {
     /// Returns whether there are child regions.
     pub(crate) fn has_regions(&self) -> bool {
         self.regions != 0
+    }
+
+    /// Iterates over the child regions, ascending; costs nothing where there are none.
+    pub(super) fn regions(&self) -> impl Iterator<Item = &Region<M>> {
+        let map = (self.regions != 0).then(|| self.map.iter());
+        map.into_iter().flatten().filter_map(|(_, mapping)| mapping.region())
     }
 
     /// Returns whether the region is no more.

@@ -85,10 +85,11 @@ impl Wanted {
 
 impl<M: Machine> Vmar_<M> {
     pub(crate) fn protect(&self, range: Range<usize>, wanted: Wanted) -> Result<(), Error> {
-        self.route(&range, |region| region.protect_here(range.clone(), wanted))
-    }
-
-    fn protect_here(&self, range: Range<usize>, wanted: Wanted) -> Result<(), Error> {
+        if self.has_children()
+            && let Some(result) = self.inside(&range, |region| region.protect(range.clone(), wanted))
+        {
+            return result;
+        }
         self.check_range(&range)?;
         let mut mappings = self.change_within(&range)?;
         let mappings = &mut *mappings;

@@ -6,7 +6,7 @@
 //! mapped or unmapped. What child regions have there is shown too, as it was when the guard was made; they go on meanwhile.
 
 use alloc::{sync::Arc, vec::Vec};
-use core::ops::Range;
+use core::{ops::Range, slice};
 
 use aster_rights::{TRightSet, TRights, require};
 
@@ -32,6 +32,40 @@ pub struct VmarQueryGuard<'a, M: Machine> {
 
 /// Copies of mappings, and where they are.
 type Listed<M> = Vec<(Range<usize>, VmMapping<M>)>;
+
+/// Iterates over mappings where they are, or over copies.
+enum Listing<'a, M: Machine, I> {
+    Live(I),
+    Flat(slice::Iter<'a, (Range<usize>, VmMapping<M>)>),
+}
+
+impl<'a, M: Machine, I> Iterator for Listing<'a, M, I>
+where
+    I: Iterator<Item = (Range<usize>, &'a VmMapping<M>)>,
+{
+    type Item = I::Item;
+
+    #[inline]
+    fn next(&mut self) -> Option<I::Item> {
+        match self {
+            Self::Live(mappings) => mappings.next(),
+            Self::Flat(copies) => copies.next().map(|(range, mapping)| (range.clone(), mapping)),
+        }
+    }
+}
+
+impl<'a, M: Machine, I> DoubleEndedIterator for Listing<'a, M, I>
+where
+    I: DoubleEndedIterator<Item = (Range<usize>, &'a VmMapping<M>)>,
+{
+    #[inline]
+    fn next_back(&mut self) -> Option<I::Item> {
+        match self {
+            Self::Live(mappings) => mappings.next_back(),
+            Self::Flat(copies) => copies.next_back().map(|(range, mapping)| (range.clone(), mapping)),
+        }
+    }
+}
 
 /// One mapping, as it is while a [`VmarQueryGuard`] lives.
 pub struct MappingInfo<'a, M: Machine> {
@@ -88,9 +122,11 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 impl<M: Machine> VmarQueryGuard<'_, M> {
     /// Iterates over the mappings, ascending. Those at the ends of the range may reach beyond it.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = MappingInfo<'_, M>> {
-        let range = if self.flat.is_some() { 0..0 } else { self.range.clone() };
-        let flat = self.flat.iter().flatten().map(|(range, mapping)| (range.clone(), mapping));
-        self.mappings.range(range).chain(flat).map(|(range, mapping)| MappingInfo {
+        let listing = match &self.flat {
+            None => Listing::Live(self.mappings.range(self.range.clone())),
+            Some(flat) => Listing::Flat(flat.iter()),
+        };
+        listing.map(|(range, mapping)| MappingInfo {
             space: self.space,
             mappings: &self.mappings,
             range,

@@ -268,31 +268,25 @@ impl<M: Machine> Vmar_<M> {
         if self.is_root() { Err(Error::NotSupported) } else { Ok(()) }
     }
 
-    /// Does `operation` on the region that `range` lies within, or here.
-    #[inline]
-    pub(super) fn route<T>(
-        &self,
-        range: &Range<usize>,
-        operation: impl Fn(&Self) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        if self.children.load(Relaxed) == 0 { operation(self) } else { self.route_inside(range, operation) }
+    /// Returns whether there are child regions, so that an operation may be [theirs](Self::inside).
+    #[inline(always)]
+    pub(super) fn has_children(&self) -> bool {
+        self.children.load(Relaxed) != 0
     }
 
+    /// Does `operation` on the child region that `range` lies within, and returns what it answers; `None` if there is none.
     #[cold]
-    fn route_inside<T>(
+    #[inline(never)]
+    pub(super) fn inside<T>(
         &self,
         range: &Range<usize>,
         operation: impl Fn(&Self) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    ) -> Option<Result<T, Error>> {
         loop {
-            let Some(mut region) = self.region_around(range) else { return operation(self) };
-            while let Some(inner) = region.region_around(range) {
-                region = inner;
-            }
-            match operation(&region) {
+            match operation(&*self.region_around(range)?) {
                 // It ended meanwhile. What was in it may be here now.
                 Err(Error::Destroyed) => {}
-                result => return result,
+                result => return Some(result),
             }
         }
     }
@@ -309,8 +303,7 @@ impl<M: Machine> Vmar_<M> {
     pub(super) fn usage(&self) -> Usage {
         let mappings = self.mappings.read();
         let mut usage = mappings.usage();
-        for (_, mapping) in mappings.iter().filter(|_| mappings.has_regions()) {
-            let Some(region) = mapping.region() else { continue };
+        for region in mappings.regions() {
             let inside = region.usage();
             usage.address_space += inside.address_space;
             usage.data += inside.data;
@@ -328,10 +321,7 @@ impl<M: Machine> Vmar_<M> {
     /// for writing as long as those inside it are visited.
     pub(super) fn visit_all(&self, mappings: &mut Mappings<M>, visit: &mut dyn FnMut(&mut Mappings<M>)) {
         visit(mappings);
-        if !mappings.has_regions() {
-            return;
-        }
-        for region in mappings.iter().filter_map(|(_, mapping)| mapping.region()) {
+        for region in mappings.regions() {
             let mut inside = region.mappings.write();
             region.visit_all(&mut inside, visit);
         }
@@ -452,11 +442,7 @@ impl<M: Machine> Vmar_<M> {
     }
 
     fn first_region(&self) -> Option<Arc<Self>> {
-        let mappings = self.mappings.read();
-        if !mappings.has_regions() {
-            return None;
-        }
-        mappings.iter().find_map(|(_, mapping)| Some(mapping.region()?.0.clone()))
+        self.mappings.read().regions().next().map(|region| region.0.clone())
     }
 
     /// Notes that a child region was taken out.
@@ -476,10 +462,8 @@ fn lock_inside<M: Machine, T>(
     body: impl FnOnce(&mut [&mut Mappings<M>]) -> T,
 ) -> Result<T, OutOfMemory> {
     let mut level = Vec::new();
-    for outer in held[first..].iter().filter(|outer| outer.has_regions()) {
-        for region in outer.iter().filter_map(|(_, mapping)| mapping.region()) {
-            fallible::try_push(&mut level, region.clone())?;
-        }
+    for region in held[first..].iter().flat_map(|outer| outer.regions()) {
+        fallible::try_push(&mut level, region.clone())?;
     }
     if level.is_empty() {
         let mut held = held;

@@ -68,7 +68,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     pub fn share(&self, area: Range<usize>, perms: VmPerms) -> Result<SharedArea<M>, Error> {
         let mapper: Weak<dyn Mapper<M>> = self.inner.root();
         let perms = perms.access();
-        let (object, offset) = self.inner.route(&area, |region| region.share(&area, perms, &mapper))?;
+        let (object, offset) = self.inner.share(&area, perms, &mapper)?;
         let mut rights = Rights::READ | Rights::DUP;
         rights.set(Rights::WRITE, perms.contains(VmPerms::WRITE));
         rights.set(Rights::EXEC, perms.contains(VmPerms::EXEC));
@@ -91,6 +91,11 @@ impl<M: Machine> Vmar_<M> {
         perms: VmPerms,
         mapper: &Weak<dyn Mapper<M>>,
     ) -> Result<(Arc<Vmo_<M>>, usize), Error> {
+        if self.has_children()
+            && let Some(result) = self.inside(area, |region| region.share(area, perms, mapper))
+        {
+            return result;
+        }
         self.check_range(area)?;
         // Declared first: dropped after the lock is let go.
         let mut removed = Removed::new();

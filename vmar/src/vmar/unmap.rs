@@ -35,10 +35,11 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 
 impl<M: Machine> Vmar_<M> {
     pub(crate) fn unmap(&self, range: Range<usize>) -> Result<(), Error> {
-        self.route(&range, |region| region.unmap_here(range.clone()))
-    }
-
-    fn unmap_here(&self, range: Range<usize>) -> Result<(), Error> {
+        if self.has_children()
+            && let Some(result) = self.inside(&range, |region| region.unmap(range.clone()))
+        {
+            return result;
+        }
         self.check_range(&range)?;
         let mut removed = Removed::new();
         let mut mappings = self.change_within(&range)?;
