@@ -16,7 +16,7 @@ use vmar::{
     object::{Vmo, VmoKind},
     perms::VmPerms,
     placement::Placement,
-    vmar::{query::MappingInfo, remap::RemapTarget},
+    vmar::remap::RemapTarget,
 };
 use vmar_ostd::Ostd;
 
@@ -278,27 +278,25 @@ pub fn sys_mprotect(ctx: &Ctx, addr: Vaddr, len: usize, prot: u32) -> Result<usi
         start = first.range().start;
     }
     let perms = perms_from(prot);
-    if perms.contains(VmPerms::WRITE) {
-        // What could be written before is counted already.
-        check_commit(ctx, start..end, |mapping| !mapping.perms().contains(VmPerms::WRITE))?;
+    // Only a large range can have a mapping that is too large.
+    if perms.contains(VmPerms::WRITE) && mm::check_commit(end - start).is_err() {
+        check_writable(ctx, start..end)?;
     }
     ctx.vm.vmar().protect_as(start..end, perms, personality_of(ctx))?;
     Ok(0)
 }
 
-/// `ENOMEM` if a mapping that would be counted, of those that `changes` names, is larger in `range` than memory.
-fn check_commit(
-    ctx: &Ctx,
-    range: core::ops::Range<Vaddr>,
-    changes: impl Fn(&MappingInfo<'_, Ostd>) -> bool,
-) -> Result<()> {
-    // Only a large range can have one.
-    if mm::check_commit(range.len()).is_ok() || range.end > TASK_SIZE {
+/// `ENOMEM` if a mapping that is counted once it can be written is larger in `range` than memory.
+#[cold]
+fn check_writable(ctx: &Ctx, range: core::ops::Range<Vaddr>) -> Result<()> {
+    if range.end > TASK_SIZE {
         return Ok(());
     }
     for mapping in ctx.vm.vmar().query(range.clone()).iter() {
+        // What could be written before is counted already.
+        let was_counted = mapping.perms().contains(VmPerms::WRITE);
         let is_counted = !mapping.is_shared() && !mapping.flags().contains(MappingFlags::NO_RESERVE);
-        if is_counted && changes(&mapping) {
+        if is_counted && !was_counted {
             let own = mapping.range();
             mm::check_commit(own.end.min(range.end) - own.start.max(range.start))?;
         }

@@ -349,10 +349,13 @@ impl<M: Machine> Mappings<M> {
             return;
         }
         let upper = if end > range.end { self.take_out(range.end) } else { None };
-        let middle = below.and_then(|_| self.take_out(range.start));
+        let middle = if below.is_some() { self.take_out(range.start) } else { None };
         let start = below.unwrap_or(range.start);
         let Some((_, mapping)) = self.map.find_mut(start) else { return };
-        for absorbed in [middle, upper].iter().flatten() {
+        if let Some(absorbed) = &middle {
+            mapping.absorb(absorbed);
+        }
+        if let Some(absorbed) = &upper {
             mapping.absorb(absorbed);
         }
         self.resize(start, start..end);
@@ -365,11 +368,11 @@ impl<M: Machine> Mappings<M> {
         }
     }
 
-    /// Takes out a mapping that another is to stand for, and returns what was noted of its entries.
+    /// Takes out a mapping that another is to stand for, and returns what was noted of its entries, if it may have any.
     fn take_out(&mut self, start: usize) -> Option<Noted> {
         let mut noted = None;
         self.map.remove_keeping(start, |mapping| {
-            noted = Some(mapping.noted());
+            noted = mapping.has_entries().then(|| mapping.noted());
             false
         });
         noted

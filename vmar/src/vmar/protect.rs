@@ -103,26 +103,27 @@ impl<M: Machine> Vmar_<M> {
             }
             self.check_access(mappings, mapping, access, range.len(), mappings.data())?;
             let splits = usize::from(found.start < range.start) + usize::from(found.end > range.end);
-            if splits == 0 {
-                self.narrow_entries_of(mappings, mapping, &range, access);
+            let mapping = if splits == 0 {
+                mapping
             } else {
                 self.check_limit(mappings, Limit::Mappings, mappings.len(), splits)?;
                 mappings.try_reserve(splits)?;
-                if let Some((_, mapping)) = mappings.find(range.start) {
-                    self.narrow_entries_of(mappings, mapping, &range, access);
-                }
-            }
+                let Some((_, mapping)) = mappings.find(range.start) else { return Ok(()) };
+                mapping
+            };
             // From here on nothing fails.
-            mappings.change_part_of_one(&found, &range, |mapping| mapping.set_access(access));
+            self.narrow_entries_of(mappings, mapping, &range, access);
             if range.len() == M::PAGE_SIZE && access.contains(VmPerms::WRITE) {
-                self.widen_own(mappings, range);
+                self.widen_own(mapping, &range, access);
             }
+            mappings.change_part_of_one(&found, &range, |mapping| mapping.set_access(access));
             return Ok(());
         }
         self.protect_several(mappings, range, wanted)
     }
 
     /// Goes from mapping to mapping.
+    #[inline(never)]
     fn protect_several(
         &self,
         mappings: &mut Mappings<M>,
@@ -144,21 +145,22 @@ impl<M: Machine> Vmar_<M> {
         outcome
     }
 
-    /// Lets `page` be written without a fault, if it is its mapping's own.
-    fn widen_own(&self, mappings: &Mappings<M>, page: Range<usize>) {
-        let Some((_, mapping)) = mappings.find(page.start) else { return };
-        if mapping.resident_span(&page).is_none() || !self.space.may_be_mapped(page.start) {
+    /// Lets `page` of a mapping that is about to allow `access` be written without a fault, if it is the mapping's own.
+    #[inline(never)]
+    fn widen_own(&self, mapping: &VmMapping<M>, page: &Range<usize>, access: VmPerms) {
+        if mapping.resident_span(page).is_none() || !self.space.may_be_mapped(page.start) {
             return;
         }
         self.transact(page.clone(), |cursor| {
             if entries::lacks_write(&cursor.query()) {
                 // Execution is left to the fault that misses it.
-                cursor.widen(page.end, mapping.perms().page_flags() - PageFlags::EXEC);
+                cursor.widen(page.end, access.page_flags() - PageFlags::EXEC);
             }
         });
     }
 
     /// Checks that `size` bytes of `mapping` may be given `access` where there are `data` bytes of data.
+    #[inline]
     fn check_access(
         &self,
         mappings: &Mappings<M>,
