@@ -92,7 +92,16 @@ impl<M: Machine> Vmar_<M> {
         }
         self.check_range(&range)?;
         let mut mappings = self.change_within(&range)?;
-        let mappings = &mut *mappings;
+        self.protect_locked(&mut mappings, range, wanted)
+    }
+
+    #[inline(always)]
+    fn protect_locked(
+        &self,
+        mappings: &mut Mappings<M>,
+        range: Range<usize>,
+        wanted: Wanted,
+    ) -> Result<(), Error> {
         if let Some((found, mapping)) = mappings.find(range.start)
             && found.end >= range.end
         {
