@@ -5,7 +5,7 @@
 //! A program on a machine that translates no addresses reads and writes without anybody's help, and nothing stops it. These
 //! are for its kernel, which is asked to, and for its debugger.
 
-use vmar::{error::Error, mapping::Sharing, perms::VmPerms};
+use vmar::{backing::Tracing, error::Error, mapping::Sharing, perms::VmPerms};
 
 use crate::{
     Flat, Memory,
@@ -53,6 +53,26 @@ impl<M: Memory> Flat<M> {
                     count if count < bytes.len() => Err(Error::BusError),
                     _ => Ok(()),
                 }
+            }
+        }
+    }
+
+    /// Says whether `program` is traced from now on.
+    ///
+    /// A debugger may write what its program cannot, so what the program has mapped privately and alone is not shown to others
+    /// from now on, and what it maps is its own. What others are shown already [cannot be written](Self::poke).
+    pub fn set_tracing(&mut self, program: &mut Program, tracing: Tracing) {
+        program.tracing = tracing;
+        if tracing == Tracing::Untraced {
+            return;
+        }
+        for mapping in &mut program.mappings {
+            let Place::Copied = mapping.place else { continue };
+            if let Some((_, region)) = self.regions.find_mut(mapping.range.start)
+                && region.users == 1
+            {
+                region.key = None;
+                mapping.perms |= VmPerms::MAY_WRITE;
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use core::ops::Range;
 
-use vmar::{error::Error, perms::VmPerms};
+use vmar::error::Error;
 
 use crate::{
     Flat, Memory,
@@ -87,26 +87,6 @@ impl<M: Memory> Flat<M> {
         if region.users == 0 {
             self.regions.remove(range.start);
             self.free(&range);
-        }
-    }
-
-    /// Says whether `program` is traced from now on.
-    ///
-    /// A debugger may write what its program cannot, so what the program has mapped privately and alone is not shown to others
-    /// from now on, and what it maps is its own. What others are shown already [cannot be written](Self::poke).
-    pub fn set_tracing(&mut self, program: &mut Program, tracing: vmar::backing::Tracing) {
-        program.tracing = tracing;
-        if tracing == vmar::backing::Tracing::Untraced {
-            return;
-        }
-        for mapping in &mut program.mappings {
-            let Place::Copied = mapping.place else { continue };
-            if let Some((_, region)) = self.regions.find_mut(mapping.range.start)
-                && region.users == 1
-            {
-                region.key = None;
-                mapping.perms |= VmPerms::MAY_WRITE;
-            }
         }
     }
 }
