@@ -87,7 +87,9 @@ impl<M: Machine> Vmar_<M> {
         check_placement(placement, align)?;
         let mut removed = Removed::new();
         let mut mappings = self.change_for(placement, size)?;
-        mappings.policy.check_access(perms.access())?;
+        if mappings.policy.refuses(perms.access()) {
+            return Err(Error::AccessDenied);
+        }
         let flags = request.flags | mappings.default_flags();
         let range = mappings.place(size, align, placement, &self.range)?;
         let replaces = matches!(placement, Placement::Replacing(_));
@@ -142,7 +144,9 @@ impl<M: Machine> Vmar_<M> {
         let mut removed = Removed::new();
         let replaces = matches!(placement, Placement::Replacing(_));
         let mut mappings = self.change_for(placement, size)?;
-        mappings.policy.check_access(perms.access())?;
+        if mappings.policy.refuses(perms.access()) {
+            return Err(Error::AccessDenied);
+        }
         let mut flags = request.flags | mappings.default_flags();
         if matches!(memory, MappedMemory::Device { .. }) {
             // It is always there.

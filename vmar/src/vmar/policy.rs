@@ -75,21 +75,14 @@ impl InForce {
         }
     }
 
-    /// Checks that memory may allow `access`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::AccessDenied`].
-    #[inline]
-    pub(super) fn check_access(&self, access: VmPerms) -> Result<(), Error> {
-        if self.refuses_both && access.contains(VmPerms::WRITE | VmPerms::EXEC) {
-            return Err(Error::AccessDenied);
-        }
-        Ok(())
+    /// Returns whether no memory may allow `access`.
+    #[inline(always)]
+    pub(super) fn refuses(&self, access: VmPerms) -> bool {
+        self.refuses_both && access.contains(VmPerms::WRITE | VmPerms::EXEC)
     }
 
     /// Returns whether mappings can be anywhere.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_indifferent(&self) -> bool {
         self.guard | self.lowest == 0
     }

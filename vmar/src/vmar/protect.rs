@@ -178,10 +178,9 @@ impl<M: Machine> Vmar_<M> {
         size: usize,
         data: usize,
     ) -> Result<(), Error> {
-        if !mapping.perms().contains(access.to_may()) {
+        if !mapping.perms().contains(access.to_may()) || mappings.policy.refuses(access) {
             return Err(Error::AccessDenied);
         }
-        mappings.policy.check_access(access)?;
         if becomes_data(mapping, access) {
             self.check_limit(mappings, Limit::Data, data, size)?;
         }
