@@ -128,8 +128,10 @@ fn h13_page_zero_is_never_handed_out() {
 
 #[test]
 fn h14_old_and_new_rights_are_never_in_force_at_once() {
-    for old in [NONE, R, RW, RX, RWX] {
-        for new in [NONE, R, RW, RX, RWX] {
+    let all = [NONE, R, RW, RX, RWX];
+    let all = if cfg!(miri) { &all[2..4] } else { &all[..] };
+    for old in all.iter().copied() {
+        for new in all.iter().copied() {
             let sim = Sim::new(2);
             let first = Process::new(&sim, 0).unwrap();
             let second = first.thread_on(1);

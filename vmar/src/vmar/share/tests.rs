@@ -208,15 +208,16 @@ fn h12_what_cannot_be_shared_is_refused() {
 
 #[test]
 fn h12_pages_that_others_hold_too_are_copied() {
+    const PAGES: usize = if cfg!(miri) { 6 } else { 40 };
     let (sim, [first, second]) = spaces();
-    map_anonymous(&first, 40, RW);
-    first.vmar.populate(at(0)..at(40), Populate::Write).unwrap();
+    map_anonymous(&first, PAGES, RW);
+    first.vmar.populate(at(0)..at(PAGES), Populate::Write).unwrap();
     first.write(at(1), &[1]).unwrap();
     // Both ways to fork: what is shared copy-on-write, and what is borrowed.
     for policy in [crate::vmar::ForkPolicy::Copy, crate::vmar::ForkPolicy::Backup] {
         first.vmar.set_fork_policy(policy);
         let child = first.fork_on(1).unwrap();
-        let area = child.vmar.share(at(0)..at(40), RW).unwrap();
+        let area = child.vmar.share(at(0)..at(PAGES), RW).unwrap();
         map_shared(&second, area, RW).unwrap();
         second.write(at(1), &[2]).unwrap();
         assert_eq!((first.read_byte(at(1)), child.read_byte(at(1))), (Ok(1), Ok(2)));
@@ -224,10 +225,10 @@ fn h12_pages_that_others_hold_too_are_copied() {
         assert_eq!((second.read_byte(at(2)), child.read_byte(at(2))), (Ok(0), Ok(0)));
         [&first, &second, &child].into_iter().for_each(Process::audit);
         drop(child);
-        second.vmar.unmap(at(0)..at(40)).unwrap();
+        second.vmar.unmap(at(0)..at(PAGES)).unwrap();
         sim.quiesce();
-        assert_eq!(sim.live_frames(), 40);
-        first.vmar.populate(at(0)..at(40), Populate::Write).unwrap();
+        assert_eq!(sim.live_frames(), PAGES);
+        first.vmar.populate(at(0)..at(PAGES), Populate::Write).unwrap();
         first.write(at(2), &[0]).unwrap();
     }
 }
