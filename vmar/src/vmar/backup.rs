@@ -318,15 +318,27 @@ fn as_in_use(props: PageProps) -> PageProps {
 
 impl<M: Machine> Vmar_<M> {
     /// Stops borrowing what lies in `range`.
+    #[inline(always)]
     pub(super) fn release(&self, mappings: &Mappings<M>, range: &Range<usize>, delta: &mut RssDelta<'_, M>) {
-        let Some(borrow) = &mappings.borrow else { return };
-        if borrow.may_have(range) {
+        // Most spaces borrow nothing.
+        if let Some(borrow) = &mappings.borrow {
+            borrow.release_within(mappings, range, delta);
+        }
+    }
+}
+
+impl<M: Machine> Borrow<M> {
+    #[cold]
+    fn release_within(&self, mappings: &Mappings<M>, range: &Range<usize>, delta: &mut RssDelta<'_, M>) {
+        if self.may_have(range) {
             for (found, mapping) in mappings.range(range.clone()) {
-                borrow.release_part(mapping, &clip(&found, range), |_| true, delta);
+                self.release_part(mapping, &clip(&found, range), |_| true, delta);
             }
         }
     }
+}
 
+impl<M: Machine> Vmar_<M> {
     /// Shows in the page table all that is borrowed in `range`, as far as it is mapped.
     ///
     /// # Errors

@@ -243,7 +243,9 @@ impl<M: Machine> Vmar_<M> {
         removed.try_reserve_for_all(mappings, [to, tail, from])?;
         let Some((found, mapping)) = mappings.find(from.start) else { return Err(Error::NotMapped) };
         let copy = mapping.copy_at(from.start - found.start);
-        self.show_all(mappings, from)?;
+        if mappings.borrow.is_some() {
+            self.show_all(mappings, from)?;
+        }
         let mut pages = self.look_at(mappings, mapping, from)?;
         let mut delta = self.rss.delta();
         self.fill_target(mappings, &copy, plan, &mut pages, &mut delta)?;
