@@ -109,15 +109,20 @@ impl OstdSpace {
         self.retry_in_turn(|| self.vm_space().writer(addr, len))
     }
 
-    /// Tries again what failed while the page table was exchanged.
+    /// Tries again what failed because the page table was exchanged, or is being: this CPU may be the next to be told.
     fn retry_in_turn<T>(&self, look: impl Fn() -> ostd::Result<T>) -> ostd::Result<T> {
-        loop {
-            let turn = self.turns.load(Acquire);
-            let result = look();
-            if result.is_ok() || self.turns.load(Acquire) == turn {
-                return result;
+        /// Exchanges that may come in between before the fault is taken to lie in the range.
+        const MOST: usize = 100;
+
+        let mut result = look();
+        for _ in 0..MOST {
+            if result.is_ok() || !self.tables.iter().filter_map(Once::get).any(Table::runs_here) {
+                break;
             }
+            self.activate();
+            result = look();
         }
+        result
     }
 }
 

@@ -88,13 +88,11 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 impl<M: Machine> Vmar_<M> {
     /// Gives `child`, which is empty and known to nobody else, all that a fork inherits.
     fn fork_into(self: &Arc<Self>, child: &Arc<Self>) -> Result<(), Error> {
-        // Declared first: what it holds is dropped after the locks are let go. So is what the child has, should the fork fail.
-        let mut over = None;
         let traits = self.with_all_locked(|all| {
             let Some((parent, regions)) = all.split_first_mut() else {
                 unreachable!("a space has a root");
             };
-            self.reunite_locked(parent, &mut over);
+            self.reunite_locked(parent);
             let mut copies = child.mappings.write();
             copies.take_settings_of(parent);
             let mut traits = copy_mappings(parent, &mut copies, child)?;

@@ -45,16 +45,12 @@ impl<M: Machine> Vmar_<M> {
 
     /// Takes over what is left of the backup if the other borrower is gone.
     fn reunite(&self) {
-        let mut over = None;
-        let mut mappings = self.mappings.write();
-        self.reunite_locked(&mut mappings, &mut over);
-        // What is over is dropped without the lock.
-        drop(mappings);
-        drop(over);
+        self.reunite_locked(&mut self.mappings.write());
     }
 
-    /// The same, with the mappings locked. What is `over` then is better dropped without the lock.
-    pub(in crate::vmar) fn reunite_locked(&self, mappings: &mut Mappings<M>, over: &mut Option<Borrow<M>>) {
+    /// The same, with the mappings locked. The backup goes with the lock held: whoever forks next finds its page table free to be
+    /// gone on with.
+    pub(in crate::vmar) fn reunite_locked(&self, mappings: &mut Mappings<M>) {
         let Some(borrow) = &mut mappings.borrow else { return };
         let Some(backup) = Arc::get_mut(&mut borrow.backup) else { return };
         if !borrow.is_alone {
@@ -69,7 +65,7 @@ impl<M: Machine> Vmar_<M> {
             false => self.show_all(mappings, &self.space.user_range()),
         };
         if result.is_ok() {
-            *over = mappings.borrow.take();
+            mappings.borrow = None;
         }
     }
 
