@@ -35,6 +35,18 @@ struct World {
     vmo: Vmo<Sim, TRightSet<FullRights>>,
 }
 
+impl World {
+    /// One process and an object of eight pages, on a machine with two CPUs.
+    fn new() -> Self {
+        let sim = Sim::new(2);
+        Self {
+            processes: vec![Process::new(&sim, 0).unwrap()],
+            vmo: Vmo::new(&sim, 8 * PAGE_SIZE, VmoKind::File).unwrap(),
+            sim,
+        }
+    }
+}
+
 /// A mapping, as a query shows it.
 type Mapping = (Range<usize>, VmPerms, MappingFlags, bool, usize);
 
@@ -151,13 +163,7 @@ fn pages(base: usize, numbers: Range<usize>) -> Range<usize> {
 
 #[test]
 fn v10_every_allocation_of_a_scenario_fails_in_turn() {
-    let sim = Sim::new(2);
-    let mut world = World {
-        processes: vec![Process::new(&sim, 0).unwrap()],
-        vmo: Vmo::new(&sim, 8 * PAGE_SIZE, VmoKind::File).unwrap(),
-        sim,
-    };
-    let world = &mut world;
+    let world = &mut World::new();
     let mut failures = 0;
     let mut step = |name: &str, promise, step: &dyn Fn(&mut World) -> Result<(), Error>| {
         failures += exhaust(world, name, promise, step);
@@ -272,13 +278,7 @@ const REGION: usize = 0x400_0000;
 
 #[test]
 fn b1_every_allocation_of_work_with_regions_fails_in_turn() {
-    let sim = Sim::new(2);
-    let mut world = World {
-        processes: vec![Process::new(&sim, 0).unwrap()],
-        vmo: Vmo::new(&sim, 8 * PAGE_SIZE, VmoKind::File).unwrap(),
-        sim,
-    };
-    let world = &mut world;
+    let world = &mut World::new();
     let mut failures = 0;
     let mut step = |name: &str, promise, step: &dyn Fn(&mut World) -> Result<(), Error>| {
         failures += exhaust(world, name, promise, step);
