@@ -493,12 +493,4 @@ fn same_mappable(a: Option<&Arc<dyn Mappable>>, b: Option<&Arc<dyn Mappable>>) -
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sim::Sim;
-
-    #[test]
-    fn a_mapping_is_small_enough_to_be_moved_by_words() {
-        assert!(size_of::<VmMapping<Sim>>() <= 64, "it has {} bytes", size_of::<VmMapping<Sim>>());
-    }
-}
+mod tests;
