@@ -27,7 +27,12 @@ use vmar::{
     machine::{AddressSpace, Cursor, PageFlags, PageProps},
 };
 
-use crate::{Ostd, OstdCursor, frame, present::NODE_SPAN, reclaim, reserve, spare, table::Table};
+use crate::{
+    Ostd, OstdCursor, frame,
+    present::NODE_SPAN,
+    reclaim, reserve, spare,
+    table::{self, Table},
+};
 
 /// The address space of a program.
 ///
@@ -96,8 +101,10 @@ impl OstdSpace {
     /// # Errors
     ///
     /// If this is not the current CPU's address space, or the range (bytes) is none of a program's.
+    #[inline]
     pub fn reader(&self, addr: Vaddr, len: usize) -> ostd::Result<VmReader<'_, Fallible>> {
-        self.retry_in_turn(|| self.vm_space().reader(addr, len))
+        let look = || self.vm_space().reader(addr, len);
+        look().or_else(|error| self.retry_in_turn(error, look))
     }
 
     /// Returns a writer of the running program's memory.
@@ -105,24 +112,28 @@ impl OstdSpace {
     /// # Errors
     ///
     /// As [`reader`](Self::reader).
+    #[inline]
     pub fn writer(&self, addr: Vaddr, len: usize) -> ostd::Result<VmWriter<'_, Fallible>> {
-        self.retry_in_turn(|| self.vm_space().writer(addr, len))
+        let look = || self.vm_space().writer(addr, len);
+        look().or_else(|error| self.retry_in_turn(error, look))
     }
 
     /// Tries again what failed because the page table was exchanged, or is being: this CPU may be the next to be told.
-    fn retry_in_turn<T>(&self, look: impl Fn() -> ostd::Result<T>) -> ostd::Result<T> {
+    #[cold]
+    fn retry_in_turn<T>(&self, error: ostd::Error, look: impl Fn() -> ostd::Result<T>) -> ostd::Result<T> {
         /// Exchanges that may come in between before the fault is taken to lie in the range.
         const MOST: usize = 100;
 
-        let mut result = look();
         for _ in 0..MOST {
-            if result.is_ok() || !self.tables.iter().filter_map(Once::get).any(Table::runs_here) {
+            if !table::runs_on_one_of(self.tables.iter().filter_map(Once::get)) {
                 break;
             }
             self.activate();
-            result = look();
+            if let Ok(found) = look() {
+                return Ok(found);
+            }
         }
-        result
+        Err(error)
     }
 }
 

@@ -82,13 +82,6 @@ impl Table {
         drop(old);
     }
 
-    /// Returns whether the current CPU runs on it.
-    pub(crate) fn runs_here(self: &Arc<Self>) -> bool {
-        let guard = irq::disable_local();
-        let active = ACTIVE.get_on_cpu(guard.current_cpu()).lock();
-        active.as_ref().is_some_and(|active| Arc::ptr_eq(active, self))
-    }
-
     /// Has every CPU that runs on it run on `next` instead, and waits for them. Whoever activates it later is not seen.
     pub(crate) fn hand_over(&self, next: &Arc<Table>) {
         // Whoever becomes active from now on is told of `next`, and whoever is not seen here was not active before.
@@ -126,6 +119,13 @@ impl Table {
             TlbFlushOp::for_range(range).perform_on_current();
         }
     }
+}
+
+/// Returns whether the current CPU runs on one of `tables`. It is asked once: an interrupt may exchange one for another at any time.
+pub(crate) fn runs_on_one_of<'a>(mut tables: impl Iterator<Item = &'a Arc<Table>>) -> bool {
+    let guard = irq::disable_local();
+    let active = ACTIVE.get_on_cpu(guard.current_cpu()).lock();
+    active.as_ref().is_some_and(|active| tables.any(|table| Arc::ptr_eq(table, active)))
 }
 
 /// Activates the successor of what the current CPU runs on, if it has one. Runs in an interrupt.
