@@ -3,7 +3,6 @@
 //! The address space of a process.
 
 use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
-use ostd::cpu::num_cpus;
 use vmar::{
     error::Limit,
     limits::Limits,
@@ -54,9 +53,8 @@ pub struct ProgramLayout {
     pub auxv: Vec<u64>,
 }
 
-/// How programs are forked, if that was chosen. With several processors it is by copying unless it was: a system call may still
-/// miss that its page table is exchanged by another one, and answer EFAULT.
-static FORK_POLICY: SpinLock<Option<ForkPolicy>> = SpinLock::new(None);
+/// How programs are forked.
+static FORK_POLICY: SpinLock<ForkPolicy> = SpinLock::new(ForkPolicy::BySize);
 
 static KERNEL: SpinLock<Option<Arc<AddressSpace>>> = SpinLock::new(None);
 
@@ -87,12 +85,11 @@ impl AddressSpace {
 
     /// Sets how the spaces that are made from now on are forked.
     pub fn set_fork_policy(policy: ForkPolicy) {
-        *FORK_POLICY.lock() = Some(policy);
+        *FORK_POLICY.lock() = policy;
     }
 
     fn around(vmar: FullVmar<Ostd>) -> Self {
-        let default = if num_cpus() > 1 { ForkPolicy::Copy } else { ForkPolicy::BySize };
-        let fork_policy = FORK_POLICY.lock().unwrap_or(default);
+        let fork_policy = *FORK_POLICY.lock();
         if fork_policy != ForkPolicy::default() {
             vmar.set_fork_policy(fork_policy);
         }

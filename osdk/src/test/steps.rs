@@ -88,7 +88,7 @@ const FORK_CASES: &str =
 const FORK_COPY: &str =
     "xtask run --smp 2 --fork copy --program test/target/x86_64-unknown-linux-musl/release/abi";
 const FORK_BACKUP: &str =
-    "xtask run --fork backup --program test/target/x86_64-unknown-linux-musl/release/abi";
+    "xtask run --smp 2 --fork backup --program test/target/x86_64-unknown-linux-musl/release/abi";
 /// Threads against each other in many schedules; apart, since all that the lock is made of is built another way.
 const SCHEDULES: &str = "cargo test -p vmar --features sim --test concurrent --target-dir target/shuttle";
 /// The framework's unit tests, with undefined behaviour looked for.

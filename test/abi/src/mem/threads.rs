@@ -38,6 +38,7 @@ pub const CASES: &[Case] = cases!["mem/threads", slow:
     fork_while_others_fault,
     fork_takes_a_snapshot_of_a_writer,
     fork_while_others_map,
+    calls_write_memory_while_others_fork,
     calls_into_memory_that_comes_and_goes,
     brk_by_four_at_once,
     maps_while_others_map,
@@ -337,6 +338,19 @@ fn fork_while_others_map() {
             });
         }
     });
+}
+
+/// A fork and a child's end may take the page table from under a call that is about to write.
+fn calls_write_memory_while_others_fork() {
+    let at = anon(100);
+    (0..100).for_each(|page| poke(at + page * PAGE, 1));
+    let words = counters(at, 100 * PAGE / 8);
+    let call = || {
+        let page = words[0].fetch_add(1, SeqCst) % 99 + 1;
+        check_eq!(syscall!(SYS_getrusage, libc::RUSAGE_SELF, at + page * PAGE), Ok(0));
+        check_eq!(syscall!(SYS_getresuid, at + page * PAGE, at + page * PAGE + 4, at + PAGE - 4), Ok(0));
+    };
+    beside(call, || together(2, |_| (0..150).for_each(|_| in_child(|| ()))));
 }
 
 fn calls_into_memory_that_comes_and_goes() {
