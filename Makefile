@@ -90,6 +90,15 @@ test-abi: setup-test ## The ABI suite on Tessera, with one processor and with tw
 test-abi-host: setup-test ## The ABI suite on this machine's Linux, which it must agree with
 	@$(xtask) test --only abi-build --only abi-host
 
+.PHONY: test-abi-linux
+test-abi-linux: setup-test ## The memory cases of the ABI suite on Debian's Linux, in the same QEMU
+	@$(xtask) test --only abi-build --only abi-linux
+
+.PHONY: abi-table
+abi-table: setup-test ## The table of the memory ABI, from the suite on this machine, on Debian's Linux and on Tessera
+	@$(xtask) test --only abi-build --only abi-host --only abi-linux --only abi
+	@$(xtask) abi-table
+
 .PHONY: test-programs
 test-programs: setup-test ## Real programs on Tessera, and somebody at the terminal
 	@$(xtask) test --only programs

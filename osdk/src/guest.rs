@@ -37,7 +37,7 @@ pub const STATUS_TIMED_OUT: u8 = 124;
 const QEMU: &str = "qemu-system-x86_64";
 
 /// The machine that QEMU simulates.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Machine {
     /// Number of processors.
     #[arg(long, default_value_t = 1)]
@@ -60,6 +60,26 @@ pub struct Machine {
     /// What else the kernel is told on its command line.
     #[arg(skip)]
     pub command_line: String,
+    /// Where its log comes out.
+    #[arg(skip)]
+    pub log_port: LogPort,
+}
+
+/// Where a kernel's log comes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogPort {
+    /// Port 0xe9.
+    #[default]
+    Debug,
+    /// The second serial port, for kernels that let no program write to other ports.
+    Serial,
+}
+
+impl Machine {
+    /// The same machine, for another kernel, which is told this.
+    pub fn for_linux(&self, command_line: String) -> Self {
+        Self { command_line, log_port: LogPort::Serial, ..self.clone() }
+    }
 }
 
 /// What the guest's console is connected to.
@@ -183,8 +203,6 @@ fn arguments(machine: &Machine, console: &Console) -> Vec<String> {
         "-no-user-config",
         "-device",
         "isa-debug-exit,iobase=0xf4,iosize=0x04",
-        "-device",
-        "isa-debugcon,iobase=0xe9,chardev=log",
         "-serial",
         "chardev:console",
         "-m",
@@ -203,6 +221,11 @@ fn arguments(machine: &Machine, console: &Console) -> Vec<String> {
         }
     };
     arguments.extend(console.iter().map(|&argument| argument.to_owned()));
+    let log: [&str; 2] = match machine.log_port {
+        LogPort::Debug => ["-device", "isa-debugcon,iobase=0xe9,chardev=log"],
+        LogPort::Serial => ["-serial", "chardev:log"],
+    };
+    arguments.extend(log.map(str::to_owned));
     if machine.icount {
         // The processor's random numbers and the clock on the board are to be the same each time, too.
         let alike = ["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "clock=vm"];

@@ -16,10 +16,12 @@
 //! bench ── peer ───────── report        the same operations on this kernel and on Linux, side by side
 //! bench-check             budget        no operation takes more than it did
 //! check-rows                            docs/src/systems.md against the tests that ran
+//! abi-table                             docs/src/linux-abi.md from the cases that ran
 //! ```
 
 #![forbid(unsafe_code)]
 
+mod abi_table;
 mod bench;
 mod child;
 mod guest;
@@ -61,6 +63,8 @@ enum Verb {
     BenchCheck(bench::CheckOptions),
     /// Check that every test named in docs/src/systems.md exists and passed.
     CheckRows(rows::Options),
+    /// Write docs/src/linux-abi.md, or check that it is up to date and that every case it names passed.
+    AbiTable(abi_table::Options),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run(&options),
         Verb::BenchCheck(options) => bench::check(&options),
         Verb::CheckRows(options) => rows::run(&options),
+        Verb::AbiTable(options) => abi_table::run(&options),
     };
     match done {
         Ok(code) => code,

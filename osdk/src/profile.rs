@@ -35,7 +35,7 @@ use self::{
 use crate::{
     bench::{self, Kernel},
     child::Ended,
-    guest::{self, Console, Machine, Outcome, tail},
+    guest::{self, Console, LogPort, Machine, Outcome, tail},
     initramfs::{Contents, Session, Tree},
     kernel, linux, project,
 };
@@ -205,6 +205,7 @@ fn boot(
         fork: None,
         timeout: Some(LIMIT_IN_SECONDS),
         command_line: format!("{options}{command}"),
+        log_port: LogPort::default(),
     };
     let outcome = guest::boot_with(&machine, image, initramfs.path(), &console, arguments)?;
     let mut output = Vec::new();

@@ -18,7 +18,7 @@ use clap::Args;
 
 use crate::{
     child::Ended,
-    guest::{self, Console, Machine, Outcome, tail},
+    guest::{self, Console, LogPort, Machine, Outcome, tail},
     initramfs::{Contents, Root, Session, Tree},
     kernel, project,
 };
@@ -222,6 +222,7 @@ fn boot(case: &Case, kernel: &Path, hostile: &Path) -> Result<(Outcome, String)>
         fork: None,
         timeout: Some(case.seconds),
         command_line: String::new(),
+        log_port: LogPort::default(),
     };
     let outcome = guest::boot(&machine, kernel, initramfs.path(), &console)?;
     let mut output = Vec::new();

@@ -6,6 +6,8 @@
 //! travels to `/init` as a file. With somebody at the terminal, the command has it; otherwise its output comes
 //! out byte for byte, and its input is the file that standard input is, if it is one. A shell without anybody at
 //! the terminal reads what standard input has.
+//!
+//! With `--linux` the same root and the same command run under Debian's Linux, and end with the same status.
 
 use std::{
     env, fs,
@@ -20,7 +22,7 @@ use crate::{
     child::{self, Ended},
     guest::{self, Console, Machine, Outcome, STATUS_BROKEN, STATUS_TIMED_OUT, tail},
     initramfs::{self, Session, Tree},
-    kernel, project, terminal,
+    kernel, linux, project, terminal,
 };
 
 /// The options of the verb.
@@ -33,6 +35,9 @@ pub struct Options {
     /// Show the kernel's log afterwards.
     #[arg(long, short)]
     verbose: bool,
+    /// Boot Debian's Linux instead.
+    #[arg(long)]
+    linux: bool,
 }
 
 /// Boots, and ends with the guest's status.
@@ -57,7 +62,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         input: if matches!(console, Console::Output) { input_file()? } else { None },
         command: command.clone(),
     });
-    let kernel = kernel::build()?;
+    let (kernel, machine) = if options.linux {
+        (linux::image()?, options.machine.for_linux(linux::prepare(&mut tree)))
+    } else {
+        (kernel::build()?, options.machine.clone())
+    };
+    fs::create_dir_all(project::target("run")).context("target/run cannot be made")?;
     let initramfs = tempfile::Builder::new()
         .prefix("initramfs-")
         .tempfile_in(project::target("run"))
@@ -67,7 +77,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if command.is_none() && attended {
         eprintln!("tessera: leave the shell or type poweroff to come back; Ctrl-A x ends QEMU at once");
     }
-    let outcome = guest::boot(&options.machine, &kernel, initramfs.path(), &console)?;
+    let outcome = guest::boot(&machine, &kernel, initramfs.path(), &console)?;
     if options.verbose {
         eprint!("{}", outcome.log);
     }

@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use super::figures::{Figure, Figures, Kernel, Operation};
 use crate::{
     child::Ended,
-    guest::{self, Console, Machine, Outcome, tail},
+    guest::{self, Console, LogPort, Machine, Outcome, tail},
     initramfs::Tree,
     kernel, linux, project,
 };
@@ -151,6 +151,7 @@ impl Bench {
             fork: None,
             timeout: Some(LIMIT),
             command_line: format!("{options} -- {from}{}", arguments.join(" ")),
+            log_port: LogPort::default(),
         };
         let image = self.images.get(&kernel).context("this kernel was not asked for")?;
         let output = tempfile::NamedTempFile::new().context("no temporary file can be made")?;

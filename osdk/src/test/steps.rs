@@ -52,6 +52,7 @@ pub fn all() -> Vec<Step> {
         Step::new("ktest", "ktest-kernel", Count::Libtest, 10, KTEST).folder("kernel"),
         Step::new("abi", "abi-build", Count::Step, 10, "guest-cargo build --release -p abi"),
         Step::new("abi", "abi-host", Count::Summary, 10, ABI_HOST),
+        Step::new("abi", "abi-linux", Count::Summary, 20, ABI_LINUX).env("TESSERA_CMD", MEMORY_CASES),
         Step::new("abi", "abi", Count::Summary, 20, ABI).env("TESSERA_CMD", "abi"),
         Step::new("abi", "abi-smp", Count::Summary, 20, ABI_SMP).env("TESSERA_CMD", "abi"),
         Step::new("abi", "abi-fork-copy", Count::Summary, 10, FORK_COPY).env("TESSERA_CMD", FORK_CASES),
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Step> {
         Step::new("bench", "bench-check", Count::Summary, 5, "xtask bench-check"),
         Step::new("bench", "profile", Count::Step, 5, "xtask profile map_unmap --only tessera"),
         Step::new("rows", "rows", Count::Step, 1, "xtask check-rows"),
+        Step::new("rows", "abi-table", Count::Step, 1, "xtask abi-table --check"),
     ]
 }
 
@@ -82,6 +84,9 @@ const KERNEL_PAGES: &str = "-D warnings -A rustdoc::private-intra-doc-links";
 const ABI_HOST: &str = "harmless test/target/x86_64-unknown-linux-musl/release/abi";
 const ABI: &str = "xtask run --program test/target/x86_64-unknown-linux-musl/release/abi";
 const ABI_SMP: &str = "xtask run --smp 2 --program test/target/x86_64-unknown-linux-musl/release/abi";
+const ABI_LINUX: &str = "xtask run --linux --program test/target/x86_64-unknown-linux-musl/release/abi";
+/// What docs/src/linux-abi.md names.
+const MEMORY_CASES: &str = "abi mem/ procfs/ process/rseq/ process/system/ process/usage/";
 /// What forks and looks at memory, with each way to fork forced; the whole suite goes by size.
 const FORK_CASES: &str =
     "abi mem/fork/ mem/fork_large/ mem/threads/ mem/usage/ process/fork/ process/stress/";
