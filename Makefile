@@ -46,6 +46,8 @@ help: ## Show this list
 	@echo "  PART=wall       what to measure anew: instructions, wall, two (default: all of them)"
 	@echo "  LOG=debug V=1   the kernel's log level; show its log afterwards"
 	@echo "  OP=fork_1000    the operation to profile"
+	@echo "  STEPS=10000     so many random memory calls"
+	@echo "  SEED=1          the same ones as another time"
 
 .PHONY: run
 run: run-and-keep-status ## Boot to a shell, or run CMD='...' under one
@@ -106,6 +108,10 @@ test-programs: setup-test ## Real programs on Tessera, and somebody at the termi
 .PHONY: test-flat
 test-flat: setup-test ## Mapping without an MMU: the firmware of a board, in QEMU
 	@$(xtask) test --only flat
+
+.PHONY: fuzz
+fuzz: setup-test ## A million random memory calls, compared with Debian's Linux; STEPS=... SEED=...
+	@$(xtask) fuzz --steps $(or $(STEPS),1000000) $(if $(SEED),--seed $(SEED))
 
 .PHONY: test-fresh
 test-fresh: setup-fresh ## Try a clean clone in a new Debian 12 root (needs root)

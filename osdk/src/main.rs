@@ -15,6 +15,7 @@
 //! profile                               which functions an operation's instructions go to
 //! bench ── peer ───────── report        the same operations on this kernel and on Linux, side by side
 //! bench-check             budget        no operation takes more than it did
+//! fuzz ── peer ───────── shrink         random memory calls on this kernel and on Linux, compared step by step
 //! check-rows                            docs/src/systems.md against the tests that ran
 //! abi-table                             docs/src/linux-abi.md from the cases that ran
 //! ```
@@ -24,6 +25,7 @@
 mod abi_table;
 mod bench;
 mod child;
+mod fuzz;
 mod guest;
 mod initramfs;
 mod interact;
@@ -61,6 +63,8 @@ enum Verb {
     Bench(bench::Options),
     /// Check that no memory operation takes more instructions than its budget.
     BenchCheck(bench::CheckOptions),
+    /// Run random sequences of memory calls here and on Debian's Linux, and compare what comes of each.
+    Fuzz(fuzz::Options),
     /// Check that every test named in docs/src/systems.md exists and passed.
     CheckRows(rows::Options),
     /// Write docs/src/linux-abi.md, or check that it is up to date and that every case it names passed.
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Profile(options) => profile::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::BenchCheck(options) => bench::check(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::CheckRows(options) => rows::run(&options),
         Verb::AbiTable(options) => abi_table::run(&options),
     };

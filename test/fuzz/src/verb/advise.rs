@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `madvise`, but for the advice that may do harm to the machine (`MADV_HWPOISON`, `MADV_SOFT_OFFLINE`) and `MADV_COLLAPSE`,
+//! whose answer depends on how a kernel makes huge pages.
+
+use super::{Role, Verb};
+use crate::{
+    access,
+    maker::args,
+    symbols::{Kind, Names, PAGE},
+    sys,
+};
+
+const ADVICE: Names = &[
+    ("NORMAL", 0),
+    ("RANDOM", 1),
+    ("SEQUENTIAL", 2),
+    ("WILLNEED", 3),
+    ("DONTNEED", 4),
+    ("REMOVE", 9),
+    ("DONTFORK", 10),
+    ("DOFORK", 11),
+    ("MERGEABLE", 12),
+    ("UNMERGEABLE", 13),
+    ("HUGEPAGE", 14),
+    ("NOHUGEPAGE", 15),
+    ("DONTDUMP", 16),
+    ("DODUMP", 17),
+    ("WIPEONFORK", 18),
+    ("KEEPONFORK", 19),
+    ("COLD", 20),
+    ("PAGEOUT", 21),
+    ("POPULATE_READ", 22),
+    ("POPULATE_WRITE", 23),
+    ("DONTNEED_LOCKED", 24),
+];
+
+const FREE_ADVICE: i32 = 8;
+
+pub static MADVISE: Verb = Verb {
+    name: "madvise",
+    kinds: &[Kind::Address, Kind::Number, Kind::One(ADVICE)],
+    weight: 12,
+    role: Role::Plain,
+    make: |maker| {
+        let (addr, len) = maker.any_range();
+        let advice = match maker.random.below(60) {
+            0 => maker.random.pick(&[5, 6, 7, 26, 99, 1000, u64::MAX]),
+            1..16 => 4,
+            16..22 => maker.random.pick(&[10, 18]),
+            22..28 => maker.random.pick(&[22, 23]),
+            28..31 => 9,
+            _ => {
+                let (_, advice) = maker.random.pick(ADVICE);
+                advice
+            }
+        };
+        args([addr, len, advice])
+    },
+    run: |world, args| {
+        let windows = world.windows();
+        world.edges.note(&windows, args[0]..args[0].saturating_add(args[1]));
+        world.tell(syscall!(SYS_madvise, args[0], args[1], args[2]));
+    },
+};
+
+/// `MADV_FREE` leaves open what is read afterwards, until everything is written anew: which is done at once.
+pub static FREE: Verb = Verb {
+    name: "free_and_fill",
+    kinds: &[Kind::Address, Kind::Number, Kind::Number],
+    weight: 1,
+    role: Role::Plain,
+    make: |maker| {
+        let (addr, len) = maker.pages(4);
+        args([addr, len, maker.random.next()])
+    },
+    run: |world, args| {
+        let [addr, len, value, ..] = *args;
+        let answer = syscall!(SYS_madvise, addr, len, FREE_ADVICE);
+        world.tell(answer);
+        if sys::errno(answer).is_none_or(|errno| errno == libc::ENOMEM) {
+            for page in (addr..addr.saturating_add(len)).step_by(PAGE as usize) {
+                if access::fill(page, PAGE / 8, value).is_err() {
+                    // What cannot be written now could be read later: it is given back for good.
+                    syscall!(SYS_madvise, page, PAGE, libc::MADV_DONTNEED);
+                }
+            }
+        }
+    },
+};

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Files, while they are mapped.
+
+use super::{Role, Verb};
+use crate::{
+    maker::args,
+    symbols::{FILES as NAMES, Kind, Names, PAGE},
+    sys, view,
+};
+
+/// Offsets and sizes stay below.
+const SIZE: u64 = 10 * PAGE;
+
+pub static PREAD: Verb = Verb {
+    name: "pread",
+    kinds: &[Kind::One(NAMES), Kind::Address, Kind::Number, Kind::Number],
+    weight: 3,
+    role: Role::Plain,
+    make: |maker| {
+        let (addr, len) = maker.buffer();
+        let file = maker.plain_file();
+        args([file, addr, len.min(3 * PAGE), maker.random.below(SIZE)])
+    },
+    run: |world, args| world.tell(syscall!(SYS_pread64, args[0], args[1], args[2], args[3])),
+};
+
+pub static PWRITE: Verb = Verb {
+    name: "pwrite",
+    kinds: &[Kind::One(NAMES), Kind::Address, Kind::Number, Kind::Number],
+    weight: 3,
+    role: Role::Plain,
+    make: |maker| {
+        let (addr, len) = maker.buffer();
+        let file = maker.plain_file();
+        args([file, addr, len.min(3 * PAGE), maker.random.below(SIZE)])
+    },
+    run: |world, args| world.tell(syscall!(SYS_pwrite64, args[0], args[1], args[2], args[3])),
+};
+
+pub static FTRUNCATE: Verb = Verb {
+    name: "ftruncate",
+    kinds: &[Kind::One(NAMES), Kind::Number],
+    weight: 4,
+    role: Role::Plain,
+    make: |maker| {
+        let file = maker.plain_file();
+        let size = match maker.random.below(32) {
+            0 => u64::MAX,
+            1..16 => maker.random.below(SIZE),
+            _ => maker.random.below(10) * PAGE,
+        };
+        args([file, size])
+    },
+    run: |world, args| world.tell(syscall!(SYS_ftruncate, args[0], args[1])),
+};
+
+const MODES: Names = &[
+    ("KEEP_SIZE", 1),
+    ("PUNCH_HOLE", 2),
+    ("COLLAPSE", 8),
+    ("ZERO", 0x10),
+    ("INSERT", 0x20),
+    ("UNSHARE", 0x40),
+];
+
+pub static FALLOCATE: Verb = Verb {
+    name: "fallocate",
+    kinds: &[Kind::One(NAMES), Kind::Flags(MODES), Kind::Number, Kind::Number],
+    weight: 3,
+    role: Role::Plain,
+    make: |maker| {
+        let file = maker.plain_file();
+        let random = &mut maker.random;
+        let mode = random.weighted(&[(10, 3), (3, 0), (3, 1), (1, 2), (1, 0x10), (1, 8)]);
+        let is_odd = random.one_in(2);
+        let mut number = |pages| if is_odd { random.below(pages * PAGE) } else { random.below(pages) * PAGE };
+        let (offset, len) = (number(8), number(4));
+        args([file, mode, offset, if maker.random.one_in(40) { u64::MAX } else { len }])
+    },
+    run: |world, args| world.tell(syscall!(SYS_fallocate, args[0], args[1], args[2], args[3])),
+};
+
+const SEALS: Names = &[("SEAL", 1), ("SHRINK", 2), ("GROW", 4), ("WRITE", 8), ("FUTURE_WRITE", 16)];
+
+pub static ADD_SEALS: Verb = Verb {
+    name: "add_seals",
+    kinds: &[Kind::One(NAMES), Kind::Flags(SEALS)],
+    weight: 2,
+    role: Role::Plain,
+    make: |maker| {
+        let file = if maker.random.one_in(8) { maker.file() } else { NAMES[5].1 };
+        args([file, maker.random.weighted(&[(1, 1), (4, 2), (4, 4), (6, 8), (4, 16), (1, 6), (1, 64)])])
+    },
+    run: |world, args| {
+        world.tell(syscall!(SYS_fcntl, args[0], libc::F_ADD_SEALS, args[1]));
+        let seals = syscall!(SYS_fcntl, args[0], libc::F_GET_SEALS);
+        if sys::errno(seals).is_none() {
+            world.out.push_str(" seals ");
+            world.tell(seals);
+        }
+    },
+};
+
+/// Tells what all files have.
+pub static FILES: Verb = Verb {
+    name: "files",
+    kinds: &[],
+    weight: 1,
+    role: Role::Plain,
+    make: |_| [0; 6],
+    run: |world, _| view::tell_files(world),
+};

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Another process's memory, or one's own by the same way.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Role, Verb};
+use crate::{
+    maker::{Maker, args},
+    step::Args,
+    symbols::{Kind, PAGE, WHO},
+    sys,
+    world::World,
+};
+
+const TRANSFER: &[Kind] = &[Kind::One(WHO), Kind::Address, Kind::Number, Kind::Address, Kind::Number];
+const MEM: &[Kind] = &[Kind::One(WHO), Kind::Address, Kind::Address, Kind::Number];
+
+pub static VM_READV: Verb = Verb {
+    name: "process_vm_readv",
+    kinds: TRANSFER,
+    weight: 3,
+    role: Role::Plain,
+    make: transfer,
+    run: |world, args| {
+        let (pid, local, remote) = vectors(world, args);
+        world.tell(syscall!(SYS_process_vm_readv, pid, local.as_ptr(), 1, remote.as_ptr(), 1, 0));
+    },
+};
+
+pub static VM_WRITEV: Verb = Verb {
+    name: "process_vm_writev",
+    kinds: TRANSFER,
+    weight: 3,
+    role: Role::Plain,
+    make: transfer,
+    run: |world, args| {
+        let (pid, local, remote) = vectors(world, args);
+        world.tell(syscall!(SYS_process_vm_writev, pid, local.as_ptr(), 1, remote.as_ptr(), 1, 0));
+    },
+};
+
+fn transfer(maker: &mut Maker) -> Args {
+    let who = maker.who();
+    let (local, len) = maker.buffer();
+    let (remote, other) = maker.buffer();
+    args([who, local, len.min(4 * PAGE), remote, other.min(4 * PAGE)])
+}
+
+/// The process, and one vector each.
+fn vectors(world: &World, args: &Args) -> (i32, [u64; 2], [u64; 2]) {
+    (pid(world, args[0]), [args[1], args[2]], [args[3], args[4]])
+}
+
+/// The process that is meant; one that there is not has a number that is none.
+fn pid(world: &World, who: u64) -> i32 {
+    let pid = world.shared.pids.get(who as usize).map_or(0, |pid| pid.load(Relaxed));
+    if pid == 0 { i32::MAX } else { pid }
+}
+
+pub static MEM_READ: Verb = Verb {
+    name: "mem_read",
+    kinds: MEM,
+    weight: 1,
+    role: Role::Plain,
+    make: mem,
+    run: |world, args| {
+        let Some(fd) = open(world, args[0]) else { return };
+        world.tell(syscall!(SYS_pread64, fd, args[1], args[3], args[2]));
+        syscall!(SYS_close, fd);
+    },
+};
+
+pub static MEM_WRITE: Verb = Verb {
+    name: "mem_write",
+    kinds: MEM,
+    weight: 1,
+    role: Role::Plain,
+    make: mem,
+    run: |world, args| {
+        let Some(fd) = open(world, args[0]) else { return };
+        world.tell(syscall!(SYS_pwrite64, fd, args[1], args[3], args[2]));
+        syscall!(SYS_close, fd);
+    },
+};
+
+fn mem(maker: &mut Maker) -> Args {
+    let who = maker.who();
+    let (local, len) = maker.buffer();
+    let (remote, _) = maker.pages(1);
+    args([who, local, remote + maker.random.below(PAGE), len.min(2 * PAGE)])
+}
+
+/// Opens `/proc/PID/mem`; tells why not.
+fn open(world: &mut World, who: u64) -> Option<i64> {
+    let path = std::ffi::CString::new(format!("/proc/{}/mem", pid(world, who))).unwrap_or_default();
+    let fd = syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDWR, 0);
+    if sys::errno(fd).is_some() {
+        world.tell(fd);
+        return None;
+    }
+    Some(fd)
+}

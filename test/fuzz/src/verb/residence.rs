@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `msync`, `mincore` and `remap_file_pages`.
+
+use super::{Role, Verb};
+use crate::{
+    add,
+    maker::args,
+    symbols::{Kind, MAP, Names, PAGE, PROT},
+};
+
+const SYNC: Names = &[("ASYNC", 1), ("INVALIDATE", 2), ("SYNC", 4)];
+
+pub static MSYNC: Verb = Verb {
+    name: "msync",
+    kinds: &[Kind::Address, Kind::Number, Kind::Flags(SYNC)],
+    weight: 2,
+    role: Role::Plain,
+    make: |maker| {
+        let (addr, len) = maker.any_range();
+        args([addr, len, maker.random.below(9)])
+    },
+    run: |world, args| world.tell(syscall!(SYS_msync, args[0], args[1], args[2])),
+};
+
+/// Bytes of the answer that are looked at.
+const MOST: usize = 64;
+
+pub static MINCORE: Verb = Verb {
+    name: "mincore",
+    kinds: &[Kind::Address, Kind::Number, Kind::Address],
+    weight: 3,
+    role: Role::Plain,
+    make: |maker| {
+        let (addr, len) = maker.any_range();
+        args([addr, len, maker.out_buffer(len.min(1 << 20).div_ceil(PAGE))])
+    },
+    run: |world, args| {
+        let [addr, len, vector, ..] = *args;
+        let answer = syscall!(SYS_mincore, addr, len, vector);
+        world.tell(answer);
+        if answer == 0 {
+            let count = (len.div_ceil(PAGE) as usize).min(MOST);
+            for index in 0..count as u64 {
+                // What is in the other bits is left open.
+                let bit = crate::access::load1(vector + index).map_or(2, |byte| byte & 1);
+                add(&mut world.out, format_args!(" {bit}"));
+            }
+        }
+    },
+};
+
+pub static REMAP_FILE_PAGES: Verb = Verb {
+    name: "remap_file_pages",
+    kinds: &[Kind::Address, Kind::Number, Kind::Flags(PROT), Kind::Number, Kind::Flags(MAP)],
+    weight: 1,
+    role: Role::Plain,
+    make: |maker| {
+        let (addr, len) = maker.any_range();
+        let prot = if maker.random.one_in(10) { 1 } else { 0 };
+        let page = maker.random.below(6);
+        let flags = maker.random.weighted(&[(8, 0), (2, 0x1_0000), (1, 1)]);
+        args([addr, len, prot, page, flags])
+    },
+    run: |world, args| {
+        let [addr, len, prot, page, flags, _] = *args;
+        let windows = world.windows();
+        let answer = syscall!(SYS_remap_file_pages, addr, len, prot, page, flags);
+        world.edges.note(&windows, addr..addr.saturating_add(len));
+        world.tell(answer);
+    },
+};
