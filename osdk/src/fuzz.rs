@@ -173,9 +173,8 @@ fn survey(pair: &Pair, cases: &[Case]) -> Result<()> {
     let cases: Vec<Case> = cases
         .iter()
         .zip(firsts)
-        .filter_map(|(case, first)| {
-            Some(case.without(&case.name, |index| Some(index) > first)).filter(|_| first.is_some())
-        })
+        .filter(|(_, first)| first.is_some())
+        .map(|(case, first)| case.without(&case.name, |index| Some(index) > first))
         .collect();
     let said = pair.play(Level::Last, &cases, &[], 0)?;
     for case in &cases {

@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn pieces_make_up_the_whole() {
         assert_eq!(pieces(5, 2), [0..2, 2..4, 4..5]);
-        assert_eq!(pieces(2, 4), [0..2]);
+        assert_eq!(pieces(5, 4), [0..4, 4..5]);
         assert!(pieces(0, 1).is_empty());
     }
 }
