@@ -164,6 +164,7 @@ impl Pair {
             mem: "512M".to_owned(),
             icount: false,
             log: None,
+            log_port: guest::LogPort::default(),
             fork: None,
             timeout: Some(limit),
             command_line,
