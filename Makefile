@@ -113,6 +113,18 @@ test-flat: setup-test ## Mapping without an MMU: the firmware of a board, in QEM
 fuzz: setup-test ## A million random memory calls, compared with Debian's Linux; STEPS=... SEED=...
 	@$(xtask) fuzz --steps $(or $(STEPS),1000000) $(if $(SEED),--seed $(SEED))
 
+.PHONY: selftests
+selftests: setup-suites ## Linux's own tests of memory on Debian's Linux and on Tessera; writes their table
+	@$(xtask) suite selftests --write
+
+.PHONY: stress
+stress: setup-suites ## stress-ng's stressors one by one on both kernels; writes their table
+	@$(xtask) suite stress --write
+
+.PHONY: stress-mixed
+stress-mixed: setup-suites ## All of them at once for ten minutes on two processors; free memory must be back
+	@$(xtask) suite mixed --on tessera-smp --write
+
 .PHONY: test-fresh
 test-fresh: setup-fresh ## Try a clean clone in a new Debian 12 root (needs root)
 	@osdk/fresh.sh
@@ -158,6 +170,6 @@ docs: setup-docs ## Build the book and the API documentation
 initramfs: setup-run ## Pack the root without starting anything
 	@$(xtask) initramfs $(if $(ROOT),--root $(ROOT)) $(if $(ADD),--add '$(ADD)')
 
-.PHONY: setup-run setup-test setup-bench setup-docs setup-fresh setup-guest
-setup-run setup-test setup-bench setup-docs setup-fresh setup-guest: setup-%:
+.PHONY: setup-run setup-test setup-bench setup-docs setup-fresh setup-guest setup-suites
+setup-run setup-test setup-bench setup-docs setup-fresh setup-guest setup-suites: setup-%:
 	@osdk/setup.sh $*

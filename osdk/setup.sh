@@ -7,6 +7,7 @@
 #     osdk/setup.sh test    the same, and the toolchain that the programs for the guest are built with
 #     osdk/setup.sh bench   the same as test: Debian's Linux is fetched by what measures it, and never installed
 #     osdk/setup.sh guest   what `make test-guest` needs: a linker, the toolchain, cross compilers, what builds unicorn
+#     osdk/setup.sh suites  the same as run, and what unpacks and builds Linux's own tests
 #     osdk/setup.sh docs    the same as run, and mdbook
 #     osdk/setup.sh fresh   the same as run, and debootstrap
 #
@@ -69,6 +70,10 @@ else
     need qemu-system-x86_64 qemu-system-x86
 fi
 [ "$verb" != test ] || need qemu-system-arm qemu-system-arm
+if [ "$verb" = suites ] || [ "$verb" = test ]; then
+    need make make
+    need xz xz-utils
+fi
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki ] || [ -e /etc/ssl/cert.pem ] || missing="$missing ca-certificates"
 need dpkg-deb dpkg

@@ -27,7 +27,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-pub use self::figures::Kernel;
+pub use self::{figures::Kernel, peer::image};
 use self::{
     figures::{Measurements, Operation, Runs},
     peer::{Bench, Clock},

@@ -25,7 +25,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use walkdir::WalkDir;
 
-pub use self::{packages::linux, tree::Tree};
+pub use self::{
+    packages::{alone, linux},
+    tree::Tree,
+};
 use crate::project;
 
 /// Which programs the root has.
@@ -147,7 +150,7 @@ impl Tree {
             tree.folder(path, mode);
         }
         if contents.root == Root::Debian {
-            tree.add_folder(&packages::unpack("debian", DEBIAN, NOT_NEEDED)?, NOT_PACKED)?;
+            tree.add_packages("debian", DEBIAN, &[])?;
             // What the packages' installation scripts would have linked.
             tree.link_if_absent("usr/bin/awk", "mawk");
             tree.link_if_absent("usr/bin/sh", "dash");
@@ -195,6 +198,16 @@ impl Tree {
         );
         tree.file_of_host("init", init, 0o755);
         Ok(tree)
+    }
+
+    /// Adds packages and what they depend on, kept under that name, but for those that programs do without.
+    ///
+    /// # Errors
+    ///
+    /// When a package cannot be had.
+    pub fn add_packages(&mut self, name: &str, packages: &[&str], without: &[&str]) -> Result<()> {
+        let without = [NOT_NEEDED, without].concat();
+        self.add_folder(&packages::unpack(name, packages, &without)?, NOT_PACKED)
     }
 
     /// Adds busybox, and a link for each applet that is no program of its own.

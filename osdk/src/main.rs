@@ -16,6 +16,7 @@
 //! bench ── peer ───────── report        the same operations on this kernel and on Linux, side by side
 //! bench-check             budget        no operation takes more than it did
 //! fuzz ── peer ───────── shrink         random memory calls on this kernel and on Linux, compared step by step
+//! suite ── machines ───── report        other people's tests of memory, on this kernel and on Linux
 //! check-rows                            docs/src/systems.md against the tests that ran
 //! abi-table                             docs/src/linux-abi.md from the cases that ran
 //! ```
@@ -36,6 +37,7 @@ mod programs;
 mod project;
 mod rows;
 mod run;
+mod suite;
 mod terminal;
 mod test;
 
@@ -65,6 +67,8 @@ enum Verb {
     BenchCheck(bench::CheckOptions),
     /// Run random sequences of memory calls here and on Debian's Linux, and compare what comes of each.
     Fuzz(fuzz::Options),
+    /// Run other people's tests of memory on this kernel and on Debian's Linux, and compare.
+    Suite(suite::Options),
     /// Check that every test named in docs/src/systems.md exists and passed.
     CheckRows(rows::Options),
     /// Write docs/src/linux-abi.md, or check that it is up to date and that every case it names passed.
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run(&options),
         Verb::BenchCheck(options) => bench::check(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
+        Verb::Suite(options) => suite::run(&options),
         Verb::CheckRows(options) => rows::run(&options),
         Verb::AbiTable(options) => abi_table::run(&options),
     };

@@ -42,6 +42,14 @@ const LIMIT: u64 = 900;
 /// Where time is the wall's, each operation takes this part of its samples.
 const SHARE: &str = "4";
 
+/// Builds or fetches a kernel, and says where the image is.
+pub fn image(kernel: Kernel) -> Result<PathBuf> {
+    match kernel {
+        Kernel::Linux => linux::image(),
+        Kernel::Tessera => kernel::build(),
+    }
+}
+
 /// The kernels and their root, ready to be booted.
 pub struct Bench {
     images: BTreeMap<Kernel, PathBuf>,
@@ -53,11 +61,7 @@ impl Bench {
     pub fn new(program: &Path, kernels: &[Kernel]) -> Result<Self> {
         let mut images = BTreeMap::new();
         for &kernel in kernels {
-            let image = match kernel {
-                Kernel::Linux => linux::image()?,
-                Kernel::Tessera => kernel::build()?,
-            };
-            images.insert(kernel, image);
+            images.insert(kernel, image(kernel)?);
         }
         let initramfs = tempfile::Builder::new()
             .prefix("initramfs-")

@@ -30,8 +30,7 @@ pub fn unpack(name: &str, packages: &[&str], without: &[&str]) -> Result<PathBuf
     }
 
     eprintln!("tessera: fetching Debian's packages for the root: {}", packages.join(" "));
-    fs::create_dir_all(&root).context("target/root cannot be made")?;
-    let scratch = tempfile::tempdir_in(&root).context("no folder can be made in target/root")?;
+    let scratch = scratch()?;
     for archive in fetch(packages)? {
         let file = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if without.iter().any(|name| file.split('_').next() == Some(name)) {
@@ -44,6 +43,27 @@ pub fn unpack(name: &str, packages: &[&str], without: &[&str]) -> Result<PathBuf
     }
     fs::rename(scratch.keep(), &folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     fs::write(&stamp_path, stamp).context("target/root cannot be written")?;
+    Ok(folder)
+}
+
+/// Makes sure that `target/root/NAME` holds these packages without what they depend on; returns it.
+///
+/// # Errors
+///
+/// When a package cannot be found, fetched or unpacked.
+pub fn alone(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let folder = project::target("root").join(name);
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    eprintln!("tessera: fetching Debian's {}", packages.join(" "));
+    let scratch = scratch()?;
+    let cache = cache()?;
+    with_some_lists(&cache, |apt| {
+        let plan = apt.plan(packages)?;
+        packages.iter().try_for_each(|package| unpack_one(apt, &plan, package, scratch.path()))
+    })?;
+    fs::rename(scratch.keep(), &folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     Ok(folder)
 }
 
@@ -60,21 +80,33 @@ pub fn linux(name: &str) -> Result<PathBuf> {
         return Ok(image);
     }
     eprintln!("tessera: fetching Debian's {name}");
-    fs::create_dir_all(project::target("root")).context("target/root cannot be made")?;
+    let scratch = scratch()?;
     let cache = cache()?;
     with_some_lists(&cache, |apt| {
         let plan = apt.plan(&[name])?;
         let start = "linux-image-";
         let is_image =
-            |archive: &&str| archive.starts_with(start) && archive.as_bytes()[start.len()].is_ascii_digit();
-        let archive = archive_names(&plan).find(is_image).context("apt-get knows no image of Linux")?;
-        apt.run(&["download"], &[archive.split('_').next().unwrap_or_default()])?;
-        let scratch =
-            tempfile::tempdir_in(project::target("root")).context("no folder can be made in target/root")?;
-        unpack_archive(&cache.join("archives").join(archive), scratch.path())?;
-        fs::rename(scratch.keep(), &folder).with_context(|| format!("{} cannot be made", folder.display()))
+            |package: &&str| package.starts_with(start) && package.as_bytes()[start.len()].is_ascii_digit();
+        let package = archive_names(&plan).filter_map(|archive| archive.split('_').next()).find(is_image);
+        unpack_one(apt, &plan, package.context("apt-get knows no image of Linux")?, scratch.path())
     })?;
+    fs::rename(scratch.keep(), &folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     image_in(&folder).with_context(|| format!("{name} has no kernel"))
+}
+
+/// Fetches one package of a plan, and unpacks it.
+fn unpack_one(apt: &Apt<'_>, plan: &str, package: &str, folder: &Path) -> Result<()> {
+    let archive = archive_names(plan).find(|archive| archive.split('_').next() == Some(package));
+    let archive = archive.with_context(|| format!("apt-get knows no {package}"))?;
+    apt.run(&["download"], &[package])?;
+    unpack_archive(&apt.cache.join("archives").join(archive), folder)
+}
+
+/// Makes a folder to unpack into.
+fn scratch() -> Result<tempfile::TempDir> {
+    let root = project::target("root");
+    fs::create_dir_all(&root).context("target/root cannot be made")?;
+    tempfile::tempdir_in(&root).context("no folder can be made in target/root")
 }
 
 /// The kernel's image among unpacked files.

@@ -21,6 +21,7 @@ const S_IFREG: u32 = 0o100000;
 const S_IFLNK: u32 = 0o120000;
 
 /// What is at a path.
+#[derive(Clone)]
 enum Node {
     Folder { mode: u32 },
     Link { target: String },
@@ -29,7 +30,7 @@ enum Node {
 }
 
 /// A root: paths (without a leading slash) and what is there, folders before their contents.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Tree {
     nodes: BTreeMap<String, Node>,
 }

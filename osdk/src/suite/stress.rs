@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! stress-ng, as Debian built it: each of its stressors of memory, processes and signals by itself, and all of them at once.
+
+use anyhow::Result;
+
+use super::Case;
+use crate::initramfs::{Contents, Root, Tree};
+
+const PACKAGE: &str = "stress-ng";
+
+/// Libraries of its graphics stressor that it opens by name when that one runs.
+const NOT_NEEDED: &[&str] = &["libgl1-mesa-dri", "libllvm15"];
+
+/// The stressors, with what each needs to be told so that it fits into the machine's memory.
+const STRESSORS: &[(&str, &str)] = &[
+    ("mmap", "--mmap-bytes 32m"),
+    ("mmapfork", "--mmapfork-bytes 32m"),
+    ("mmapfixed", ""),
+    ("mmapaddr", ""),
+    ("mmapmany", ""),
+    ("mremap", "--mremap-bytes 16m"),
+    ("mprotect", ""),
+    ("madvise", ""),
+    ("brk", "--brk-bytes 64m"),
+    ("bigheap", "--bigheap-bytes 64m"),
+    ("fork", ""),
+    ("vfork", ""),
+    ("clone", ""),
+    ("vm", "--vm-bytes 32m"),
+    ("vm-rw", "--vm-rw-bytes 16m"),
+    ("vm-segv", ""),
+    ("vm-addr", ""),
+    ("munmap", ""),
+    ("msync", "--msync-bytes 16m"),
+    ("mincore", ""),
+    ("malloc", "--malloc-bytes 32m"),
+    ("stack", ""),
+    ("shm", "--shm-bytes 2m"),
+    ("shm-sysv", "--shm-sysv-bytes 2m"),
+    ("memfd", "--memfd-bytes 32m"),
+    ("tmpfs", ""),
+    ("userfaultfd", "--userfaultfd-bytes 4m"),
+    ("fault", ""),
+    ("mlock", ""),
+    ("mlockmany", ""),
+    ("sigsegv", ""),
+    ("sigbus", ""),
+    ("pagemove", "--pagemove-bytes 4m"),
+    ("remap", ""),
+    ("tlb-shootdown", ""),
+    ("vma", ""),
+    ("exec", ""),
+    ("pthread", ""),
+    ("futex", ""),
+    ("sigabrt", ""),
+    ("sigchld", ""),
+    ("sigfd", ""),
+    ("sigfpe", ""),
+    ("sigio", ""),
+    ("signal", ""),
+    ("signest", ""),
+    ("sigpending", ""),
+    ("sigpipe", ""),
+    ("sigq", ""),
+    ("sigrt", ""),
+    ("sigsuspend", ""),
+    ("sigtrap", ""),
+];
+
+/// Those that `make test` runs, too: one of each kind.
+const QUICK: &[&str] =
+    &["mmap", "mremap", "mprotect", "fork", "vm", "stack", "memfd", "sigsegv", "exec", "futex"];
+
+/// What is said to each: a run of some seconds that checks what it does.
+const OPTIONS: &str = "--timeout 5 --verify --no-rand-seed --temp-path /tmp --oomable";
+
+/// How long all of them run together, in seconds.
+const MIXED_SECONDS: u64 = 600;
+
+/// Each stressor by itself, two of it at a time.
+pub fn cases() -> Vec<Case> {
+    let case = |&(name, options): &(&str, &str)| {
+        let command = format!("stress-ng --{name} 2 {options} {OPTIONS}");
+        Case::new(name, command, 120).quick_if(QUICK.contains(&name))
+    };
+    STRESSORS.iter().map(case).collect()
+}
+
+/// All of them, one instance each; then free memory must be back where it was, but for what caches keep.
+pub fn mixed() -> Vec<Case> {
+    /// What free memory may have become less by, in KiB.
+    const SLACK: u64 = 8192;
+    let stressors: String =
+        STRESSORS.iter().map(|(name, options)| format!("--{name} 1 {options} ")).collect();
+    let free = "sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; awk '/^MemFree/ { print $2 }' /proc/meminfo";
+    let command = format!(
+        "stress-ng --mmap 1 --timeout 1 >/dev/null 2>&1; before=$({free}); \
+         stress-ng {stressors} --timeout {MIXED_SECONDS} --verify --temp-path /tmp --oomable || exit; \
+         after=$({free}); echo \"free: $before KiB before, $after KiB after\"; \
+         [ $((before - after)) -le {SLACK} ] || exit 9"
+    );
+    vec![Case::new("all-at-once", command, MIXED_SECONDS + 300)]
+}
+
+/// A root of Debian's programs with stress-ng.
+///
+/// # Errors
+///
+/// When a package cannot be had.
+pub fn tree() -> Result<Tree> {
+    let mut tree = Tree::new(&Contents { root: Root::Debian, ..Contents::default() })?;
+    tree.add_packages(PACKAGE, &[PACKAGE], NOT_NEEDED)?;
+    Ok(tree)
+}
