@@ -65,6 +65,22 @@ pub struct Machine {
     pub log_port: LogPort,
 }
 
+impl Default for Machine {
+    /// One processor and 1 GiB, without a time limit.
+    fn default() -> Self {
+        Self {
+            smp: 1,
+            mem: "1G".to_owned(),
+            icount: false,
+            log: None,
+            fork: None,
+            timeout: None,
+            command_line: String::new(),
+            log_port: LogPort::default(),
+        }
+    }
+}
+
 /// Where a kernel's log comes out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogPort {

@@ -35,7 +35,7 @@ use self::{
 use crate::{
     bench::{self, Kernel},
     child::Ended,
-    guest::{self, Console, LogPort, Machine, Outcome, tail},
+    guest::{self, Console, Machine, Outcome, tail},
     initramfs::{Contents, Session, Tree},
     kernel, linux, project,
 };
@@ -198,14 +198,10 @@ fn boot(
     let console = Console::File(file.try_clone().context("a file cannot be shared")?);
     let options = if kernel == Kernel::Linux { linux::COMMAND_LINE } else { "" };
     let machine = Machine {
-        smp: 1,
-        mem: "1G".to_owned(),
         icount: true,
-        log: None,
-        fork: None,
         timeout: Some(LIMIT_IN_SECONDS),
         command_line: format!("{options}{command}"),
-        log_port: LogPort::default(),
+        ..Machine::default()
     };
     let outcome = guest::boot_with(&machine, image, initramfs.path(), &console, arguments)?;
     let mut output = Vec::new();

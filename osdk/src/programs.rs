@@ -18,7 +18,7 @@ use clap::Args;
 
 use crate::{
     child::Ended,
-    guest::{self, Console, LogPort, Machine, Outcome, tail},
+    guest::{self, Console, Machine, Outcome, tail},
     initramfs::{Contents, Root, Session, Tree},
     kernel, project,
 };
@@ -217,12 +217,8 @@ fn boot(case: &Case, kernel: &Path, hostile: &Path) -> Result<(Outcome, String)>
     let machine = Machine {
         smp: case.processors,
         mem: case.memory.to_owned(),
-        icount: false,
-        log: None,
-        fork: None,
         timeout: Some(case.seconds),
-        command_line: String::new(),
-        log_port: LogPort::default(),
+        ..Machine::default()
     };
     let outcome = guest::boot(&machine, kernel, initramfs.path(), &console)?;
     let mut output = Vec::new();

@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use super::figures::{Figure, Figures, Kernel, Operation};
 use crate::{
     child::Ended,
-    guest::{self, Console, LogPort, Machine, Outcome, tail},
+    guest::{self, Console, Machine, Outcome, tail},
     initramfs::Tree,
     kernel, linux, project,
 };
@@ -149,13 +149,10 @@ impl Bench {
         let from = from.map(|name| format!("--from {name} ")).unwrap_or_default();
         let machine = Machine {
             smp: if clock == Clock::Two { 2 } else { 1 },
-            mem: "1G".to_owned(),
             icount: clock == Clock::Instructions,
-            log: None,
-            fork: None,
             timeout: Some(LIMIT),
             command_line: format!("{options} -- {from}{}", arguments.join(" ")),
-            log_port: LogPort::default(),
+            ..Machine::default()
         };
         let image = self.images.get(&kernel).context("this kernel was not asked for")?;
         let output = tempfile::NamedTempFile::new().context("no temporary file can be made")?;

@@ -159,16 +159,8 @@ impl Pair {
             Kernel::Linux => format!("{} {MORE_OPTIONS}", linux::COMMAND_LINE),
             _ => String::new(),
         };
-        let machine = Machine {
-            smp: 1,
-            mem: "512M".to_owned(),
-            icount: false,
-            log: None,
-            log_port: guest::LogPort::default(),
-            fork: None,
-            timeout: Some(limit),
-            command_line,
-        };
+        let machine =
+            Machine { mem: "512M".to_owned(), timeout: Some(limit), command_line, ..Machine::default() };
         let output = tempfile::NamedTempFile::new().context("no temporary file can be made")?;
         let console = Console::File(output.reopen().context("a temporary file cannot be written")?);
         let outcome = guest::boot(&machine, &self.images[which], initramfs.path(), &console)?;

@@ -168,12 +168,9 @@ impl Machines {
 
         let machine = Machine {
             smp: setup.processors(),
-            mem: "1G".to_owned(),
-            icount: false,
-            log: None,
-            fork: None,
             timeout: Some(limit),
             command_line: if setup.kernel() == Kernel::Linux { LINUX.to_owned() } else { String::new() },
+            ..Machine::default()
         };
         let image = self.images.get(&setup.kernel()).context("this kernel was not asked for")?;
         let output = tempfile::NamedTempFile::new().context("no temporary file can be made")?;

@@ -42,50 +42,69 @@ const MODULE: &str = "needs a module or an option of Linux's own, which tests it
 const MERGING: &str = "needs the merging of equal pages, which this kernel is without";
 const KEYS: &str = "needs a processor with protection keys, or a 32-bit one";
 
+/// Who may not lock as much as he likes: the user of this case.
+const NOBODY: &str = "on-fault-limit";
+
+/// A name, the program with its arguments, and how many seconds it may take.
+const RUN: &[(&str, &str, u64)] = &[
+    ("map_fixed_noreplace", "map_fixed_noreplace", 30),
+    ("userfaultfd-anon", "userfaultfd anon 20 16", 300),
+    ("userfaultfd-anon-dev", "userfaultfd anon:dev 20 16", 300),
+    ("userfaultfd-shmem", "userfaultfd shmem 20 16", 300),
+    ("userfaultfd-shmem-dev", "userfaultfd shmem:dev 20 16", 300),
+    (NOBODY, "on-fault-limit", 30),
+    ("map_populate", "map_populate", 30),
+    ("mlock-random-test", "mlock-random-test", 120),
+    ("mlock2-tests", "mlock2-tests", 60),
+    ("mrelease_test", "mrelease_test", 120),
+    ("mremap_test", "mremap_test", 300),
+    ("virtual_address_range", "virtual_address_range", 300),
+    ("va_128TBswitch", "va_128TBswitch", 60),
+    ("mremap_dontunmap", "mremap_dontunmap", 60),
+    ("madv_populate", "madv_populate", 60),
+    ("memfd_secret", "memfd_secret", 60),
+    ("protection_keys_64", "protection_keys_64", 120),
+    ("soft-dirty", "soft-dirty", 60),
+];
+
+/// What is not run, and why.
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("hugepage-mmap", HUGE),
+    ("hugepage-shm", HUGE),
+    ("map_hugetlb", HUGE),
+    ("hugepage-mremap", HUGE),
+    ("hugepage-vmemmap", HUGE),
+    ("hugetlb-madvise", HUGE),
+    ("userfaultfd-hugetlb", HUGE),
+    ("compaction_test", HUGE),
+    ("thuge-gen", HUGE),
+    ("khugepaged", HUGE),
+    ("split_huge_page_test", HUGE),
+    ("transhuge-stress", HUGE),
+    ("write_to_hugetlbfs", HUGE),
+    ("gup_test", MODULE),
+    ("test_vmalloc.sh", MODULE),
+    ("test_hmm.sh", MODULE),
+    ("ksm_tests", MERGING),
+    ("migration", NUMA),
+    ("protection_keys_32", KEYS),
+];
+
+/// Those that `make test` runs, too.
+const QUICK: &[&str] =
+    &["map_fixed_noreplace", NOBODY, "map_populate", "mlock-random-test", "mlock2-tests", "mremap_dontunmap"];
+
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    let run =
-        |name: &str, command: &str, seconds| Case::new(name, format!("cd /{PLACE} && {command}"), seconds);
-    vec![
-        Case::left_out("hugepage-mmap", HUGE),
-        Case::left_out("hugepage-shm", HUGE),
-        Case::left_out("map_hugetlb", HUGE),
-        Case::left_out("hugepage-mremap", HUGE),
-        Case::left_out("hugepage-vmemmap", HUGE),
-        Case::left_out("hugetlb-madvise", HUGE),
-        run("map_fixed_noreplace", "./map_fixed_noreplace", 30).quick_if(true),
-        Case::left_out("gup_test", MODULE),
-        run("userfaultfd-anon", "./userfaultfd anon 20 16", 300),
-        run("userfaultfd-anon-dev", "./userfaultfd anon:dev 20 16", 300),
-        Case::left_out("userfaultfd-hugetlb", HUGE),
-        run("userfaultfd-shmem", "./userfaultfd shmem 20 16", 300),
-        run("userfaultfd-shmem-dev", "./userfaultfd shmem:dev 20 16", 300),
-        Case::left_out("compaction_test", HUGE),
-        run("on-fault-limit", "setpriv --reuid=65534 --regid=65534 --clear-groups ./on-fault-limit", 30)
-            .quick_if(true),
-        run("map_populate", "./map_populate", 30).quick_if(true),
-        run("mlock-random-test", "./mlock-random-test", 120).quick_if(true),
-        run("mlock2-tests", "./mlock2-tests", 60).quick_if(true),
-        run("mrelease_test", "./mrelease_test", 120),
-        run("mremap_test", "./mremap_test", 300),
-        Case::left_out("thuge-gen", HUGE),
-        run("virtual_address_range", "./virtual_address_range", 300),
-        run("va_128TBswitch", "./va_128TBswitch", 60),
-        Case::left_out("test_vmalloc.sh", MODULE),
-        run("mremap_dontunmap", "./mremap_dontunmap", 60).quick_if(true),
-        Case::left_out("test_hmm.sh", MODULE),
-        run("madv_populate", "./madv_populate", 60),
-        run("memfd_secret", "./memfd_secret", 60),
-        Case::left_out("ksm_tests", MERGING),
-        Case::left_out("migration", NUMA),
-        run("protection_keys_64", "./protection_keys_64", 120),
-        Case::left_out("protection_keys_32", KEYS),
-        run("soft-dirty", "./soft-dirty", 60),
-        Case::left_out("khugepaged", HUGE),
-        Case::left_out("split_huge_page_test", HUGE),
-        Case::left_out("transhuge-stress", HUGE),
-        Case::left_out("write_to_hugetlbfs", HUGE),
-    ]
+    let run = |&(name, program, seconds): &(&str, &str, u64)| {
+        let command = match name {
+            NOBODY => format!("chroot --userspec=65534:65534 / /{PLACE}/{program}"),
+            _ => format!("cd /{PLACE} && ./{program}"),
+        };
+        Case::new(name, command, seconds).quick_if(QUICK.contains(&name))
+    };
+    let left_out = |&(name, reason): &(&str, &'static str)| Case::left_out(name, reason);
+    RUN.iter().map(run).chain(LEFT_OUT.iter().map(left_out)).collect()
 }
 
 /// Builds the tests, and puts them into a root of Debian's programs.
@@ -123,7 +142,8 @@ fn build(libraries: &Path) -> Result<PathBuf> {
     fs::create_dir_all(&programs).context("target/selftests cannot be made")?;
     let absolute = |path: &Path| std::path::absolute(path).context("the working folder is gone");
     let libraries = absolute(libraries)?;
-    let mut flags = format!("EXTRA_CFLAGS=-w -include sys/syscall.h -I{}", libraries.join("usr/include").display());
+    let mut flags =
+        format!("EXTRA_CFLAGS=-w -include sys/syscall.h -I{}", libraries.join("usr/include").display());
     for folder in LIBRARY_FOLDERS {
         flags += &format!(" -L{}", libraries.join(folder).display());
     }
@@ -136,9 +156,7 @@ fn build(libraries: &Path) -> Result<PathBuf> {
         .stdin(Stdio::null())
         .output()
         .context("make cannot be started")?;
-    for case in cases() {
-        let super::Run::Command { command, .. } = case.run else { continue };
-        let program = command.split("./").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+    for program in RUN.iter().filter_map(|(_, program, _)| program.split(' ').next()) {
         if !programs.join(program).is_file() {
             bail!("{program} does not build: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
