@@ -139,6 +139,9 @@ fn build(libraries: &Path) -> Result<PathBuf> {
     }
     let source = unpack(&folder)?;
     eprintln!("tessera: building Linux's tests of memory");
+    if programs.exists() {
+        fs::remove_dir_all(&programs).context("target/selftests cannot be written")?;
+    }
     fs::create_dir_all(&programs).context("target/selftests cannot be made")?;
     let absolute = |path: &Path| std::path::absolute(path).context("the working folder is gone");
     let libraries = absolute(libraries)?;

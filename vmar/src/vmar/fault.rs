@@ -38,6 +38,7 @@ use crate::{
     machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
     mapping::{MappedMemory, MappingFlags, VmMapping},
     object::{CopySource, Lookup, Purpose, Vmo_},
+    perms::VmPerms,
 };
 
 /// What a program did when it faulted.
@@ -58,6 +59,15 @@ impl Access {
             Self::Read => PageFlags::READ,
             Self::Write => PageFlags::WRITE,
             Self::Exec => PageFlags::EXEC,
+        }
+    }
+
+    /// Returns the permission that stands for the access.
+    pub const fn perms(self) -> VmPerms {
+        match self {
+            Self::Read => VmPerms::READ,
+            Self::Write => VmPerms::WRITE,
+            Self::Exec => VmPerms::EXEC,
         }
     }
 }

@@ -94,6 +94,8 @@ impl<M: Machine> Vmar_<M> {
             return Ok((clip(&found, &range), HowTo::Inside(region.clone())));
         }
         let access = match how {
+            // The page table would let a program read what it may only write or execute.
+            Populate::Read if !mapping.perms().contains(VmPerms::READ) => return Err(Error::AccessDenied),
             Populate::Write => Access::Write,
             Populate::AsNeeded
                 if mapping.perms().contains(VmPerms::WRITE) && mapping.sharing() == Sharing::Private =>

@@ -5,7 +5,7 @@
 use libc::{
     MADV_COLD, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK, MADV_DONTNEED, MADV_FREE,
     MADV_KEEPONFORK, MADV_NORMAL, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_RANDOM,
-    MADV_REMOVE, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_WIPEONFORK, MAP_PRIVATE, MAP_SHARED, PROT_NONE,
+    MADV_REMOVE, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_WIPEONFORK, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE,
     PROT_READ, PROT_WRITE,
 };
 
@@ -52,6 +52,7 @@ pub const CASES: &[Case] = cases!["mem/madvise":
     populate_write_makes_writable,
     populate_of_a_file_keeps_the_content,
     populate_without_the_right_is_einval,
+    populate_read_needs_the_right_to_read,
     populate_beyond_the_file_is_efault,
     populate_across_a_hole_is_enomem,
     remove_zeroes_shared_memory,
@@ -353,6 +354,16 @@ fn populate_without_the_right_is_einval() {
     errno_is!(sys::madvise(at, PAGE, MADV_POPULATE_WRITE), EINVAL);
     ok!(sys::mprotect(at, PAGE, PROT_READ | PROT_WRITE));
     check_eq!(sys::madvise(at, PAGE, MADV_POPULATE_WRITE), Ok(0));
+}
+
+fn populate_read_needs_the_right_to_read() {
+    let at = ok!(sys::mmap(0, PAGE, PROT_WRITE, ANON, -1, 0));
+    errno_is!(sys::madvise(at, PAGE, MADV_POPULATE_READ), EINVAL);
+    check_eq!(sys::madvise(at, PAGE, MADV_POPULATE_WRITE), Ok(0));
+    // Locking brings in what can be accessed in any way.
+    check_eq!(sys::mlock(at, PAGE), Ok(0));
+    ok!(sys::mprotect(at, PAGE, PROT_EXEC));
+    errno_is!(sys::madvise(at, PAGE, MADV_POPULATE_READ), EINVAL);
 }
 
 fn populate_beyond_the_file_is_efault() {

@@ -54,6 +54,20 @@ fn reading_and_writing_are_what_they_say() {
 }
 
 #[test]
+fn what_cannot_be_read_is_not_populated_for_reading() {
+    let (_sim, process) = process();
+    map(&process, 0, 1, VmPerms::WRITE);
+    map(&process, 1, 1, VmPerms::EXEC);
+    for page in 0..2 {
+        assert_eq!(process.vmar.populate(pages(page..page + 1), Populate::Read), Err(Error::AccessDenied));
+        process.vmar.populate(pages(page..page + 1), Populate::AsNeeded).unwrap();
+        let mut byte = [0];
+        assert_eq!(process.vmar.read_bytes(pages(page..page + 1).start, &mut byte), Err(Error::AccessDenied));
+    }
+    process.vmar.write_bytes(pages(0..1).start, &[1]).unwrap();
+}
+
+#[test]
 fn what_comes_before_a_failure_is_resident() {
     let (sim, process) = process();
     map(&process, 0, 2, RW);
