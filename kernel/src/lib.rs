@@ -31,6 +31,7 @@ pub mod error;
 pub mod fallible;
 pub mod fs;
 pub mod futex;
+pub mod ipc;
 pub mod log;
 pub mod mm;
 pub mod net;

@@ -62,6 +62,8 @@ pub enum Error {
     Destroyed,
     /// More is asked for than whoever gives it has (`EPERM`).
     NotPermitted,
+    /// What is there is sealed against that (`EPERM`).
+    Sealed,
     /// Memory that was to be reserved when it is touched cannot be: the program that touched it ends (`SIGKILL`).
     ReserveExhausted,
     /// The access ends in a bus error: past the end of the object, or the object could not read its page.
@@ -113,6 +115,7 @@ impl fmt::Display for Error {
             Self::NotSupported => "the mapping does not support the operation",
             Self::Destroyed => "the region has been destroyed",
             Self::NotPermitted => "the giver has fewer rights",
+            Self::Sealed => "the mapping is sealed",
             Self::ReserveExhausted => "no memory is left to reserve",
             Self::BusError => "the object has no page there",
         })

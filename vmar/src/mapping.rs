@@ -36,7 +36,7 @@ use crate::{
     perms::VmPerms,
     placement::Constraint,
     rss::RssKind,
-    vmar::region::Region,
+    vmar::{policy::Promises, region::Region},
 };
 
 /// What the kernel knows of a mapping and the framework does not: the file, its name, the device.
@@ -62,7 +62,7 @@ pub enum Sharing {
 bitflags::bitflags! {
     /// Traits of a mapping beyond its permissions.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct MappingFlags: u16 {
+    pub struct MappingFlags: u32 {
         /// A fault just below the mapping makes it larger (`MAP_GROWSDOWN`).
         const GROWS_DOWN = 1 << 0;
         /// Its pages stay resident (`mlock`).
@@ -89,6 +89,17 @@ bitflags::bitflags! {
         const WRITE_AROUND = 1 << 11;
         /// Private, and never shows the object's own pages: a fault copies, whatever the access.
         const COPIED_IN = 1 << 12;
+        /// It can no longer be taken away, moved or given other permissions (`mseal`).
+        const SEALED = 1 << 13;
+        /// Memory is promised to it, since it can be written or could be once (see
+        /// [`Promises`](crate::vmar::policy::Promises)).
+        const PROMISED = 1 << 14;
+        /// Its pages may be made one with others of the same content (`MADV_MERGEABLE`); only a mark, nothing does that.
+        const MERGEABLE = 1 << 15;
+        /// Large pages are wanted for it (`MADV_HUGEPAGE`); only a mark, there are none.
+        const HUGE_PAGES = 1 << 16;
+        /// Large pages are not wanted for it (`MADV_NOHUGEPAGE`); only a mark.
+        const NO_HUGE_PAGES = 1 << 17;
     }
 }
 
@@ -184,6 +195,7 @@ pub struct VmMapping<M: Machine> {
     perms: VmPerms,
     sharing: Sharing,
     flags: MappingFlags,
+    label: u8,
     /// Whether entries may be of several kinds; widened and shrunk as the residency is.
     mixed: AtomicBool,
     residency: Residency,
@@ -205,6 +217,7 @@ impl<M: Machine> VmMapping<M> {
             perms,
             sharing,
             flags,
+            label: 0,
             mixed: AtomicBool::new(false),
             residency: Residency::none(),
         }
@@ -260,6 +273,11 @@ impl<M: Machine> VmMapping<M> {
     /// Returns its traits.
     pub fn flags(&self) -> MappingFlags {
         self.flags
+    }
+
+    /// Returns the kernel's own mark on it: see [`label`](crate::vmar::Vmar::label).
+    pub fn label(&self) -> u8 {
+        self.label
     }
 
     /// Returns where in its object or device it starts (bytes); zero for anonymous memory.
@@ -345,6 +363,7 @@ impl<M: Machine> VmMapping<M> {
             perms: self.perms,
             sharing: self.sharing,
             flags: self.flags,
+            label: self.label,
             mixed: AtomicBool::new(self.is_mixed()),
             residency: self.residency.split_off(at),
         }
@@ -352,7 +371,10 @@ impl<M: Machine> VmMapping<M> {
 
     /// Returns the same mapping from `distance` bytes on, of which nothing is resident.
     pub fn copy_at(&self, distance: usize) -> Self {
-        Self::new(self.memory.at(distance), self.mappable.clone(), self.perms, self.sharing, self.flags)
+        Self {
+            label: self.label,
+            ..Self::new(self.memory.at(distance), self.mappable.clone(), self.perms, self.sharing, self.flags)
+        }
     }
 
     /// Cuts `distance` bytes off its front, so that it starts at `at`. The caller shortens its range.
@@ -376,6 +398,7 @@ impl<M: Machine> VmMapping<M> {
     pub fn continues_with(&self, length: usize, next: &Self) -> bool {
         self.perms == next.perms
             && self.flags == next.flags
+            && self.label == next.label
             && self.sharing == next.sharing
             && same_mappable(self.mappable.as_ref(), next.mappable.as_ref())
             && self.memory.continues_with(length, &next.memory)
@@ -407,12 +430,16 @@ impl<M: Machine> VmMapping<M> {
             }
             other => other.at(0),
         };
-        Ok(Self::new(memory, self.mappable.clone(), self.perms, self.sharing, self.flags))
+        Ok(Self {
+            label: self.label,
+            ..Self::new(memory, self.mappable.clone(), self.perms, self.sharing, self.flags)
+        })
     }
 
-    /// Replaces what it allows now; the MAY bits stay.
-    pub(crate) fn set_access(&mut self, access: VmPerms) {
+    /// Replaces what it allows now; the MAY bits stay. Notes that memory is promised to it if the space keeps its promises.
+    pub(crate) fn set_access(&mut self, access: VmPerms, promises: Promises) {
         self.perms = (self.perms & VmPerms::MAY) | access.access();
+        self.flags |= promises.to(access, self.sharing, self.flags);
     }
 
     /// Returns what it was made under, if that can be taken back.
@@ -431,6 +458,11 @@ impl<M: Machine> VmMapping<M> {
     /// Takes away what is not in `perms`.
     pub(crate) fn keep_perms(&mut self, perms: VmPerms) {
         self.perms &= perms;
+    }
+
+    /// Replaces the kernel's own mark on it.
+    pub(crate) fn set_label(&mut self, label: u8) {
+        self.label = label;
     }
 
     /// Replaces its traits, and returns the former.

@@ -28,7 +28,7 @@ impl From<Error> for Errno {
             Error::AccessDenied => EACCES,
             Error::Refused(refusal) => refusal.into(),
             Error::Occupied => EEXIST,
-            Error::NotPermitted => EPERM,
+            Error::NotPermitted | Error::Sealed => EPERM,
             Error::ReserveExhausted => ENOMEM,
             Error::BusError | Error::Destroyed => EFAULT,
         }

@@ -12,6 +12,7 @@ use vmar_ostd::Ostd;
 
 use crate::{
     fs::{File, file::AccessMode, mount::MountFlags},
+    mm::commit::SharedPromise,
     prelude::*,
 };
 
@@ -61,11 +62,24 @@ pub fn backing_of(file: &File) -> Backing {
 
 /// Shared anonymous memory; `/proc/PID/maps` shows it as [`SharedMemory::NAME`].
 #[derive(Debug)]
-pub struct SharedMemory(pub Vmo<Ostd, TRightSet<FullRights>>);
+pub struct SharedMemory {
+    object: Vmo<Ostd, TRightSet<FullRights>>,
+    _promise: SharedPromise,
+}
 
 impl SharedMemory {
     /// What Linux calls it.
     pub const NAME: &'static str = "/dev/zero (deleted)";
+
+    /// The memory in `object`, as large as was promised.
+    pub fn new(object: Vmo<Ostd, TRightSet<FullRights>>, promise: SharedPromise) -> Self {
+        Self { object, _promise: promise }
+    }
+
+    /// Its pages.
+    pub fn object(&self) -> &Vmo<Ostd, TRightSet<FullRights>> {
+        &self.object
+    }
 }
 
 impl Mappable for SharedMemory {}

@@ -7,10 +7,12 @@
 //! one operation of the framework and turn its error into an errno ([`mod@errno`]).
 
 mod barriers;
+pub mod commit;
 pub mod errno;
 pub mod fault;
 pub mod layout;
 pub mod mapped_file;
+pub mod mempolicy;
 pub mod oom;
 mod space;
 
@@ -19,7 +21,7 @@ use vmar_ostd::{reclaim, reserve};
 
 pub use self::{
     barriers::Barriers,
-    space::{AddressSpace, ProgramLayout},
+    space::{AddressSpace, ProgramLayout, max_mappings, set_max_mappings},
 };
 use crate::prelude::*;
 
@@ -37,17 +39,8 @@ pub fn init() {
     });
     let total: Paddr = usable.map(|region| region.len()).sum();
     TOTAL.store(total, Ordering::Relaxed);
+    commit::init();
     fault::init();
-}
-
-/// Fails if nobody could ever have so many more bytes of memory: what Linux calls an obvious overcommit, the only one that it
-/// refuses by default (`/proc/sys/vm/overcommit_memory` 0; `proc_sys_vm(5)`).
-///
-/// # Errors
-///
-/// ENOMEM.
-pub fn check_commit(bytes: usize) -> Result<()> {
-    if bytes > total_memory() { Err(ENOMEM) } else { Ok(()) }
 }
 
 /// All memory, in bytes.

@@ -8,14 +8,17 @@ use vmar::{
     limits::Limits,
     mapping::MappingFlags,
     placement::Placement,
-    vmar::{ForkPolicy, FullVmar},
+    vmar::{
+        ForkPolicy, FullVmar,
+        policy::{Policy, Promises},
+    },
 };
 use vmar_ostd::Ostd;
 
 use crate::{
-    mm::{barriers::RegisteredBarriers, fault},
+    mm::{barriers::RegisteredBarriers, commit, fault},
     prelude::*,
-    process::rlimit::Rlimits,
+    process::{rlimit::Rlimits, table},
 };
 
 /// The address space of a process.
@@ -26,6 +29,8 @@ pub struct AddressSpace {
     peak_pages: AtomicUsize,
     /// Whether new mappings may be locked: they were to be once (`mlockall(MCL_FUTURE)`).
     locks_future: AtomicBool,
+    /// Whether a protection key was asked for.
+    wished_for_key: AtomicBool,
     barriers: RegisteredBarriers,
 }
 
@@ -55,6 +60,22 @@ pub struct ProgramLayout {
 
 /// How programs are forked.
 static FORK_POLICY: SpinLock<ForkPolicy> = SpinLock::new(ForkPolicy::BySize);
+
+/// How many mappings a space may have (`/proc/sys/vm/max_map_count`).
+static MAX_MAPPINGS: AtomicUsize = AtomicUsize::new(Limits::DEFAULT_MAPPINGS);
+
+/// How many mappings a space may have.
+pub fn max_mappings() -> usize {
+    MAX_MAPPINGS.load(Ordering::Relaxed)
+}
+
+/// Sets how many mappings a space may have; those that have more keep them.
+pub fn set_max_mappings(count: usize) {
+    MAX_MAPPINGS.store(count, Ordering::Relaxed);
+    for vm in table::all().filter_map(|process| process.vm()) {
+        vm.vmar.limits().set(Limit::Mappings, count);
+    }
+}
 
 static KERNEL: SpinLock<Option<Arc<AddressSpace>>> = SpinLock::new(None);
 
@@ -93,12 +114,15 @@ impl AddressSpace {
         if fork_policy != ForkPolicy::default() {
             vmar.set_fork_policy(fork_policy);
         }
+        vmar.set_policy(Policy { promises: Promises::Kept, ..Policy::default() });
+        vmar.limits().set(Limit::Mappings, max_mappings());
         Self {
             vmar,
             heap: Mutex::new(Heap::default()),
             layout: SpinLock::new(ProgramLayout::default()),
             peak_pages: AtomicUsize::new(0),
             locks_future: AtomicBool::new(false),
+            wished_for_key: AtomicBool::new(false),
             barriers: RegisteredBarriers::new(),
         }
     }
@@ -119,6 +143,10 @@ impl AddressSpace {
             }
         }
         let heap = self.heap.lock();
+        let _promise = match commit::mode() {
+            commit::Mode::Never => Some(commit::promise(self, self.vmar.usage().promised)?),
+            _ => None,
+        };
         let vmar = self.vmar.fork()?;
         let layout = self.layout.lock().clone();
         Ok(Arc::new(Self {
@@ -127,6 +155,7 @@ impl AddressSpace {
             layout: SpinLock::new(layout),
             peak_pages: AtomicUsize::new(0),
             locks_future: AtomicBool::new(false),
+            wished_for_key: AtomicBool::new(self.wished_for_key.load(Ordering::Relaxed)),
             barriers: self.barriers.clone_for_child(),
         }))
     }
@@ -200,8 +229,8 @@ impl AddressSpace {
         let moved = match new.cmp(&old) {
             core::cmp::Ordering::Less => self.vmar.unmap(new..old),
             core::cmp::Ordering::Equal => Ok(()),
-            core::cmp::Ordering::Greater if super::check_commit(new - old).is_err() => return heap.end,
             core::cmp::Ordering::Greater => {
+                let Ok(_promise) = commit::promise(self, new - old) else { return heap.end };
                 let map = self.vmar.new_map(new - old).read().write().placement(Placement::Exactly(old));
                 map.build().map(drop)
             }
@@ -210,6 +239,11 @@ impl AddressSpace {
             heap.end = end;
         }
         heap.end
+    }
+
+    /// Notes that a program wishes for a protection key; answers whether one did before.
+    pub fn note_wish_for_key(&self) -> bool {
+        self.wished_for_key.swap(true, Ordering::Relaxed)
     }
 
     /// Whether new mappings may be locked.

@@ -209,6 +209,7 @@ fn thread_parts(ctx: &Ctx, args: &CloneArgs) -> Result<ThreadParts> {
         fs: if args.has(CLONE_FS) { fs } else { Arc::new((*fs).clone()) },
         signals: ctx.thread.signals.clone_for_child(keeps_stack),
         sched: ctx.thread.sched.clone_for_child(),
+        mem_policy: *ctx.thread.mem_policy.lock(),
         timer_slack: ctx.thread.timer_slack.clone_for_child(),
     })
 }

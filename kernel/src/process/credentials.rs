@@ -38,6 +38,8 @@ bitflags::bitflags! {
         const LINUX_IMMUTABLE = 1 << 9;
         /// `CAP_IPC_LOCK`.
         const IPC_LOCK = 1 << 14;
+        /// `CAP_IPC_OWNER`.
+        const IPC_OWNER = 1 << 15;
         /// `CAP_SYS_CHROOT`.
         const SYS_CHROOT = 1 << 18;
         /// `CAP_SYS_PTRACE`.

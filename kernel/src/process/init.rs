@@ -11,7 +11,7 @@ use vmar::vmar::ForkPolicy;
 
 use crate::{
     fs::{CloseOnExec, FileTable, FsContext, OpenFlags, open::open_as_kernel},
-    mm::AddressSpace,
+    mm::{AddressSpace, mempolicy::MemPolicy},
     prelude::*,
     process::{
         Credentials, TaskData, ThreadLocal, ThreadName, TimerSlack,
@@ -71,6 +71,7 @@ fn launch_first(cmdline: &str) -> Result<()> {
         fs: Arc::new(FsContext::default()),
         signals: ThreadSignals::new(),
         sched: SchedEntity::new(),
+        mem_policy: MemPolicy::default(),
         timer_slack: TimerSlack::default(),
     };
     let thread = Arc::new(Thread::new(pid.number(), process.clone(), parts));

@@ -9,6 +9,7 @@ use ostd::{
 
 use crate::{
     fs::{FileTable, FsContext},
+    mm::mempolicy::MemPolicy,
     prelude::*,
     process::{Credentials, Usage, io::IoCounters},
     sched::SchedEntity,
@@ -53,6 +54,8 @@ pub struct Thread {
     pub is_disturbed: AtomicBool,
     /// `ioprio_set(2)`: the class in the upper bits, from bit 13 on. Nothing is ever queued by it.
     pub io_priority: AtomicU32,
+    /// Where its memory comes from.
+    pub mem_policy: SpinLock<MemPolicy>,
     /// How late its sleeps may end.
     pub timer_slack: TimerSlack,
     /// What it has read and written.
@@ -75,6 +78,8 @@ pub struct ThreadParts {
     pub signals: ThreadSignals,
     /// Its scheduling state.
     pub sched: SchedEntity,
+    /// Where its memory comes from.
+    pub mem_policy: MemPolicy,
     /// How late its sleeps may end.
     pub timer_slack: TimerSlack,
 }
@@ -134,6 +139,7 @@ impl Thread {
             must_exit: AtomicBool::new(false),
             is_disturbed: AtomicBool::new(false),
             io_priority: AtomicU32::new(IO_PRIORITY_NORMAL),
+            mem_policy: SpinLock::new(parts.mem_policy),
             timer_slack: parts.timer_slack,
             io: IoCounters::default(),
             parent_death_signal: AtomicU32::new(0),

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Memory: mapping, unmapping, protecting, moving, and the heap.
+//! Memory: mapping, unmapping, and the heap.
 
 use linux_raw_sys::general::{
     MAP_32BIT, MAP_ANONYMOUS, MAP_DENYWRITE, MAP_EXECUTABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN,
-    MAP_HUGE_1GB, MAP_HUGE_2MB, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE,
-    MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_TYPE, MAP_UNINITIALIZED, MREMAP_DONTUNMAP,
-    MREMAP_FIXED, MREMAP_MAYMOVE, PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE,
-    RLIMIT_MEMLOCK,
+    MAP_HUGE_1GB, MAP_HUGE_2MB, MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK,
+    MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_TYPE,
+    MAP_UNINITIALIZED, PROT_EXEC, PROT_READ, PROT_WRITE, RLIMIT_MEMLOCK,
 };
 use vmar::{
     backing::{Backing, Personality},
@@ -16,7 +15,6 @@ use vmar::{
     object::{Vmo, VmoKind},
     perms::VmPerms,
     placement::Placement,
-    vmar::remap::RemapTarget,
 };
 use vmar_ostd::Ostd;
 
@@ -28,7 +26,7 @@ use crate::{
         page_cache::FileVmo,
     },
     mm::{
-        self,
+        commit::{self, Mode, SharedPromise},
         layout::{MIN_ADDR, TASK_SIZE},
         mapped_file::{MappedFile, SharedMemory, backing_of},
     },
@@ -89,14 +87,14 @@ pub fn sys_mmap(
         _ => return Err(EINVAL),
     };
     if flags & MAP_HUGETLB != 0 {
-        // There are no huge pages set aside.
-        return Err(if file.is_some() { EINVAL } else { ENOMEM });
+        return Err(refuse_huge_pages(flags, file.is_some()));
     }
     let placement = placement_for(ctx, addr, size, flags)?;
     let perms = perms_from(prot);
     let mut traits = MappingFlags::empty();
     traits.set(MappingFlags::GROWS_DOWN, flags & MAP_GROWSDOWN != 0);
-    traits.set(MappingFlags::NO_RESERVE, flags & MAP_NORESERVE != 0);
+    let is_unreserved = flags & MAP_NORESERVE != 0 && commit::mode() != Mode::Never;
+    traits.set(MappingFlags::NO_RESERVE, is_unreserved);
     traits.set(MappingFlags::LOCKED, flags & MAP_LOCKED != 0);
     if flags & MAP_LOCKED != 0 {
         require_may_lock(ctx)?;
@@ -109,9 +107,16 @@ pub fn sys_mmap(
         None => None,
         Some(file) => contents_of(file)?,
     };
-    let is_counted = flags & MAP_NORESERVE == 0
-        && if is_shared { contents.is_none() } else { perms.contains(VmPerms::WRITE) };
-    let is_too_much = is_counted && mm::check_commit(size).is_err();
+    if flags & MAP_GROWSDOWN != 0 && contents.is_some() {
+        return Err(EINVAL);
+    }
+    let is_promised = !is_unreserved && !is_shared && perms.contains(VmPerms::WRITE);
+    let promise = match placement {
+        _ if !is_promised || !commit::may_refuse(size) => None,
+        Placement::Replacing(start) => Some(commit::promise_in_place(ctx.vm, start, size)),
+        _ => Some(commit::promise(ctx.vm, size)),
+    };
+    let is_too_much = matches!(promise, Some(Err(_)));
     let populates = flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
     let personality = personality_of(ctx);
     // For the most frequent case one chain from here to the end: a builder that comes from several sides is moved, byte by
@@ -143,8 +148,12 @@ pub fn sys_mmap(
                 map.vmo(vmo).vmo_offset(offset).mappable(MappedFile::of(file)).fault_around().build()
             }
             (None, _) if is_shared => {
+                let promise = match is_unreserved {
+                    true => SharedPromise::none(),
+                    false => SharedPromise::new(ctx.vm, size)?,
+                };
                 let vmo = Vmo::new(&Ostd, size, VmoKind::SharedMemory)?;
-                let known = Arc::new(SharedMemory(vmo.dup()));
+                let known = Arc::new(SharedMemory::new(vmo.dup(), promise));
                 map.vmo(vmo.to_dynamic()).mappable(known).build()
             }
             _ => map.build(),
@@ -157,8 +166,16 @@ pub fn sys_mmap(
     })
 }
 
+/// Why a mapping of huge pages is refused: it is no file of any, or there is no such size, or there are none set aside.
+#[cold]
+fn refuse_huge_pages(flags: u32, is_file: bool) -> Errno {
+    const SIZES: [u32; 3] = [0, MAP_HUGE_2MB, MAP_HUGE_1GB];
+    let is_size = SIZES.contains(&(flags & MAP_HUGE_MASK << MAP_HUGE_SHIFT));
+    if is_file || !is_size { EINVAL } else { ENOMEM }
+}
+
 /// Where a new mapping goes.
-fn placement_for(ctx: &Ctx, addr: Vaddr, size: usize, flags: u32) -> Result<Placement> {
+pub(super) fn placement_for(ctx: &Ctx, addr: Vaddr, size: usize, flags: u32) -> Result<Placement> {
     if size > TASK_SIZE {
         return Err(ENOMEM);
     }
@@ -205,7 +222,7 @@ fn contents_of(file: &Arc<File>) -> Result<Option<Contents>> {
     }
 }
 
-fn perms_from(prot: u32) -> VmPerms {
+pub(super) fn perms_from(prot: u32) -> VmPerms {
     let mut perms = VmPerms::empty();
     perms.set(VmPerms::READ, prot & PROT_READ != 0);
     perms.set(VmPerms::WRITE, prot & PROT_WRITE != 0);
@@ -213,7 +230,7 @@ fn perms_from(prot: u32) -> VmPerms {
     perms
 }
 
-fn personality_of(ctx: &Ctx) -> Personality {
+pub(super) fn personality_of(ctx: &Ctx) -> Personality {
     match ctx.process.personality.load(Ordering::Relaxed) & READ_IMPLIES_EXEC {
         0 => Personality::Usual,
         _ => Personality::ReadImpliesExec,
@@ -250,111 +267,6 @@ pub fn sys_munmap(ctx: &Ctx, addr: Vaddr, len: usize) -> Result<usize> {
         other => other.into(),
     })?;
     Ok(0)
-}
-
-/// `mprotect(2)`.
-pub fn sys_mprotect(ctx: &Ctx, addr: Vaddr, len: usize, prot: u32) -> Result<usize> {
-    let grows = PROT_GROWSDOWN | PROT_GROWSUP;
-    let known = PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM | grows;
-    if !addr.is_multiple_of(PAGE_SIZE) || prot & grows == grows {
-        return Err(EINVAL);
-    }
-    if len == 0 {
-        return Ok(0);
-    }
-    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
-    let end = addr.checked_add(size).ok_or(ENOMEM)?;
-    if prot & !known != 0 {
-        return Err(EINVAL);
-    }
-    let mut start = addr;
-    if prot & grows != 0 {
-        let query = ctx.vm.vmar().query(addr..end.min(TASK_SIZE).max(addr + PAGE_SIZE));
-        let first = query.first().ok_or(ENOMEM)?;
-        // Nothing grows up here.
-        if prot & PROT_GROWSUP != 0 || !first.flags().contains(MappingFlags::GROWS_DOWN) {
-            return Err(EINVAL);
-        }
-        start = first.range().start;
-    }
-    let perms = perms_from(prot);
-    // Only a large range can have a mapping that is too large.
-    if perms.contains(VmPerms::WRITE) && mm::check_commit(end - start).is_err() {
-        check_writable(ctx, start..end)?;
-    }
-    ctx.vm.vmar().protect_as(start..end, perms, personality_of(ctx))?;
-    Ok(0)
-}
-
-/// `ENOMEM` if a mapping that is counted once it can be written is larger in `range` than memory.
-#[cold]
-fn check_writable(ctx: &Ctx, range: core::ops::Range<Vaddr>) -> Result<()> {
-    if range.end > TASK_SIZE {
-        return Ok(());
-    }
-    for mapping in ctx.vm.vmar().query(range.clone()).iter() {
-        // What could be written before is counted already.
-        let was_counted = mapping.perms().contains(VmPerms::WRITE);
-        let is_counted = !mapping.is_shared() && !mapping.flags().contains(MappingFlags::NO_RESERVE);
-        if is_counted && !was_counted {
-            let own = mapping.range();
-            mm::check_commit(own.end.min(range.end) - own.start.max(range.start))?;
-        }
-    }
-    Ok(())
-}
-
-/// `mremap(2)`.
-pub fn sys_mremap(
-    ctx: &Ctx,
-    addr: Vaddr,
-    old_len: usize,
-    new_len: usize,
-    flags: u32,
-    new_addr: Vaddr,
-) -> Result<usize> {
-    let moves = flags & MREMAP_MAYMOVE != 0;
-    let (is_fixed, keeps) = (flags & MREMAP_FIXED != 0, flags & MREMAP_DONTUNMAP != 0);
-    if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 || ((is_fixed || keeps) && !moves) {
-        return Err(EINVAL);
-    }
-    let old_size = old_len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
-    let new_size = new_len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
-    if keeps && old_size != new_size {
-        return Err(EINVAL);
-    }
-    let old = addr..addr.checked_add(old_size).ok_or(EINVAL)?;
-    if is_fixed && (new_size > TASK_SIZE || new_addr > TASK_SIZE - new_size) {
-        return Err(EINVAL);
-    }
-    let target = match (keeps, is_fixed) {
-        (true, true) => RemapTarget::DontUnmap(Placement::Replacing(new_addr)),
-        (true, false) if new_addr != 0 => {
-            RemapTarget::DontUnmap(Placement::Hint(new_addr & !(PAGE_SIZE - 1)))
-        }
-        (true, false) => RemapTarget::DontUnmap(Placement::Anywhere),
-        (false, true) => RemapTarget::Fixed(new_addr),
-        (false, false) if moves => RemapTarget::MayMove,
-        (false, false) => RemapTarget::InPlace,
-    };
-    refresh_lock_limit(ctx);
-    if new_size > old_size && mm::check_commit(new_size - old_size).is_err() && old.end <= TASK_SIZE {
-        let is_counted =
-            ctx.vm.vmar().query(old.start..old.start + PAGE_SIZE).first().is_some_and(|mapping| {
-                mapping.perms().contains(VmPerms::WRITE)
-                    && !mapping.is_shared()
-                    && !mapping.flags().contains(MappingFlags::NO_RESERVE)
-            });
-        if is_counted {
-            return Err(ENOMEM);
-        }
-    }
-    ctx.vm.vmar().remap(old, new_size, target).map_err(|error| match error {
-        Error::NotMapped | Error::NotSupported => EFAULT,
-        Error::LimitExceeded(Limit::Locked) => EAGAIN,
-        Error::OutOfRange => EINVAL,
-        other => other.into(),
-    })
 }
 
 /// `brk(2)` as the kernel has it: answers the end of the heap.

@@ -42,6 +42,12 @@ fn makes_something(number: u32) -> bool {
             | __NR_mremap
             | __NR_mprotect
             | __NR_madvise
+            | __NR_pkey_mprotect
+            | __NR_mseal
+            | __NR_mbind
+            | __NR_remap_file_pages
+            | __NR_shmget
+            | __NR_shmat
             | __NR_mlock
             | __NR_mlock2
             | __NR_mlockall

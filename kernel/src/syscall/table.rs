@@ -125,10 +125,26 @@ pub(super) fn call(ctx: &Ctx, registers: &mut UserContext, number: u32) -> Resul
         // Memory.
         __NR_mmap => memory::sys_mmap, 6;
         __NR_munmap => memory::sys_munmap, 2;
-        __NR_mprotect => memory::sys_mprotect, 3;
-        __NR_mremap => memory::sys_mremap, 5;
+        __NR_mprotect => mprotect::sys_mprotect, 3;
+        __NR_pkey_mprotect => mprotect::sys_pkey_mprotect, 4;
+        __NR_pkey_alloc => mprotect::sys_pkey_alloc, 2;
+        __NR_pkey_free => mprotect::sys_pkey_free, 1;
+        __NR_mseal => mprotect::sys_mseal, 3;
+        __NR_mremap => mremap::sys_mremap, 5;
+        __NR_remap_file_pages => mremap::sys_remap_file_pages, 5;
         __NR_brk => memory::sys_brk, 1;
-        __NR_madvise => memory_use::sys_madvise, 3;
+        __NR_madvise => madvise::sys_madvise, 3;
+        __NR_process_madvise => madvise::sys_process_madvise, 5;
+        __NR_get_mempolicy => mempolicy::sys_get_mempolicy, 5;
+        __NR_set_mempolicy => mempolicy::sys_set_mempolicy, 3;
+        __NR_mbind => mempolicy::sys_mbind, 6;
+        __NR_set_mempolicy_home_node => mempolicy::sys_set_mempolicy_home_node, 4;
+        __NR_migrate_pages => mempolicy::sys_migrate_pages, 4;
+        __NR_move_pages => mempolicy::sys_move_pages, 6;
+        __NR_shmget => shm::sys_shmget, 3;
+        __NR_shmat => shm::sys_shmat, 3;
+        __NR_shmdt => shm::sys_shmdt, 1;
+        __NR_shmctl => shm::sys_shmctl, 3;
         __NR_msync => memory_use::sys_msync, 3;
         __NR_mincore => memory_use::sys_mincore, 3;
         __NR_mlock => memory_use::sys_mlock, 2;
@@ -136,8 +152,8 @@ pub(super) fn call(ctx: &Ctx, registers: &mut UserContext, number: u32) -> Resul
         __NR_munlock => memory_use::sys_munlock, 2;
         __NR_mlockall => memory_use::sys_mlockall, 1;
         __NR_munlockall => memory_use::sys_munlockall, 0;
-        __NR_process_vm_readv => memory_use::sys_process_vm_readv, 6;
-        __NR_process_vm_writev => memory_use::sys_process_vm_writev, 6;
+        __NR_process_vm_readv => process_vm::sys_process_vm_readv, 6;
+        __NR_process_vm_writev => process_vm::sys_process_vm_writev, 6;
 
         // Signals and time.
         __NR_rt_sigaction => signal::sys_rt_sigaction, 4;

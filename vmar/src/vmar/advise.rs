@@ -34,6 +34,14 @@ pub enum Advice {
     DontDump,
     /// It is part of core dumps (`MADV_DODUMP`).
     DoDump,
+    /// Its pages may be made one with others of the same content (`MADV_MERGEABLE`): a mark on private memory.
+    Mergeable,
+    /// They may not (`MADV_UNMERGEABLE`).
+    Unmergeable,
+    /// Large pages are wanted (`MADV_HUGEPAGE`): a mark.
+    HugePages,
+    /// Large pages are not wanted (`MADV_NOHUGEPAGE`): a mark.
+    NoHugePages,
 }
 
 impl Advice {
@@ -51,7 +59,22 @@ impl Advice {
             Self::KeepOnFork => (MappingFlags::WIPE_ON_FORK, NONE),
             Self::DontDump => (NONE, MappingFlags::DONT_DUMP),
             Self::DoDump => (MappingFlags::DONT_DUMP, NONE),
+            Self::Mergeable => (NONE, MappingFlags::MERGEABLE),
+            Self::Unmergeable => (MappingFlags::MERGEABLE, NONE),
+            Self::HugePages => (MappingFlags::NO_HUGE_PAGES, MappingFlags::HUGE_PAGES),
+            Self::NoHugePages => (MappingFlags::HUGE_PAGES, MappingFlags::NO_HUGE_PAGES),
         }
+    }
+
+    /// Returns whether it is passed over where a mapping is, without an error.
+    fn spares<M: Machine>(self, mapping: &VmMapping<M>) -> bool {
+        let is_device = matches!(mapping.memory(), MappedMemory::Device { .. });
+        self == Self::Mergeable && (mapping.is_shared() || is_device)
+    }
+
+    /// Returns whether it empties a mapping for a child.
+    fn empties_for_child(self) -> bool {
+        matches!(self, Self::DontFork | Self::WipeOnFork)
     }
 
     /// Returns whether it makes sense for a mapping: zeros for a child only where memory is anonymous, and neither
@@ -75,6 +98,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// - [`Error::NotMapped`] if there are holes; what is mapped **is changed**.
     /// - [`Error::InvalidOptions`] at the first mapping that the advice does not suit; what lies before it **is
     ///   changed**.
+    /// - [`Error::Sealed`] if a child would find something else where memory is sealed and cannot be written.
     /// - [`Error::LimitExceeded`] if mappings would be split and there are too many.
     /// - [`Error::InvalidAlignment`], [`Error::InvalidSize`], [`Error::OutOfRange`] for a bad range.
     /// - [`Error::OutOfMemory`].
@@ -93,6 +117,9 @@ impl<M: Machine> Vmar_<M> {
         }
         self.check_range(&range)?;
         let mut mappings = self.change_within(&range)?;
+        if advice.empties_for_child() {
+            self.check_discardable(&mappings, &range)?;
+        }
         let mut outcome = Ok(());
         let mut end = range.start;
         for (found, mapping) in mappings.range(range.clone()) {
@@ -115,7 +142,9 @@ impl<M: Machine> Vmar_<M> {
             mappings.try_reserve(splits)?;
             let (cleared, set) = advice.effect();
             mappings.change(&suited, |_, mapping| {
-                mapping.set_flags((mapping.flags() - cleared) | set);
+                if !advice.spares(mapping) {
+                    mapping.set_flags((mapping.flags() - cleared) | set);
+                }
             });
         }
         outcome

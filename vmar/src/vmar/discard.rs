@@ -32,6 +32,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// # Errors
     ///
     /// - [`Error::NotMapped`] if there is a hole; what is mapped **is dropped** all the same.
+    /// - [`Error::Sealed`] if any of it is sealed and can only be written by discarding it; nothing is dropped.
     /// - [`Error::NotSupported`] at a mapping that is locked, a device, or (for [`Discard::AnyTime`]) an object's; what
     ///   comes before it **is dropped**.
     /// - [`Error::InvalidAlignment`], [`Error::InvalidSize`], [`Error::OutOfRange`] for a bad range.
@@ -50,6 +51,7 @@ impl<M: Machine> Vmar_<M> {
         }
         self.check_range(&range)?;
         let mut mappings = self.change_within(&range)?;
+        self.check_discardable(&mappings, &range)?;
         // Most of what is discarded lies within one mapping, which need not be looked up for each step then.
         if mappings.borrow.is_none()
             && let Some((found, mapping)) = mappings.find_mut(range.start)

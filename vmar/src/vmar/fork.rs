@@ -20,7 +20,7 @@
 mod copy;
 
 use alloc::sync::{Arc, Weak};
-use core::ops::BitOrAssign;
+use core::{ops::BitOrAssign, sync::atomic::Ordering::Relaxed};
 
 use aster_rights::{TRightSet, TRights, require};
 
@@ -95,6 +95,7 @@ impl<M: Machine> Vmar_<M> {
             self.reunite_locked(parent);
             let mut copies = child.mappings.write();
             copies.take_settings_of(parent);
+            child.has_sealed.store(self.has_sealed.load(Relaxed), Relaxed);
             let mut traits = copy_mappings(parent, &mut copies, child)?;
             for region in &*regions {
                 traits |= copy_mappings(region, &mut copies, child)?;

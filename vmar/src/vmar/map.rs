@@ -91,8 +91,12 @@ impl<M: Machine> Vmar_<M> {
             return Err(Error::AccessDenied);
         }
         let flags = request.flags | mappings.default_flags();
+        let flags = flags | mappings.policy.promise(perms, Sharing::Private, flags);
         let range = mappings.place(size, align, placement, &self.range)?;
         let replaces = matches!(placement, Placement::Replacing(_));
+        if replaces {
+            self.check_unsealed(&mappings, &range)?;
+        }
         self.check_limits(
             &mappings,
             &range,
@@ -148,11 +152,15 @@ impl<M: Machine> Vmar_<M> {
             return Err(Error::AccessDenied);
         }
         let mut flags = request.flags | mappings.default_flags();
+        flags |= mappings.policy.promise(perms, sharing, flags);
         if matches!(memory, MappedMemory::Device { .. }) {
             // It is always there.
             flags.remove(MappingFlags::ANY_LOCK);
         }
         let range = mappings.place(size, align, placement, &within)?;
+        if replaces {
+            self.check_unsealed(&mappings, &range)?;
+        }
         self.check_limits(&mappings, &range, replaces, mapping::is_data(perms, sharing, flags), flags)?;
         if replaces {
             mappings.try_reserve(2)?;

@@ -27,6 +27,7 @@ pub(crate) mod entries;
 pub mod fault;
 mod fork;
 mod grow;
+mod label;
 pub mod lock;
 pub mod map;
 mod mappings;
@@ -40,6 +41,7 @@ pub mod remap;
 pub mod resident;
 mod revoke;
 mod rights;
+mod seal;
 pub mod share;
 mod shared;
 #[cfg(test)]

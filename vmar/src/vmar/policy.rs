@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What a space may refuse beyond what rights and limits do.
+//! What a space may refuse beyond what rights and limits do, and what it notes.
 //!
 //! None of it is on by default: a Linux-like kernel lets programs do all of this.
 
@@ -12,6 +12,7 @@ use super::{Vmar, mappings::Mappings};
 use crate::{
     error::Error,
     machine::{Machine, SleepLock},
+    mapping::{MappingFlags, Sharing},
     perms::VmPerms,
     placement::Placement,
 };
@@ -36,6 +37,33 @@ pub enum PageZero {
     Never,
 }
 
+/// Whether a space notes of its mappings that memory is promised to them.
+///
+/// A private mapping that can be written may come to want as much memory as it is large. Whoever bounds what all spaces together may
+/// want (`/proc/sys/vm/overcommit_memory`) adds up [`Usage::promised`](crate::limits::Usage::promised).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Promises {
+    /// It does not.
+    #[default]
+    Forgotten,
+    /// It does, by [`MappingFlags::PROMISED`]: from when a private mapping can first be written until it goes, unless no memory is
+    /// set aside for it. So it is in Linux (`VM_ACCOUNT`), where a mapping that could be written once is not one with another that
+    /// never could.
+    Kept,
+}
+
+impl Promises {
+    /// Returns the flag of a mapping with these traits.
+    #[inline(always)]
+    pub(crate) fn to(self, access: VmPerms, sharing: Sharing, flags: MappingFlags) -> MappingFlags {
+        let is_promised = self == Self::Kept
+            && sharing == Sharing::Private
+            && access.contains(VmPerms::WRITE)
+            && !flags.contains(MappingFlags::NO_RESERVE);
+        if is_promised { MappingFlags::PROMISED } else { MappingFlags::empty() }
+    }
+}
+
 /// What a space refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -45,6 +73,8 @@ pub struct Policy {
     pub guard_pages: usize,
     /// Page 0.
     pub page_zero: PageZero,
+    /// What it notes of memory that is promised.
+    pub promises: Promises,
 }
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
@@ -64,6 +94,7 @@ pub(super) struct InForce {
     lowest: usize,
     /// Whether memory cannot be written and executed at once.
     refuses_both: bool,
+    promises: Promises,
 }
 
 impl InForce {
@@ -72,6 +103,7 @@ impl InForce {
             guard: policy.guard_pages.saturating_mul(M::PAGE_SIZE),
             lowest: if policy.page_zero == PageZero::Never { M::PAGE_SIZE } else { 0 },
             refuses_both: policy.write_exec == WriteExec::Refused,
+            promises: policy.promises,
         }
     }
 
@@ -79,6 +111,18 @@ impl InForce {
     #[inline(always)]
     pub(super) fn refuses(&self, access: VmPerms) -> bool {
         self.refuses_both && access.contains(VmPerms::WRITE | VmPerms::EXEC)
+    }
+
+    /// Returns what is noted of memory that is promised.
+    #[inline(always)]
+    pub(super) fn promises(&self) -> Promises {
+        self.promises
+    }
+
+    /// Returns the flag of a new mapping that allows `perms`.
+    #[inline(always)]
+    pub(super) fn promise(&self, perms: VmPerms, sharing: Sharing, flags: MappingFlags) -> MappingFlags {
+        self.promises.to(perms, sharing, flags)
     }
 
     /// Returns whether mappings can be anywhere.

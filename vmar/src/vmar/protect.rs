@@ -102,6 +102,8 @@ impl<M: Machine> Vmar_<M> {
         range: Range<usize>,
         wanted: Wanted,
     ) -> Result<(), Error> {
+        self.check_unsealed(mappings, &range)?;
+        let promises = mappings.policy.promises();
         if let Some((found, mapping)) = mappings.find(range.start)
             && found.end >= range.end
         {
@@ -125,7 +127,7 @@ impl<M: Machine> Vmar_<M> {
             if range.len() == M::PAGE_SIZE && access.contains(VmPerms::WRITE) {
                 self.widen_own(mapping, &range, access);
             }
-            mappings.change_part_of_one(&found, &range, |mapping| mapping.set_access(access));
+            mappings.change_part_of_one(&found, &range, |mapping| mapping.set_access(access, promises));
             return Ok(());
         }
         self.protect_several(mappings, range, wanted)
@@ -150,7 +152,8 @@ impl<M: Machine> Vmar_<M> {
         mappings.try_reserve(splits)?;
         // From here on nothing fails.
         self.narrow_entries(mappings, &range, wanted.access);
-        mappings.change(&range, |_, mapping| mapping.set_access(wanted.of(mapping)));
+        let promises = mappings.policy.promises();
+        mappings.change(&range, |_, mapping| mapping.set_access(wanted.of(mapping), promises));
         outcome
     }
 

@@ -171,6 +171,11 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
         self.mapping.flags()
     }
 
+    /// Returns the kernel's own mark on it: see [`label`](super::Vmar::label).
+    pub fn label(&self) -> u8 {
+        self.mapping.label()
+    }
+
     /// Returns where in its object or device it starts (bytes).
     pub fn offset(&self) -> usize {
         self.mapping.offset()

@@ -70,6 +70,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// - [`Error::InvalidOffset`] if it would reach past the largest offset in the object.
     /// - [`Error::InvalidOptions`] if the target overlaps `old`, or a device mapping is to be kept.
     /// - [`Error::OutOfRange`] if the target leaves the space.
+    /// - [`Error::Sealed`] if anything there, or at a target that is replaced, is sealed.
     /// - [`Error::NotMapped`] if nothing is mapped at the start of `old`, or not one mapping covers what is to grow or
     ///   move.
     /// - [`Error::NotSupported`] if a device mapping is to grow.
@@ -120,9 +121,10 @@ impl<M: Machine> Vmar_<M> {
             return Err(Error::InvalidSize);
         }
         let mut removed = Removed::new();
-        let mut mappings =
-            self.change_within(&(old.start..old.end.max(old.start.saturating_add(M::PAGE_SIZE))))?;
+        let looked_at = old.start..old.end.max(old.start.saturating_add(M::PAGE_SIZE));
+        let mut mappings = self.change_within(&looked_at)?;
         let Some((found, _)) = mappings.find(old.start) else { return Err(Error::NotMapped) };
+        self.check_unsealed(&mappings, &looked_at)?;
 
         let placement = match target {
             RemapTarget::Fixed(addr) => Placement::Replacing(addr),
@@ -158,6 +160,7 @@ impl<M: Machine> Vmar_<M> {
             if mappings.has_regions() {
                 self.dissolve_within(&mut mappings, &to)?;
             }
+            self.check_unsealed(&mappings, &to)?;
         }
         let kept = old.start..old.start + old.len().min(new_size);
         self.check_resize(&mappings, &kept, new_size, &to)?;

@@ -17,7 +17,7 @@
 
 use core::{
     ops::{Deref, DerefMut, Range},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 use super::{Vmar_, mappings::Mappings};
@@ -38,6 +38,8 @@ pub struct Shared<M: Machine> {
     pub(super) regions: AtomicUsize,
     /// What all regions hold while there are any besides the root.
     sums: Sums,
+    /// Whether any mapping may be sealed.
+    pub(super) has_sealed: AtomicBool,
     /// The largest that the sum of all sizes has been.
     pub(super) peak: AtomicUsize,
     /// How many of the resident pages were borrowed when the last capability to the space went.
@@ -101,6 +103,7 @@ impl<M: Machine> Shared<M> {
             limits,
             regions: AtomicUsize::new(0),
             sums: Sums::default(),
+            has_sealed: AtomicBool::new(false),
             peak: AtomicUsize::new(0),
             borrowed_at_end: AtomicUsize::new(0),
         }

@@ -18,6 +18,7 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// # Errors
     ///
     /// - [`Error::InvalidAlignment`], [`Error::InvalidSize`], [`Error::OutOfRange`] for a bad range.
+    /// - [`Error::Sealed`] if any of it is sealed.
     /// - [`Error::LimitExceeded`] if a mapping would be cut in two and there are too many.
     /// - [`Error::Destroyed`].
     /// - [`Error::OutOfMemory`].
@@ -56,6 +57,7 @@ impl<M: Machine> Vmar_<M> {
         if range.end > self.range.end {
             return Err(Error::OutOfRange);
         }
+        self.check_unsealed(mappings, range)?;
         if let Some((found, mapping)) = mappings.find(range.start)
             && found.end >= range.end
         {

@@ -20,6 +20,7 @@ use super::{
     task::Task,
 };
 use crate::{
+    ipc::shm::Attachment,
     mm::{
         self, AddressSpace,
         layout::TASK_SIZE,
@@ -125,10 +126,14 @@ fn origin(places: &Places, mapping: &Info<'_>) -> Result<Origin> {
             let meta = path.inode().metadata();
             return Ok(Origin::File(meta.dev, meta.ino, path.display()?));
         }
-        if let Some(SharedMemory(object)) = any.downcast_ref() {
+        if let Some(memory) = any.downcast_ref::<SharedMemory>() {
             // Each piece of shared memory is a file of its own in Linux.
-            let number = object.id() as u64 >> 4 & 0xffff_ffff;
+            let number = memory.object().id() as u64 >> 4 & 0xffff_ffff;
             return Ok(Origin::File(SHARED_MEMORY, number, SharedMemory::NAME.into()));
+        }
+        if let Some(attachment) = any.downcast_ref::<Attachment>() {
+            let segment = attachment.segment();
+            return Ok(Origin::File(SHARED_MEMORY, segment.id() as u64, segment.name()));
         }
     }
     let range = mapping.range();
@@ -276,7 +281,6 @@ fn flags(mapping: &Info<'_>, text: &mut Text) {
     let (perms, flags, is_shared) = (mapping.perms(), mapping.flags(), mapping.is_shared());
     let is_device = matches!(mapping.memory(), MappedMemory::Device { .. });
     let may_write = perms.contains(VmPerms::MAY_WRITE);
-    let is_accounted = !is_shared && perms.contains(VmPerms::WRITE);
     for (is_set, name) in [
         (perms.contains(VmPerms::READ), "rd"),
         (perms.contains(VmPerms::WRITE), "wr"),
@@ -295,10 +299,14 @@ fn flags(mapping: &Info<'_>, text: &mut Text) {
         (flags.contains(MappingFlags::RANDOM), "rr"),
         (flags.contains(MappingFlags::DONT_FORK), "dc"),
         (is_device, "de"),
-        (is_accounted && !flags.contains(MappingFlags::NO_RESERVE), "ac"),
+        (flags.contains(MappingFlags::PROMISED), "ac"),
         (flags.contains(MappingFlags::NO_RESERVE), "nr"),
         (flags.contains(MappingFlags::WIPE_ON_FORK), "wf"),
         (flags.contains(MappingFlags::DONT_DUMP), "dd"),
+        (flags.contains(MappingFlags::HUGE_PAGES), "hg"),
+        (flags.contains(MappingFlags::NO_HUGE_PAGES), "nh"),
+        (flags.contains(MappingFlags::MERGEABLE), "mg"),
+        (flags.contains(MappingFlags::SEALED), "sl"),
     ] {
         if is_set {
             put!(text, "{name} ");

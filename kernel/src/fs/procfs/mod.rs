@@ -36,7 +36,7 @@ use super::{
     synthetic::{Row, StaticInode, SyntheticFs, list_rows, metadata},
     types::*,
 };
-use crate::{prelude::*, process::table};
+use crate::{ipc::shm, prelude::*, process::table};
 
 /// What is in `/proc` beside the processes.
 static ROWS: &[Row] = &[
@@ -58,6 +58,7 @@ static ROWS: &[Row] = &[
     Row::text("stat", cpu::stat),
     Row::text("swaps", |text| text.push(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
     Row::folder("sys", sysctl::ROWS),
+    Row::folder("sysvipc", &[Row::text("shm", shm::show)]),
     Row::text("uptime", cpu::uptime),
     Row::text("version", system::version),
     Row::text("vmstat", system::vmstat),

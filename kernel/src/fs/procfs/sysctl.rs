@@ -14,7 +14,12 @@ use super::{
 };
 use crate::{
     device::ENTROPY_BITS,
-    mm::layout::MIN_ADDR,
+    ipc::shm,
+    mm::{
+        self,
+        commit::{self, Reserve},
+        layout::MIN_ADDR,
+    },
     prelude::*,
     process::{
         credentials::CapSet,
@@ -43,6 +48,13 @@ macro_rules! protected {
                 |bytes| protected::$setting.set(parse_setting(bytes)?),
             )
         }
+    };
+}
+
+/// A number that the superuser can set.
+macro_rules! number {
+    ($name:literal, $shown:expr, $set:expr) => {
+        Row::setting($name, |text| put!(text, "{}\n", $shown), |bytes| $set(parse_setting(bytes)?))
     };
 }
 
@@ -77,6 +89,25 @@ const KERNEL: &[Row] = &[
     Row::text("pid_max", |text| put!(text, "{PID_MAX}\n")),
     Row::folder("random", RANDOM),
     Row::text("randomize_va_space", |text| text.push(b"2\n")),
+    Row::setting(
+        "shmall",
+        |text| put!(text, "{}\n", shm::limits().all),
+        |bytes| {
+            let all = parse_unsigned(bytes)?;
+            shm::set_limits(|limits| limits.all = all);
+            Ok(())
+        },
+    ),
+    Row::setting(
+        "shmmax",
+        |text| put!(text, "{}\n", shm::limits().max),
+        |bytes| {
+            let max = parse_unsigned(bytes)?;
+            shm::set_limits(|limits| limits.max = max);
+            Ok(())
+        },
+    ),
+    number!("shmmni", shm::limits().count, shm::set_max_count),
     Row::text("tainted", |text| text.push(b"0\n")),
     Row::text("threads-max", |text| put!(text, "{}\n", table::max_threads())),
     Row::text("version", |text| put!(text, "{}\n", uts::VERSION)),
@@ -93,12 +124,15 @@ const RANDOM: &[Row] = &[
 ];
 
 const VM: &[Row] = &[
+    number!("admin_reserve_kbytes", Reserve::Admin.get(), |value| Reserve::Admin.set(value)),
     Row { mode: 0o200, ..Row::setting("drop_caches", |_| {}, drop_caches) },
-    Row::text("max_map_count", |text| put!(text, "{}\n", vmar::limits::Limits::DEFAULT_MAPPINGS)),
+    Row::setting("max_map_count", |text| put!(text, "{}\n", mm::max_mappings()), set_max_map_count),
     Row::text("mmap_min_addr", |text| put!(text, "{MIN_ADDR}\n")),
-    Row::text("overcommit_memory", |text| text.push(b"0\n")),
-    Row::text("overcommit_ratio", |text| text.push(b"50\n")),
+    number!("overcommit_kbytes", commit::kibibytes(), commit::set_kibibytes),
+    number!("overcommit_memory", commit::mode() as u32, commit::set_mode),
+    number!("overcommit_ratio", commit::ratio(), commit::set_ratio),
     Row::text("swappiness", |text| text.push(b"60\n")),
+    number!("user_reserve_kbytes", Reserve::User.get(), |value| Reserve::User.set(value)),
 ];
 
 fn name(text: &mut Text, name: Vec<u8>) {
@@ -109,6 +143,18 @@ fn name(text: &mut Text, name: Vec<u8>) {
 fn set_name(bytes: &[u8], set: fn(&[u8])) -> Result<()> {
     let line = bytes.split(|byte| matches!(byte, b'\n' | 0)).next().unwrap_or(b"");
     set(&line[..line.len().min(uts::NAME_LEN)]);
+    Ok(())
+}
+
+/// A number that was written to a setting that is as large as an address.
+fn parse_unsigned(bytes: &[u8]) -> Result<usize> {
+    let text = core::str::from_utf8(bytes.trim_ascii()).map_err(|_| EINVAL)?;
+    text.parse().map_err(|_| EINVAL)
+}
+
+fn set_max_map_count(bytes: &[u8]) -> Result<()> {
+    let count = i32::try_from(parse_setting(bytes)?).ok().and_then(|count| usize::try_from(count).ok());
+    mm::set_max_mappings(count.ok_or(EINVAL)?);
     Ok(())
 }
 

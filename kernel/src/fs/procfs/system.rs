@@ -10,7 +10,7 @@ use super::super::{
     synthetic::{Text, put},
 };
 use crate::{
-    mm,
+    mm::{self, commit},
     prelude::*,
     process::table,
     sched::{self, load},
@@ -122,8 +122,8 @@ pub(super) fn meminfo(text: &mut Text) {
         ("AnonPages", in_kib(pages.anonymous)),
         ("Mapped", in_kib(pages.mapped)),
         ("Shmem", in_kib(pages.files)),
-        ("CommitLimit", kib(mm::total_memory())),
-        ("Committed_AS", committed_kib()),
+        ("CommitLimit", kib(commit::limit())),
+        ("Committed_AS", kib(commit::promised())),
         ("VmallocTotal", 34_359_738_367),
         ("VmallocUsed", 0),
         ("VmallocChunk", 0),
@@ -138,12 +138,6 @@ pub(super) fn meminfo(text: &mut Text) {
         let name = format!("{name}:");
         put!(text, "{name:<15} {value:8}{unit}\n");
     }
-}
-
-/// What programs could still want of memory that is theirs alone, in KiB.
-fn committed_kib() -> usize {
-    let data = |process: Arc<Process>| process.vm().map_or(0, |vm| vm.vmar().usage().data);
-    table::all().map(data).sum::<usize>() / 1024
 }
 
 /// `vmstat`: those of Linux's counts that are kept.

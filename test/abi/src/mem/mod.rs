@@ -24,14 +24,19 @@ mod madvise;
 mod map_count;
 mod maps;
 mod memfd;
+mod mempolicy;
 mod mlock;
 mod mmap_errors;
 mod mprotect;
 mod mremap;
 mod munmap;
 mod overcommit;
+mod pkey;
 mod place;
+mod process_madvise;
+mod remap_pages;
 mod rlimit;
+mod seal;
 mod stack;
 mod stress;
 mod sync;
@@ -49,16 +54,21 @@ pub const GROUPS: &[&[Case]] = &[
     file::CASES,
     munmap::CASES,
     mprotect::CASES,
+    pkey::CASES,
+    seal::CASES,
     access::CASES,
     text::CASES,
     fork::CASES,
     fork_large::CASES,
     family::CASES,
     mremap::CASES,
+    remap_pages::CASES,
     brk::CASES,
     rlimit::CASES,
     stack::CASES,
     madvise::CASES,
+    process_madvise::CASES,
+    mempolicy::CASES,
     sync::CASES,
     sync::MINCORE,
     mlock::CASES,

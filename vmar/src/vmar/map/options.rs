@@ -210,6 +210,7 @@ impl<M: Machine, R: TRights> VmarMapOptions<'_, M, R> {
     /// - [`Error::InvalidOptions`] if anonymous memory is to be shared, or something that grows down.
     /// - [`Error::AccessDenied`] if the permissions go beyond the rights of the handle or of the object.
     /// - [`Error::Refused`] if the [backing](Self::backing) does not go along.
+    /// - [`Error::Sealed`] if anything that is to be replaced is sealed.
     /// - [`Error::Occupied`] and [`Error::OutOfRange`] for an address that was insisted on, [`Error::NoRoom`] for one
     ///   that was not.
     /// - [`Error::LimitExceeded`].

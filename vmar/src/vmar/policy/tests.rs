@@ -173,3 +173,43 @@ fn h14_old_and_new_rights_are_never_in_force_at_once() {
         }
     }
 }
+
+#[test]
+fn what_was_promised_once_is_promised_until_it_goes() {
+    let process = process();
+    process.vmar.set_policy(Policy { promises: Promises::Kept, ..Policy::default() });
+    let promised = |pages: usize| {
+        process.audit();
+        assert_eq!(process.vmar.usage().promised, pages * PAGE_SIZE);
+    };
+    map(&process, 0..4, R);
+    promised(0);
+    process.vmar.protect(pages(1..3), RW).unwrap();
+    promised(2);
+    process.vmar.protect(pages(0..4), R).unwrap();
+    promised(2);
+    assert_eq!(layout(&process).len(), 3);
+    map(&process, 4..8, RW);
+    promised(6);
+    assert_eq!(process.vmar.fork().unwrap().usage().promised, 6 * PAGE_SIZE);
+    process.vmar.unmap(pages(2..5)).unwrap();
+    promised(4);
+    over(&process, 0..2, RW).flags(MappingFlags::NO_RESERVE).build().unwrap();
+    promised(3);
+    let vmo = object(&process, 2, crate::object::VmoKind::File);
+    over(&process, 10..12, RW).vmo(vmo.dup()).shared().build().unwrap();
+    promised(3);
+    over(&process, 10..12, RW).vmo(vmo).build().unwrap();
+    promised(5);
+    process.vmar.remap(pages(10..12), 6 * PAGE_SIZE, crate::vmar::remap::RemapTarget::MayMove).unwrap();
+    promised(9);
+}
+
+#[test]
+fn promises_are_forgotten_by_default() {
+    let process = process();
+    map(&process, 0..4, RW);
+    process.vmar.protect(pages(0..2), R).unwrap();
+    map(&process, 0..2, RW);
+    assert_eq!((layout(&process).len(), process.vmar.usage().promised), (1, 0));
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Memory policies (`set_mempolicy(2)`, `mbind(2)`) on a machine whose memory is one node, number 0.
+//!
+//! Wherever a policy wants memory, that is where it comes from: all that is left of a policy is that it can be asked for, and that
+//! mappings with different ones are different mappings. A thread has one, which its children inherit; a mapping may have one of its
+//! own, kept as the mapping's label.
+
+use crate::prelude::*;
+
+/// What a policy does with its nodes; the numbers are Linux's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing special.
+    #[default]
+    Default = 0,
+    /// Takes memory from one, if it has any.
+    Preferred = 1,
+    /// Takes memory from nowhere else.
+    Bind = 2,
+    /// Takes pages from one after the other.
+    Interleave = 3,
+    /// Takes memory from the node of the CPU.
+    Local = 4,
+    /// Takes memory from several, if they have any.
+    PreferredMany = 5,
+}
+
+impl Mode {
+    const ALL: [Self; 6] =
+        [Self::Default, Self::Preferred, Self::Bind, Self::Interleave, Self::Local, Self::PreferredMany];
+}
+
+bitflags::bitflags! {
+    /// What goes with a mode; the bits are Linux's.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct ModeFlags: u32 {
+        /// Pages may be moved to where they are used (`MPOL_F_NUMA_BALANCING`).
+        const BALANCING = 1 << 13;
+        /// Nodes are counted among those that are allowed (`MPOL_F_RELATIVE_NODES`).
+        const RELATIVE = 1 << 14;
+        /// Nodes are what they are (`MPOL_F_STATIC_NODES`).
+        const STATIC = 1 << 15;
+    }
+}
+
+impl ModeFlags {
+    const NODES: Self = Self::RELATIVE.union(Self::STATIC);
+}
+
+/// A set of nodes as a program gives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nodes {
+    /// The first 64.
+    pub low: u64,
+    /// Whether there are others.
+    pub has_more: bool,
+}
+
+impl Nodes {
+    /// The one node there is.
+    pub const ONLY: Self = Self { low: 1, has_more: false };
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Whether the node that exists is among them.
+    pub fn has_the_only(self) -> bool {
+        self.low & 1 != 0
+    }
+
+    /// Whether nodes that do not exist are among them.
+    pub fn has_others(self) -> bool {
+        self.has_more || self.low > 1
+    }
+}
+
+/// A memory policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemPolicy {
+    mode: Mode,
+    flags: ModeFlags,
+    nodes: Nodes,
+}
+
+impl MemPolicy {
+    /// The mode and its flags that a program means by a number.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`.
+    pub fn parse_mode(number: i32) -> Result<(Mode, ModeFlags)> {
+        let flags = ModeFlags::from_bits_truncate(number as u32);
+        let mode = number as u32 & !ModeFlags::all().bits();
+        let mode = *Mode::ALL.get(mode as usize).ok_or(EINVAL)?;
+        let is_balanced_wrongly = flags.contains(ModeFlags::BALANCING) && mode != Mode::Bind;
+        if flags.contains(ModeFlags::NODES) || is_balanced_wrongly { Err(EINVAL) } else { Ok((mode, flags)) }
+    }
+
+    /// The policy with these parts.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if they do not go together, or the policy would leave no node (Linux 6.1, `mpol_new` and `mpol_set_nodemask`).
+    pub fn new((mode, flags): (Mode, ModeFlags), nodes: Nodes) -> Result<Self> {
+        let is_bare = nodes.is_empty() && !flags.intersects(ModeFlags::NODES);
+        match mode {
+            Mode::Default if nodes.is_empty() => return Ok(Self::default()),
+            Mode::Preferred | Mode::Local if is_bare => {
+                return Ok(Self { mode: Mode::Local, flags, nodes });
+            }
+            Mode::Default | Mode::Local => return Err(EINVAL),
+            _ if nodes.is_empty() => return Err(EINVAL),
+            _ => {}
+        }
+        // Counted among one node, any node is that one.
+        if nodes.has_the_only() || flags.contains(ModeFlags::RELATIVE) {
+            Ok(Self { mode, flags, nodes })
+        } else {
+            Err(EINVAL)
+        }
+    }
+
+    /// The mode.
+    pub fn mode(self) -> Mode {
+        self.mode
+    }
+
+    /// The number that a program knows mode and flags by.
+    pub fn number(self) -> u32 {
+        self.mode as u32 | self.flags.bits()
+    }
+
+    /// The nodes that a program is told of: its own where it said how they count, else those of them that exist.
+    pub fn nodes(self) -> u64 {
+        match self.mode {
+            Mode::Default | Mode::Local => 0,
+            _ if self.flags.intersects(ModeFlags::NODES) => self.nodes.low,
+            _ => Nodes::ONLY.low,
+        }
+    }
+
+    /// As the label of a mapping. Nodes that do not exist are forgotten.
+    pub fn to_label(self) -> u8 {
+        self.mode as u8 | (self.flags.bits() >> 10) as u8
+    }
+
+    /// The policy that a label stands for.
+    pub fn from_label(label: u8) -> Self {
+        let mode = Mode::ALL.get(usize::from(label & 0b111)).copied().unwrap_or_default();
+        let flags = ModeFlags::from_bits_truncate(u32::from(label) << 10);
+        let nodes = if matches!(mode, Mode::Default | Mode::Local) { Nodes::default() } else { Nodes::ONLY };
+        Self { mode, flags, nodes }
+    }
+}
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    #[ktest]
+    fn a_label_says_what_the_policy_is() {
+        for number in [0, 1, 2, 3, 5, 2 | 1 << 13, 2 | 1 << 15, 3 | 1 << 14] {
+            let Ok(mode) = MemPolicy::parse_mode(number) else { panic!("{number:#x} is a mode") };
+            let nodes = if number == 0 { Nodes::default() } else { Nodes::ONLY };
+            let policy = MemPolicy::new(mode, nodes);
+            assert_eq!(policy.map(|policy| MemPolicy::from_label(policy.to_label())), policy);
+            assert_eq!(policy.map(MemPolicy::number), Ok(number as u32));
+        }
+    }
+
+    #[ktest]
+    fn a_policy_without_a_node_is_none() {
+        let bind = (Mode::Bind, ModeFlags::empty());
+        let second = Nodes { low: 2, has_more: false };
+        assert_eq!(MemPolicy::new(bind, Nodes::default()), Err(EINVAL));
+        assert_eq!(MemPolicy::new(bind, second), Err(EINVAL));
+        assert!(MemPolicy::new((Mode::Bind, ModeFlags::RELATIVE), second).is_ok());
+        assert_eq!(MemPolicy::parse_mode(6), Err(EINVAL));
+        assert_eq!(MemPolicy::parse_mode(2 | 3 << 14), Err(EINVAL));
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Memory: resizing and moving mappings, and showing other pages of the same file.
+
+use core::{any::Any, ops::Range};
+
+use linux_raw_sys::general::{MAP_NONBLOCK, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
+use vmar::{
+    error::{Error, Limit},
+    mapping::{Mappable, MappedMemory, MappingFlags},
+    perms::VmPerms,
+    placement::Placement,
+    vmar::remap::RemapTarget,
+};
+
+use super::memory::{personality_of, refresh_lock_limit};
+use crate::{
+    fs::{File, file, page_cache::FileVmo},
+    ipc::shm::Attachment,
+    mm::{
+        commit,
+        layout::TASK_SIZE,
+        mapped_file::{MappedFile, SharedMemory, backing_of},
+    },
+    prelude::*,
+};
+
+/// `mremap(2)`.
+pub fn sys_mremap(
+    ctx: &Ctx,
+    addr: Vaddr,
+    old_len: usize,
+    new_len: usize,
+    flags: u32,
+    new_addr: Vaddr,
+) -> Result<usize> {
+    let moves = flags & MREMAP_MAYMOVE != 0;
+    let (is_fixed, keeps) = (flags & MREMAP_FIXED != 0, flags & MREMAP_DONTUNMAP != 0);
+    if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 || ((is_fixed || keeps) && !moves) {
+        return Err(EINVAL);
+    }
+    let old_size = old_len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
+    let new_size = new_len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
+    if keeps && old_size != new_size {
+        return Err(EINVAL);
+    }
+    let old = addr..addr.checked_add(old_size).ok_or(EINVAL)?;
+    if is_fixed && (new_size > TASK_SIZE || new_addr > TASK_SIZE - new_size) {
+        return Err(EINVAL);
+    }
+    let target = match (keeps, is_fixed) {
+        (true, true) => RemapTarget::DontUnmap(Placement::Replacing(new_addr)),
+        (true, false) if new_addr != 0 => {
+            RemapTarget::DontUnmap(Placement::Hint(new_addr & !(PAGE_SIZE - 1)))
+        }
+        (true, false) => RemapTarget::DontUnmap(Placement::Anywhere),
+        (false, true) => RemapTarget::Fixed(new_addr),
+        (false, false) if moves => RemapTarget::MayMove,
+        (false, false) => RemapTarget::InPlace,
+    };
+    refresh_lock_limit(ctx);
+    let more = if keeps { new_size } else { new_size.saturating_sub(old_size) };
+    let is_bounded = more != 0 && old.end <= TASK_SIZE && commit::may_refuse(more);
+    let _promise =
+        if is_bounded && is_promised(ctx, old.start) { Some(commit::promise(ctx.vm, more)?) } else { None };
+    ctx.vm.vmar().remap(old, new_size, target).map_err(|error| match error {
+        Error::NotMapped | Error::NotSupported => EFAULT,
+        Error::LimitExceeded(Limit::Locked) => EAGAIN,
+        Error::OutOfRange => EINVAL,
+        other => other.into(),
+    })
+}
+
+/// Whether memory is promised to what is mapped at `addr`.
+fn is_promised(ctx: &Ctx, addr: Vaddr) -> bool {
+    let query = ctx.vm.vmar().query(addr..addr.saturating_add(1));
+    query.first().is_some_and(|mapping| mapping.flags().contains(MappingFlags::PROMISED))
+}
+
+/// What a program sees in a mapping, to be mapped once more.
+struct Shown {
+    vmo: FileVmo,
+    mappable: Arc<dyn Mappable>,
+    /// The file, if it is one that was mapped.
+    file: Option<Arc<File>>,
+    perms: VmPerms,
+    flags: MappingFlags,
+}
+
+/// `remap_file_pages(2)`, as Linux has it since 4.0: a mapping of other pages takes the place of the range.
+pub fn sys_remap_file_pages(
+    ctx: &Ctx,
+    addr: Vaddr,
+    size: usize,
+    prot: usize,
+    page: usize,
+    flags: u32,
+) -> Result<usize> {
+    if prot != 0 {
+        return Err(EINVAL);
+    }
+    let (start, size) = (addr / PAGE_SIZE * PAGE_SIZE, size / PAGE_SIZE * PAGE_SIZE);
+    let end = start.checked_add(size).filter(|end| *end > start).ok_or(EINVAL)?;
+    page.checked_add(size / PAGE_SIZE).ok_or(EINVAL)?;
+    let shown = shown_at(ctx, start..end)?;
+    let offset = page.checked_mul(PAGE_SIZE).filter(|offset| offset.checked_add(size).is_some());
+    let offset = offset.filter(|offset| *offset <= isize::MAX as usize).ok_or(EOVERFLOW)?;
+    let kept = MappingFlags::LOCKED | MappingFlags::FAULT_AROUND;
+    let mut map = ctx.vm.vmar().new_map(size).perms(shown.perms).personality(personality_of(ctx));
+    map = map.placement(Placement::Replacing(start)).flags(shown.flags & kept).shared();
+    if let Some(file) = &shown.file {
+        map = map.backing(backing_of(file));
+    }
+    if flags & MAP_NONBLOCK == 0 {
+        map = map.populate();
+    }
+    refresh_lock_limit(ctx);
+    map.vmo(shown.vmo).vmo_offset(offset).mappable(shown.mappable).build().map_err(|error| match error {
+        Error::LimitExceeded(Limit::Locked) => EAGAIN,
+        Error::InvalidOffset => EOVERFLOW,
+        other => other.into(),
+    })?;
+    Ok(0)
+}
+
+/// What is shown all over `range`.
+///
+/// # Errors
+///
+/// `EINVAL` unless that is one thing, shared and mapped in one way.
+fn shown_at(ctx: &Ctx, range: Range<Vaddr>) -> Result<Shown> {
+    let query = ctx.vm.vmar().query(range.clone());
+    let first = query.first().filter(|info| info.range().start <= range.start).ok_or(EINVAL)?;
+    let (perms, flags) = (first.perms(), first.flags());
+    let mappable = first.mappable().ok_or(EINVAL)?.clone();
+    let is_object = matches!(first.memory(), MappedMemory::Vmo { .. });
+    // A file that was opened only for reading is mapped as if it were private.
+    if !first.is_shared() || !perms.contains(VmPerms::MAY_WRITE) || !is_object || !query.is_fully_mapped() {
+        return Err(EINVAL);
+    }
+    let is_alike = query.iter().all(|info| {
+        let is_same = info.mappable().is_some_and(|other| Arc::ptr_eq(other, &mappable));
+        is_same && info.perms() == perms && info.flags() == flags
+    });
+    drop(query);
+    if !is_alike {
+        return Err(EINVAL);
+    }
+    let any: &dyn Any = &*mappable;
+    let (vmo, file) = if let Some(mapped) = any.downcast_ref::<MappedFile>() {
+        let file = mapped.file().clone();
+        match file.ops().mappable(&file)? {
+            file::Mappable::Vmo(vmo) => (vmo, Some(file)),
+            file::Mappable::Zero => return Err(EINVAL),
+        }
+    } else if let Some(memory) = any.downcast_ref::<SharedMemory>() {
+        (memory.object().dup().to_dynamic(), None)
+    } else if let Some(attachment) = any.downcast_ref::<Attachment>() {
+        (attachment.segment().object().dup().to_dynamic(), None)
+    } else {
+        return Err(EINVAL);
+    };
+    Ok(Shown { vmo, mappable, file, perms: perms.access(), flags })
+}
