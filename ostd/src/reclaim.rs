@@ -151,10 +151,18 @@ pub fn hasten() {
 }
 
 /// Takes note of frames that an address space has let go in one transaction.
-pub(crate) fn note_unmapped(count: usize) {
-    if SINCE_MARKER.add(Pending::new(count, 1)).reaches(BATCH) {
+///
+/// A caller that may not wait, being in another transaction, leaves it to the next one to see to them.
+pub(crate) fn note_unmapped(count: usize, may_wait: bool) {
+    if SINCE_MARKER.add(Pending::new(count, 1)).reaches(BATCH) && may_wait {
         finish_batch();
     }
+}
+
+/// Returns whether a batch waits for somebody to finish it.
+#[cfg(ktest)]
+pub(crate) fn is_batch_due() -> bool {
+    SINCE_MARKER.get().reaches(BATCH)
 }
 
 #[cold]

@@ -17,6 +17,8 @@ use core::{
 };
 
 use ostd::{
+    cpu::PinCurrentCpu,
+    cpu_local,
     mm::{Fallible, MAX_USERSPACE_VADDR, PAGE_SIZE, Vaddr, VmReader, VmSpace, VmWriter},
     task::disable_preempt,
 };
@@ -33,6 +35,11 @@ use crate::{
     reclaim, reserve, spare,
     table::{self, Table},
 };
+
+cpu_local! {
+    /// How many transactions the CPU is in: one within another, of two page tables.
+    static OPEN: AtomicUsize = AtomicUsize::new(0);
+}
 
 /// The address space of a program.
 ///
@@ -257,9 +264,12 @@ fn transact<T>(
         0 => None,
         _ => Some(reserve::promise_kernel_frames(node_count(&range, growth))?),
     };
-    let unmapped;
+    let (unmapped, is_outermost);
     let result = {
         let preempt_guard = disable_preempt();
+        let open = OPEN.get_on_cpu(preempt_guard.current_cpu());
+        let around = open.load(Relaxed);
+        open.store(around + 1, Relaxed);
         let locked = widened(&range);
         let mut opened = table.vm_space.cursor_mut(&preempt_guard, &locked);
         let Ok(inner) = &mut opened else { panic!("a transaction over a bad range: {range:#x?}") };
@@ -269,11 +279,13 @@ fn transact<T>(
         }
         let result = body(&mut cursor);
         unmapped = cursor.finish();
+        open.store(around, Relaxed);
+        is_outermost = around == 0;
         result
     };
     drop(promise);
     if unmapped != 0 {
-        reclaim::note_unmapped(unmapped);
+        reclaim::note_unmapped(unmapped, is_outermost);
     }
     Ok(result)
 }

@@ -100,3 +100,26 @@ fn every_cpu_goes_over() {
     remote_readers();
     *REMOTE_SPACE.disable_irq().lock() = None;
 }
+
+#[ktest]
+fn a_transaction_within_another_never_waits() {
+    // More than may wait for a grace period, each let go in a transaction of its own.
+    const PAGES: usize = 600;
+    let (outer, inner) = (space_with_page(1), Ostd.new_space().unwrap());
+    let page = |index: usize| ADDR + index * PAGE_SIZE..ADDR + (index + 1) * PAGE_SIZE;
+    for index in 0..PAGES {
+        let frame = Ostd.alloc().unwrap().zeroed();
+        inner.transact(page(index), 1, |cursor| cursor.map(frame, PageProps::new(PageFlags::READ))).unwrap();
+    }
+    outer
+        .transact(one_page(), 0, |_| {
+            for index in 0..PAGES {
+                inner.transact(page(index), 0, |cursor| cursor.unmap(page(index).end)).unwrap();
+            }
+        })
+        .unwrap();
+    assert!(reclaim::is_batch_due());
+    // Whoever comes next sees to them, and may have to wait.
+    outer.transact(one_page(), 0, |cursor| cursor.unmap(one_page().end)).unwrap();
+    assert!(!reclaim::is_batch_due() && reclaim::pending_frames() >= PAGES);
+}
