@@ -184,8 +184,23 @@ impl<H: Host> Call<'_, H> {
                 }
                 return Ok(range);
             }
+            Placement::Apart(addr, behind) => {
+                let range = at(addr)?;
+                if state.table.overlaps(&(addr..range.end.saturating_add(behind))) {
+                    return Err(error::Error::Occupied.into());
+                }
+                return Ok(range);
+            }
             Placement::Anywhere => state.search.find(map, room, align),
             Placement::Below(limit) => state.search.find_below(map, room, align, limit),
+            Placement::Between { hint, from, below } => match hint {
+                Some(hint)
+                    if hint.saturating_add(room) <= below && state.search.takes_hint(map, hint, room) =>
+                {
+                    Some(hint)
+                }
+                _ => map.lowest_gap(room, align, from..below),
+            },
             Placement::Hint(addr) => {
                 let hint = addr.checked_next_multiple_of(layout.guest).unwrap_or(usize::MAX);
                 // What is shared cannot have part of a host page beside something else.

@@ -14,10 +14,21 @@ pub enum Placement {
     Hint(usize),
     /// At the address, or not at all (`MAP_FIXED_NOREPLACE`).
     Exactly(usize),
+    /// At the address, with so many bytes free behind it (page-aligned), or not at all.
+    Apart(usize, usize),
     /// At the address, in place of what is there (`MAP_FIXED`).
     Replacing(usize),
-    /// Wherever there is room below the address (`MAP_32BIT`).
+    /// Wherever there is room below the address.
     Below(usize),
+    /// Between two addresses: at the hint if it is free, else at the lowest place where there is room (`MAP_32BIT`).
+    Between {
+        /// An address that would be good.
+        hint: Option<usize>,
+        /// Where the search starts.
+        from: usize,
+        /// Where there is no more.
+        below: usize,
+    },
 }
 
 /// Where something can be mapped at all: device memory that must lie at certain addresses, an object whose addresses must agree with

@@ -227,23 +227,17 @@ impl<M: Machine> Vmar_<M> {
             }
             object.note_write(index);
         }
-        let is_written = self.transact(one.clone(), |cursor| {
-            let is_written = match cursor.query() {
-                Entry::Page { frame, props } => {
-                    let is_own = props.flags.contains(PageFlags::PRIVATE)
-                        && (props.flags.contains(PageFlags::WRITE) || frame.holders() == 1);
-                    if is_own || mapping.is_shared() {
-                        frame.write(within, buf);
-                        frame.prepare_for(props.flags);
-                    }
-                    is_own || mapping.is_shared()
+        let is_written = self.transact(one, |cursor| match cursor.query() {
+            Entry::Page { frame, props } => {
+                let is_own = props.flags.contains(PageFlags::PRIVATE)
+                    && (props.flags.contains(PageFlags::WRITE) || frame.holders() == 1);
+                if is_own || mapping.is_shared() {
+                    frame.write(within, buf);
+                    frame.prepare_for(props.flags);
                 }
-                _ => false,
-            };
-            if is_written && mapping.is_watched() {
-                cursor.widen(one.end, PageFlags::DIRTY);
+                is_own || mapping.is_shared()
             }
-            is_written
+            _ => false,
         });
         Ok(is_written)
     }

@@ -298,7 +298,9 @@ pub(super) fn check_size(size: usize, align: usize, page_size: usize) -> Result<
 /// Checks that an address that is insisted on is aligned.
 fn check_placement(placement: Placement, align: usize) -> Result<(), Error> {
     match placement {
-        Placement::Exactly(addr) | Placement::Replacing(addr) if !addr.is_multiple_of(align) => {
+        Placement::Exactly(addr) | Placement::Apart(addr, _) | Placement::Replacing(addr)
+            if !addr.is_multiple_of(align) =>
+        {
             Err(Error::InvalidAlignment)
         }
         _ => Ok(()),

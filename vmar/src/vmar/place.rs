@@ -66,6 +66,13 @@ impl<M: Machine> Mappings<M> {
                 }
                 return Ok(range);
             }
+            Placement::Apart(addr, behind) => {
+                let range = at(addr)?;
+                if !self.is_free(&(addr..range.end.saturating_add(behind))) {
+                    return Err(Error::Occupied);
+                }
+                return Ok(range);
+            }
             Placement::Replacing(addr) => return at(addr),
             Placement::Anywhere => self.find_room(size, align, user),
             Placement::Hint(addr) => match at(addr.max(self.window.floor)) {
@@ -76,6 +83,19 @@ impl<M: Machine> Mappings<M> {
             Placement::Below(addr) => {
                 let Window { floor, ceiling, .. } = self.window;
                 self.highest(size, align, clip(user, &(floor..addr.min(ceiling))))
+            }
+            Placement::Between { hint, from, below } => {
+                let hinted = hint.map(|hint| at(hint.max(self.window.floor))).transpose()?;
+                match hinted {
+                    Some(range)
+                        if range.start.is_multiple_of(align)
+                            && range.end <= below
+                            && self.is_free(&range) =>
+                    {
+                        Some(range.start)
+                    }
+                    _ => self.lowest(size, align, clip(user, &(from..below))),
+                }
             }
         };
         let start = found.ok_or(Error::NoRoom)?;

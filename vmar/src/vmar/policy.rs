@@ -156,7 +156,7 @@ impl<M: Machine> Mappings<M> {
             if is_clear { Ok(range) } else { Err(Error::Occupied) }
         };
         match placement {
-            Placement::Exactly(_) | Placement::Replacing(_) => {
+            Placement::Exactly(_) | Placement::Apart(..) | Placement::Replacing(_) => {
                 return guarded(self.place_aside(size, align, placement, user)?);
             }
             Placement::Hint(addr) if addr.is_multiple_of(align) && addr >= self.window.floor => {
@@ -171,7 +171,8 @@ impl<M: Machine> Mappings<M> {
             _ => {}
         }
         let placement = match placement {
-            Placement::Below(addr) => Placement::Below(addr),
+            Placement::Below(_) => placement,
+            Placement::Between { from, below, .. } => Placement::Between { hint: None, from, below },
             _ => Placement::Anywhere,
         };
         // Room for the guards, and to align what lies between them.

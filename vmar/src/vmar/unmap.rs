@@ -27,6 +27,16 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
         self.inner.unmap(range)
     }
 
+    /// Takes away what is mapped in `range`, and answers whether anything was.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`unmap`](Self::unmap).
+    #[require(R > Write)]
+    pub fn unmap_any(&self, range: Range<usize>) -> Result<bool, Error> {
+        self.inner.unmap_any(range)
+    }
+
     /// Takes away everything, in one pass; child regions are destroyed.
     #[require(R > Write)]
     pub fn clear(&self) {
@@ -45,6 +55,20 @@ impl<M: Machine> Vmar_<M> {
         let mut removed = Removed::new();
         let mut mappings = self.change_within(&range)?;
         self.unmap_locked(&mut mappings, &range, &mut removed)
+    }
+
+    fn unmap_any(&self, range: Range<usize>) -> Result<bool, Error> {
+        if self.has_children()
+            && let Some(result) = self.inside(&range, |region| region.unmap_any(range.clone()))
+        {
+            return result;
+        }
+        self.check_range(&range)?;
+        let mut removed = Removed::new();
+        let mut mappings = self.change_within(&range)?;
+        let before = mappings.usage().address_space;
+        self.unmap_locked(&mut mappings, &range, &mut removed)?;
+        Ok(mappings.usage().address_space != before)
     }
 
     /// Takes away what is mapped in `range`, of which only the end is checked.

@@ -58,9 +58,19 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// [`Error::InvalidSize`], [`Error::InvalidAlignment`] and [`Error::NoRoom`] as for
     /// [`build`](VmarMapOptions::build).
     pub fn find_room(&self, size: usize, align: usize) -> Result<usize, Error> {
+        self.find_place(size, align, Placement::Anywhere)
+    }
+
+    /// Returns where such a mapping would go if it were to go there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`find_room`](Self::find_room), and [`Error::OutOfRange`] and [`Error::Occupied`] as for
+    /// [`build`](VmarMapOptions::build).
+    pub fn find_place(&self, size: usize, align: usize, placement: Placement) -> Result<usize, Error> {
         check_size(size, align, M::PAGE_SIZE)?;
         let user = &self.inner.range;
-        let range = self.inner.mappings.read().place(size, align, Placement::Anywhere, user)?;
+        let range = self.inner.mappings.read().place(size, align, placement, user)?;
         Ok(range.start)
     }
 }

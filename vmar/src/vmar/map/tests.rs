@@ -225,6 +225,42 @@ fn v9_below_stays_below() {
 }
 
 #[test]
+fn v9_apart_keeps_what_is_behind_free() {
+    let process = process();
+    let map = |page, placement, flags| {
+        process.vmar.new_map(PAGE_SIZE).placement(placement).flags(flags).build().map(|addr| addr - at(page))
+    };
+    let apart = |page| map(page, Placement::Apart(at(page), PAGE_SIZE), MappingFlags::empty());
+    map(10, Placement::Exactly(at(10)), MappingFlags::empty()).unwrap();
+    assert_eq!(apart(9), Err(Error::Occupied));
+    assert_eq!(apart(8), Ok(0));
+    assert_eq!(apart(11), Ok(0));
+    // What grows down keeps its distance.
+    map(400, Placement::Exactly(at(400)), MappingFlags::GROWS_DOWN).unwrap();
+    assert_eq!(apart(143), Err(Error::Occupied));
+    assert_eq!(apart(142), Ok(0));
+    process.audit();
+}
+
+#[test]
+fn v9_between_is_bottom_up_unless_the_hint_is_free() {
+    let process = process();
+    let between = |hint: Option<usize>, count| {
+        let placement = Placement::Between { hint: hint.map(at), from: at(4), below: at(10) };
+        process.vmar.new_map(count * PAGE_SIZE).perms(RW).placement(placement).build()
+    };
+    assert_eq!(between(None, 2), Ok(at(4)));
+    assert_eq!(between(Some(8), 1), Ok(at(8)));
+    assert_eq!(between(Some(8), 2), Ok(at(6)));
+    // The hint may lie below; what would reach beyond the end is placed elsewhere.
+    assert_eq!(between(Some(2), 1), Ok(at(2)));
+    assert_eq!(between(Some(9), 2), Err(Error::NoRoom));
+    assert_eq!(between(None, 1), Ok(at(9)));
+    assert_eq!(between(None, 1), Err(Error::NoRoom));
+    process.audit();
+}
+
+#[test]
 fn v9_anywhere_is_top_down_in_the_window_and_bottom_up_beyond() {
     let process = process();
     process.vmar.set_window(Window { floor: at(0), base: at(10), bottom: at(10), ceiling: at(20) });
