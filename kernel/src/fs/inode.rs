@@ -294,10 +294,6 @@ pub enum Allocate {
     KeepSize,
     /// Give space back; the size stays.
     PunchHole,
-    /// Zero, and grow the file.
-    Zero,
-    /// Zero; the size stays.
-    ZeroKeepSize,
 }
 
 /// What setting an extended attribute expects of the old value.

@@ -88,6 +88,20 @@ impl<'a> Source<'a> {
         Ok(buf)
     }
 
+    /// Looks at the first byte that is left, without taking it.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT if it cannot be read.
+    pub fn check_first(&mut self) -> Result<()> {
+        if !self.advance() {
+            return Ok(());
+        }
+        let mut first = self.current.clone();
+        let mut byte = [0];
+        first.read_fallible(&mut VmWriter::from(&mut byte[..])).map(drop).map_err(|_| EFAULT)
+    }
+
     /// Splits off a source of the next `limit` bytes at most, which this one then no longer has.
     ///
     /// # Errors

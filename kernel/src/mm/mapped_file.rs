@@ -2,11 +2,15 @@
 
 //! What a mapping knows of the file behind it.
 
+use core::any::Any;
+
 use aster_rights::{FullRights, TRightSet};
 use vmar::{
     backing::{Backing, FileState},
     mapping::Mappable,
     object::Vmo,
+    perms::VmPerms,
+    vmar::query::MappingInfo,
 };
 use vmar_ostd::Ostd;
 
@@ -45,6 +49,17 @@ impl fmt::Debug for MappedFile {
         let path = self.file.path().display().map_err(|_| fmt::Error)?;
         write!(f, "MappedFile({})", String::from_utf8_lossy(&path))
     }
+}
+
+/// Whether a mapping is shared in every respect: a file that was opened only for reading is mapped as if it were private, while one
+/// whose seals forbid to write is shared all the same.
+pub fn is_fully_shared(mapping: &MappingInfo<'_, Ostd>) -> bool {
+    if !mapping.is_shared() || mapping.perms().contains(VmPerms::MAY_WRITE) {
+        return mapping.is_shared();
+    }
+    let known: Option<&dyn Any> = mapping.mappable().map(|known| &**known as &dyn Any);
+    let file = known.and_then(|known| known.downcast_ref::<MappedFile>());
+    file.is_none_or(|mapped| mapped.file().access().contains(AccessMode::WRITE))
 }
 
 /// What `file` allows its mappings, by the way it was opened, its seals and its mount. Files that can be mapped are in memory,

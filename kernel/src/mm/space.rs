@@ -227,11 +227,16 @@ impl AddressSpace {
         let Some(new) = end.checked_next_multiple_of(PAGE_SIZE) else { return heap.end };
         let old = heap.end.next_multiple_of(PAGE_SIZE);
         let moved = match new.cmp(&old) {
-            core::cmp::Ordering::Less => self.vmar.unmap(new..old),
+            // As Linux has it, the heap shrinks as long as anything of what goes is mapped.
+            core::cmp::Ordering::Less => match self.vmar.unmap_any(new..old) {
+                Ok(false) => return heap.end,
+                other => other.map(drop),
+            },
             core::cmp::Ordering::Equal => Ok(()),
             core::cmp::Ordering::Greater => {
                 let Ok(_promise) = commit::promise(self, new - old) else { return heap.end };
-                let map = self.vmar.new_map(new - old).read().write().placement(Placement::Exactly(old));
+                let map =
+                    self.vmar.new_map(new - old).read().write().placement(Placement::Apart(old, PAGE_SIZE));
                 map.build().map(drop)
             }
         };
@@ -263,12 +268,6 @@ impl AddressSpace {
     pub fn peak_rss_kib(&self) -> u64 {
         self.sample_rss();
         (self.peak_pages.load(Ordering::Relaxed) * (PAGE_SIZE / 1024)) as u64
-    }
-
-    /// Forgets that the resident set was ever larger than it is.
-    pub fn forget_peak(&self) {
-        self.peak_pages.store(0, Ordering::Relaxed);
-        self.sample_rss();
     }
 
     /// Takes the present resident set into account for the largest.

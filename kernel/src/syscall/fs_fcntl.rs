@@ -93,10 +93,10 @@ pub(super) fn sys_fcntl(ctx: &Ctx, fd: Fd, command: u32, arg: usize) -> Result<u
         F_GETPIPE_SZ => Ok(pipe_end(&file)?.pipe().capacity()),
         F_SETPIPE_SZ => set_pipe_size(ctx, &file, arg),
         F_ADD_SEALS => {
-            let seals = SealFlags::from_bits(arg as u32).ok_or(EINVAL)?;
             if !file.access().contains(AccessMode::WRITE) {
                 return Err(EPERM);
             }
+            let seals = SealFlags::from_bits(arg as u32).ok_or(EINVAL)?;
             memfd::add_seals(file.inode(), seals)?;
             Ok(0)
         }

@@ -3,7 +3,8 @@
 //! Sizes and storage: truncate, fallocate, the sync family, fadvise, readahead.
 
 use linux_raw_sys::general::{
-    FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, POSIX_FADV_NOREUSE,
+    FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_UNSHARE_RANGE, FALLOC_FL_ZERO_RANGE, POSIX_FADV_NOREUSE,
 };
 
 use super::fs_util::{CWD, find_at, offset};
@@ -58,15 +59,13 @@ pub(super) fn sys_fallocate(ctx: &Ctx, fd: Fd, mode: u32, pos: i64, len: i64) ->
         return Err(EINVAL);
     }
     const PUNCH: u32 = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    const ZERO_KEEP: u32 = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
-    let how = match mode {
-        0 => Allocate::Extend,
-        FALLOC_FL_KEEP_SIZE => Allocate::KeepSize,
-        PUNCH => Allocate::PunchHole,
-        FALLOC_FL_ZERO_RANGE => Allocate::Zero,
-        ZERO_KEEP => Allocate::ZeroKeepSize,
-        _ => return Err(EOPNOTSUPP),
-    };
+    const ALONE: u32 = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE;
+    const KNOWN: u32 = PUNCH | ALONE | FALLOC_FL_ZERO_RANGE | FALLOC_FL_UNSHARE_RANGE;
+    // A hole keeps the size, and is not zeroed as well.
+    let punches_badly = mode & FALLOC_FL_PUNCH_HOLE != 0 && mode & (PUNCH | FALLOC_FL_ZERO_RANGE) != PUNCH;
+    if mode & !KNOWN != 0 || punches_badly {
+        return Err(EOPNOTSUPP);
+    }
     file.require(AccessMode::WRITE)?;
     let inode = file.inode();
     match inode.kind() {
@@ -76,8 +75,15 @@ pub(super) fn sys_fallocate(ctx: &Ctx, fd: Fd, mode: u32, pos: i64, len: i64) ->
         _ => return Err(ENODEV),
     }
     let end = pos.checked_add(len).filter(|end| i64::try_from(*end).is_ok()).ok_or(EFBIG)?;
+    // The others are for files with storage behind them.
+    let how = match mode {
+        0 => Allocate::Extend,
+        FALLOC_FL_KEEP_SIZE => Allocate::KeepSize,
+        PUNCH => Allocate::PunchHole,
+        _ => return Err(EOPNOTSUPP),
+    };
     let _io = inode.ext().map(|ext| ext.io.write());
-    let grows = matches!(how, Allocate::Extend | Allocate::Zero) && end > inode.metadata().size;
+    let grows = how == Allocate::Extend && end > inode.metadata().size;
     if grows && end > file_size_limit() {
         signal_file_too_large();
         return Err(EFBIG);

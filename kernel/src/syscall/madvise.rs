@@ -148,7 +148,7 @@ fn remove(vm: &AddressSpace, range: Range<Vaddr>) -> Result<()> {
                 break;
             };
             // A file that was opened only for reading is mapped as if it were private.
-            if !info.is_shared() || !info.perms().contains(VmPerms::WRITE) {
+            if !info.is_shared() || !info.perms().contains(VmPerms::MAY_WRITE) {
                 outcome = Err(EACCES);
                 break;
             }

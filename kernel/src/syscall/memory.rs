@@ -24,6 +24,7 @@ use crate::{
         file::{AccessMode, Mappable},
         inode_file::touch_atime,
         page_cache::FileVmo,
+        types::FileType,
     },
     mm::{
         commit::{self, Mode, SharedPromise},
@@ -36,8 +37,8 @@ use crate::{
 
 /// `personality(2)`: what can be read can be executed.
 const READ_IMPLIES_EXEC: u32 = 0x040_0000;
-/// Where the room for `MAP_32BIT` ends.
-const END_32BIT: Vaddr = 1 << 31;
+/// The room for `MAP_32BIT`: 31 bits, the lower half of which is left to programs that name their addresses.
+const LOW: core::ops::Range<Vaddr> = 1 << 30..1 << 31;
 
 /// The flags that `MAP_SHARED_VALIDATE` accepts.
 const VALIDATED_FLAGS: u32 = MAP_TYPE
@@ -76,20 +77,21 @@ pub fn sys_mmap(
     if len == 0 {
         return Err(EINVAL);
     }
-    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
-    offset.checked_add(size).ok_or(EOVERFLOW)?;
-    let sharing = flags & MAP_TYPE;
-    let is_shared = match (sharing, &file) {
-        (MAP_PRIVATE, _) => false,
-        (MAP_SHARED, _) => true,
-        (MAP_SHARED_VALIDATE, Some(_)) if flags & !VALIDATED_FLAGS != 0 => return Err(EOPNOTSUPP),
-        (MAP_SHARED_VALIDATE, Some(_)) => true,
-        _ => return Err(EINVAL),
-    };
     if flags & MAP_HUGETLB != 0 {
         return Err(refuse_huge_pages(flags, file.is_some()));
     }
+    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
     let placement = placement_for(ctx, addr, size, flags)?;
+    let refused = |why| refused(ctx, size, placement, why);
+    let is_too_far = |file: &Arc<File>| file.inode().kind() == FileType::Regular && !ends(offset, size);
+    let is_shared = match (flags & MAP_TYPE, &file) {
+        (_, Some(file)) if is_too_far(file) => return Err(refused(EOVERFLOW)),
+        (MAP_PRIVATE, _) => false,
+        (MAP_SHARED, _) => true,
+        (MAP_SHARED_VALIDATE, Some(_)) if flags & !VALIDATED_FLAGS != 0 => return Err(refused(EOPNOTSUPP)),
+        (MAP_SHARED_VALIDATE, Some(_)) => true,
+        _ => return Err(refused(EINVAL)),
+    };
     let perms = perms_from(prot);
     let mut traits = MappingFlags::empty();
     traits.set(MappingFlags::GROWS_DOWN, flags & MAP_GROWSDOWN != 0);
@@ -105,7 +107,7 @@ pub fn sys_mmap(
 
     let contents = match &file {
         None => None,
-        Some(file) => contents_of(file)?,
+        Some(file) => contents_of(file).map_err(refused)?,
     };
     if flags & MAP_GROWSDOWN != 0 && contents.is_some() {
         return Err(EINVAL);
@@ -127,6 +129,7 @@ pub fn sys_mmap(
     let start = if file.is_none() && !is_shared && !populates && !is_too_much {
         new_map().build()
     } else {
+        let is_file = file.is_some();
         let mut map = if populates { new_map().populate() } else { new_map() };
         if let Some(file) = &file {
             map = map.backing(match contents {
@@ -154,7 +157,9 @@ pub fn sys_mmap(
                 };
                 let vmo = Vmo::new(&Ostd, size, VmoKind::SharedMemory)?;
                 let known = Arc::new(SharedMemory::new(vmo.dup(), promise));
-                map.vmo(vmo.to_dynamic()).mappable(known).build()
+                // Of a file that gives zeros there is as much as is mapped, and perhaps some of it lies beyond.
+                let offset = if is_file { offset } else { 0 };
+                map.vmo(vmo.to_dynamic()).vmo_offset(offset).mappable(known).build()
             }
             _ => map.build(),
         }
@@ -162,6 +167,7 @@ pub fn sys_mmap(
     start.map_err(|error| match error {
         Error::LimitExceeded(Limit::Locked) => EAGAIN,
         Error::InvalidOffset => EOVERFLOW,
+        Error::Refused(_) | Error::InvalidOptions => refused(error.into()),
         other => other.into(),
     })
 }
@@ -172,6 +178,17 @@ fn refuse_huge_pages(flags: u32, is_file: bool) -> Errno {
     const SIZES: [u32; 3] = [0, MAP_HUGE_2MB, MAP_HUGE_1GB];
     let is_size = SIZES.contains(&(flags & MAP_HUGE_MASK << MAP_HUGE_SHIFT));
     if is_file || !is_size { EINVAL } else { ENOMEM }
+}
+
+/// Why a mapping cannot be made: there is no place for it, or else `why`. Linux looks for the place first.
+#[cold]
+fn refused(ctx: &Ctx, size: usize, placement: Placement, why: Errno) -> Errno {
+    ctx.vm.vmar().find_place(size, PAGE_SIZE, placement).err().map_or(why, Errno::from)
+}
+
+/// Whether a file can have an end so far away.
+fn ends(offset: usize, size: usize) -> bool {
+    offset.checked_add(size).is_some_and(|end| i64::try_from(end).is_ok())
 }
 
 /// Where a new mapping goes.
@@ -196,7 +213,11 @@ pub(super) fn placement_for(ctx: &Ctx, addr: Vaddr, size: usize, flags: u32) -> 
     }
     let hint = addr / PAGE_SIZE * PAGE_SIZE;
     Ok(match hint {
-        0 if flags & MAP_32BIT != 0 => Placement::Below(END_32BIT),
+        _ if flags & MAP_32BIT != 0 => {
+            let is_good = hint != 0 && hint <= LOW.end.saturating_sub(size);
+            let hint = is_good.then_some(hint.max(MIN_ADDR));
+            Placement::Between { hint, from: LOW.start, below: LOW.end }
+        }
         0 => Placement::Anywhere,
         _ if hint > TASK_SIZE - size => Placement::Anywhere,
         _ => Placement::Hint(hint.max(MIN_ADDR)),

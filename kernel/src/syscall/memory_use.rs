@@ -5,7 +5,7 @@
 use core::ops::Range;
 
 use linux_raw_sys::general::{
-    MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT, MS_ASYNC, MS_INVALIDATE, MS_SYNC,
+    MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT, MS_ASYNC, MS_INVALIDATE, MS_SYNC, RLIMIT_MEMLOCK,
 };
 use vmar::{error::Error, mapping::MappingFlags, vmar::lock::LockMode};
 
@@ -13,6 +13,7 @@ use super::memory::{refresh_lock_limit, require_may_lock};
 use crate::{
     mm::{AddressSpace, layout::TASK_SIZE},
     prelude::*,
+    process::credentials::CapSet,
 };
 
 /// How many pages `mincore` looks at in one go.
@@ -44,7 +45,12 @@ pub fn sys_msync(ctx: &Ctx, addr: Vaddr, len: usize, flags: u32) -> Result<usize
     if flags & !(both | MS_INVALIDATE) != 0 || flags & both == both {
         return Err(EINVAL);
     }
-    let range = pages(addr, len, ENOMEM)?;
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(EINVAL);
+    }
+    // A length that wraps around is none.
+    let size = len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0);
+    let range = addr..addr.checked_add(size).ok_or(ENOMEM)?;
     if range.start >= range.end {
         return Ok(0);
     }
@@ -61,10 +67,15 @@ pub fn sys_mincore(ctx: &Ctx, addr: Vaddr, len: usize, vector: Vaddr) -> Result<
     if range.end > TASK_SIZE {
         return Err(ENOMEM);
     }
+    if vector.checked_add(range.len() / PAGE_SIZE).is_none_or(|end| end > TASK_SIZE) {
+        return Err(EFAULT);
+    }
     let mut at = range.start;
     let mut place = vector;
     while at < range.end {
-        let end = range.end.min(at + MINCORE_CHUNK * PAGE_SIZE);
+        // One mapping after the other: what comes before a hole is told.
+        let mapped = ctx.vm.vmar().query(at..at + PAGE_SIZE).first().ok_or(ENOMEM)?.range().end;
+        let end = range.end.min(mapped).min(at + MINCORE_CHUNK * PAGE_SIZE);
         let mut resident = try_filled(false, (end - at) / PAGE_SIZE)?;
         ctx.vm.vmar().resident(at..end, &mut resident)?;
         let bytes = try_collect(resident.iter().map(|resident| u8::from(*resident)))?;
@@ -75,15 +86,11 @@ pub fn sys_mincore(ctx: &Ctx, addr: Vaddr, len: usize, vector: Vaddr) -> Result<
     Ok(0)
 }
 
-/// The pages that `addr..addr + len` touches.
+/// The pages that `addr..addr + len` touches. A length that wraps around is none.
 fn touched(addr: Vaddr, len: usize) -> Result<Range<Vaddr>> {
     let start = addr / PAGE_SIZE * PAGE_SIZE;
-    let end = len
-        .checked_add(addr - start)
-        .and_then(|size| size.checked_next_multiple_of(PAGE_SIZE))
-        .and_then(|size| start.checked_add(size))
-        .ok_or(EINVAL)?;
-    Ok(start..end)
+    let size = len.wrapping_add(addr - start).checked_next_multiple_of(PAGE_SIZE).unwrap_or(0);
+    Ok(start..start.checked_add(size).ok_or(EINVAL)?)
 }
 
 /// `mlock(2)`.
@@ -97,7 +104,12 @@ pub fn sys_mlock2(ctx: &Ctx, addr: Vaddr, len: usize, flags: u32) -> Result<usiz
         return Err(EINVAL);
     }
     require_may_lock(ctx)?;
-    let range = touched(addr, len)?;
+    let range = touched(addr, len).map_err(|error| {
+        // The limit has the first word where there is one.
+        let is_limited = !ctx.credentials().has(CapSet::IPC_LOCK);
+        let limit = ctx.process.rlimits.soft(RLIMIT_MEMLOCK);
+        if is_limited && len as u64 > limit { ENOMEM } else { error }
+    })?;
     if range.start >= range.end {
         return Ok(0);
     }

@@ -48,6 +48,9 @@ pub fn sys_pkey_mprotect(ctx: &Ctx, addr: Vaddr, len: usize, prot: u32, key: i32
     if prot & grows != 0 {
         let query = ctx.vm.vmar().query(addr..end.min(TASK_SIZE).max(addr + PAGE_SIZE));
         let first = query.first().ok_or(ENOMEM)?;
+        if prot & PROT_GROWSUP != 0 && first.range().start > addr {
+            return Err(ENOMEM);
+        }
         // Nothing grows up here.
         if prot & PROT_GROWSUP != 0 || !first.flags().contains(MappingFlags::GROWS_DOWN) {
             return Err(EINVAL);

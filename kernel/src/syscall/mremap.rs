@@ -20,7 +20,7 @@ use crate::{
     mm::{
         commit,
         layout::TASK_SIZE,
-        mapped_file::{MappedFile, SharedMemory, backing_of},
+        mapped_file::{MappedFile, SharedMemory, backing_of, is_fully_shared},
     },
     prelude::*,
 };
@@ -39,20 +39,28 @@ pub fn sys_mremap(
     if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 || ((is_fixed || keeps) && !moves) {
         return Err(EINVAL);
     }
-    let old_size = old_len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
-    let new_size = new_len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
-    if keeps && old_size != new_size {
+    if keeps && old_len != new_len || !addr.is_multiple_of(PAGE_SIZE) {
         return Err(EINVAL);
     }
-    let old = addr..addr.checked_add(old_size).ok_or(EINVAL)?;
-    if is_fixed && (new_size > TASK_SIZE || new_addr > TASK_SIZE - new_size) {
-        return Err(EINVAL);
+    // What wraps around is nothing.
+    let old_size = old_len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0);
+    let new_size = new_len.checked_next_multiple_of(PAGE_SIZE).filter(|size| *size != 0).ok_or(EINVAL)?;
+    let is_mapped = || addr < TASK_SIZE && ctx.vm.vmar().query(addr..addr + PAGE_SIZE).first().is_some();
+    // That nothing is mapped there has the first word.
+    let refused = |why: Errno| if is_mapped() { why } else { EFAULT };
+    let old = addr..addr.checked_add(old_size).ok_or_else(|| refused(EINVAL))?;
+    if is_fixed || keeps {
+        let is_inside = new_size <= TASK_SIZE && new_addr <= TASK_SIZE - new_size;
+        let overlaps = || old.end > new_addr && new_addr + new_size > addr;
+        if !new_addr.is_multiple_of(PAGE_SIZE) || !is_inside || overlaps() {
+            return Err(refused(EINVAL));
+        }
+    } else if new_size > TASK_SIZE {
+        return Err(too_large(ctx, &old));
     }
     let target = match (keeps, is_fixed) {
         (true, true) => RemapTarget::DontUnmap(Placement::Replacing(new_addr)),
-        (true, false) if new_addr != 0 => {
-            RemapTarget::DontUnmap(Placement::Hint(new_addr & !(PAGE_SIZE - 1)))
-        }
+        (true, false) if new_addr != 0 => RemapTarget::DontUnmap(Placement::Hint(new_addr)),
         (true, false) => RemapTarget::DontUnmap(Placement::Anywhere),
         (false, true) => RemapTarget::Fixed(new_addr),
         (false, false) if moves => RemapTarget::MayMove,
@@ -63,12 +71,34 @@ pub fn sys_mremap(
     let is_bounded = more != 0 && old.end <= TASK_SIZE && commit::may_refuse(more);
     let _promise =
         if is_bounded && is_promised(ctx, old.start) { Some(commit::promise(ctx.vm, more)?) } else { None };
-    ctx.vm.vmar().remap(old, new_size, target).map_err(|error| match error {
+    let moved = ctx.vm.vmar().remap(old.clone(), new_size, target).map_err(|error| match error {
         Error::NotMapped | Error::NotSupported => EFAULT,
         Error::LimitExceeded(Limit::Locked) => EAGAIN,
         Error::OutOfRange => EINVAL,
         other => other.into(),
-    })
+    });
+    if moved.is_err() && is_fixed && is_mapped() {
+        // Linux has made room by the time it finds out.
+        let _ = ctx.vm.vmar().unmap(new_addr..new_addr + new_size);
+        if old_size > new_size {
+            let _ = ctx.vm.vmar().unmap(addr + new_size..old.end);
+        }
+    }
+    moved
+}
+
+/// Why what is mapped at `old` cannot become larger than all that a program can use.
+#[cold]
+fn too_large(ctx: &Ctx, old: &Range<Vaddr>) -> Errno {
+    if old.start >= TASK_SIZE {
+        return EFAULT;
+    }
+    let query = ctx.vm.vmar().query(old.start..old.start + PAGE_SIZE);
+    match query.first() {
+        Some(mapping) if old.is_empty() && !mapping.is_shared() => EINVAL,
+        Some(mapping) if old.end <= mapping.range().end => ENOMEM,
+        _ => EFAULT,
+    }
 }
 
 /// Whether memory is promised to what is mapped at `addr`.
@@ -134,8 +164,7 @@ fn shown_at(ctx: &Ctx, range: Range<Vaddr>) -> Result<Shown> {
     let (perms, flags) = (first.perms(), first.flags());
     let mappable = first.mappable().ok_or(EINVAL)?.clone();
     let is_object = matches!(first.memory(), MappedMemory::Vmo { .. });
-    // A file that was opened only for reading is mapped as if it were private.
-    if !first.is_shared() || !perms.contains(VmPerms::MAY_WRITE) || !is_object || !query.is_fully_mapped() {
+    if !is_fully_shared(&first) || !is_object || !query.is_fully_mapped() {
         return Err(EINVAL);
     }
     let is_alike = query.iter().all(|info| {

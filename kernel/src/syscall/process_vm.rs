@@ -2,7 +2,12 @@
 
 //! Other processes' memory: process_vm_readv and process_vm_writev.
 
-use ostd::mm::{FallibleVmWrite, io::util::HasVmReaderWriter};
+use ostd::mm::{FallibleVmRead, FallibleVmWrite, VmWriter, io::util::HasVmReaderWriter};
+use vmar::{
+    perms::VmPerms,
+    vmar::{populate::Populate, query::MappingInfo},
+};
+use vmar_ostd::Ostd;
 
 use crate::{
     mm::AddressSpace,
@@ -143,8 +148,25 @@ fn write_other(
     there: Vaddr,
     buffer: &mut [u8],
 ) -> Result<usize> {
-    own.read_bytes(here, buffer)?;
-    other.vmar().write_bytes(there, buffer).map_err(|_| EFAULT)
+    // The other side has the first word. What can be read here is written there.
+    let may_write = |mapping: MappingInfo<'_, Ostd>| mapping.perms().contains(VmPerms::WRITE);
+    if !other.vmar().query(there..there.saturating_add(1)).first().is_some_and(may_write) {
+        return Err(EFAULT);
+    }
+    let mut reader = own.reader(here, buffer.len())?;
+    let count = match reader.read_fallible(&mut VmWriter::from(&mut *buffer)) {
+        Ok(count) => count,
+        Err((_, count)) => {
+            // Linux has the pages of the other side by then.
+            let pages = there / PAGE_SIZE * PAGE_SIZE..(there + buffer.len()).next_multiple_of(PAGE_SIZE);
+            let _ = other.vmar().populate(pages, Populate::Write);
+            if count == 0 {
+                return Err(EFAULT);
+            }
+            count
+        }
+    };
+    other.vmar().write_bytes(there, &buffer[..count]).map_err(|_| EFAULT)
 }
 
 /// `EPERM` unless the caller may look into the thread's process, as `ptrace(2)` has it (`PTRACE_MODE_ATTACH_REALCREDS`).

@@ -14,7 +14,7 @@ use super::{
     task::Task,
 };
 use crate::{
-    mm::{AddressSpace, oom},
+    mm::{self, AddressSpace},
     prelude::*,
     process::{ThreadName, credentials::CapSet, rlimit::INFINITY},
 };
@@ -171,9 +171,20 @@ pub(super) fn limits(task: &Task, text: &mut Text) -> Result<()> {
     Ok(())
 }
 
-/// `oom_score`.
+/// `oom_score`: the share of memory in thousandths, shifted by `oom_score_adj` (Linux 6.1, `proc_oom_score`).
 pub(super) fn oom_score(task: &Task, text: &mut Text) -> Result<()> {
-    put!(text, "{}\n", oom::score(&*task.process()?));
+    let process = task.process()?;
+    let adjust = i64::from(process.oom_score_adj.load(Ordering::Relaxed));
+    let total = (mm::total_memory() / PAGE_SIZE).max(1) as i64;
+    let pages = process.vm().map(|vm| vm.sample_rss() as i64);
+    let score = match pages {
+        Some(pages) if adjust > *SCORE_RANGE.start() => {
+            let points = pages + adjust * (total / 1000);
+            ((1000 + points * 1000 / total) * 2 / 3).max(0)
+        }
+        _ => 0,
+    };
+    put!(text, "{score}\n");
     Ok(())
 }
 
@@ -189,32 +200,16 @@ pub(super) fn set_oom_score_adj(task: &Task, bytes: &[u8]) -> Result<()> {
     if !SCORE_RANGE.contains(&value) {
         return Err(EINVAL);
     }
-    store_adjustment(task, value as i32, Unit::New)
+    store_adjustment(task, value as i32)
 }
 
-/// By which file an adjustment is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
-    /// `oom_score_adj`. With the capability it also says how low others may go.
-    New,
-    /// `oom_adj`, which without the capability can only be raised.
-    Old,
-}
-
-fn store_adjustment(task: &Task, value: i32, unit: Unit) -> Result<()> {
+fn store_adjustment(task: &Task, value: i32) -> Result<()> {
     let process = task.process()?;
     let may_lower = Thread::current().is_none_or(|caller| caller.credentials().has(CapSet::SYS_RESOURCE));
-    let least = match unit {
-        Unit::New => &process.oom_score_adj_min,
-        Unit::Old => &process.oom_score_adj,
-    };
-    if value < least.load(Ordering::Relaxed) && !may_lower {
+    if value < process.oom_score_adj.load(Ordering::Relaxed) && !may_lower {
         return Err(EACCES);
     }
     process.oom_score_adj.store(value, Ordering::Relaxed);
-    if unit == Unit::New && may_lower {
-        process.oom_score_adj_min.store(value, Ordering::Relaxed);
-    }
     Ok(())
 }
 
@@ -236,5 +231,5 @@ pub(super) fn set_oom_adj(task: &Task, bytes: &[u8]) -> Result<()> {
         value @ (-16..=15 | OOM_DISABLE) => value * 1000 / -OOM_DISABLE,
         _ => return Err(EINVAL),
     };
-    store_adjustment(task, value as i32, Unit::Old)
+    store_adjustment(task, value as i32)
 }

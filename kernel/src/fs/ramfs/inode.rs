@@ -10,7 +10,6 @@ use vmar::object::VmoKind;
 use super::{
     super::{
         current,
-        file::{FileOps, OpenFlags},
         file_system::FileSystem,
         inode::{Allocate, Inode, InodeExt, LinkTarget, XattrMode},
         io::{Sink, Source},
@@ -100,7 +99,6 @@ impl RamInode {
                 };
                 Body::Regular(PageCache::new(kind, fs.quota.clone())?, seals)
             }
-            NewNode::Archived(data) => Body::Regular(PageCache::of_archive(data, fs.quota.clone())?, None),
             NewNode::Directory => Body::Directory(RwMutex::new(Entries::default())),
             NewNode::Symlink(target) => Body::Symlink(target.into()),
             NewNode::CharDevice(id) | NewNode::BlockDevice(id) => Body::Device(id),
@@ -183,7 +181,7 @@ fn lose_name(inode: &Arc<dyn Inode>) -> Result<()> {
 impl Inode for RamInode {
     fn metadata(&self) -> Metadata {
         let (size, pages, rdev) = match &self.body {
-            Body::Regular(cache, _) => (cache.size(), cache.blocks(), DeviceId::default()),
+            Body::Regular(cache, _) => (cache.size(), cache.pages(), DeviceId::default()),
             Body::Directory(entries) => (entries.read().len() as u64 * ENTRY_SIZE, 0, DeviceId::default()),
             Body::Symlink(target) => (target.len() as u64, 0, DeviceId::default()),
             Body::Device(id) => (0, 0, *id),
@@ -381,6 +379,8 @@ impl Inode for RamInode {
 
     fn write_at(&self, pos: u64, src: &mut Source<'_>) -> Result<usize> {
         let (cache, seals) = self.contents()?;
+        // What cannot be read has the first word, and no page is made for it.
+        src.check_first()?;
         if seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
             return Err(EPERM);
         }
@@ -413,12 +413,12 @@ impl Inode for RamInode {
 
     fn allocate(&self, how: Allocate, pos: u64, len: u64) -> Result<()> {
         let (cache, seals) = self.contents()?;
-        let changes = !matches!(how, Allocate::Extend | Allocate::KeepSize);
+        let changes = how == Allocate::PunchHole;
         if changes && seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
             return Err(EPERM);
         }
-        let grows = matches!(how, Allocate::Extend | Allocate::Zero);
-        if grows && pos.saturating_add(len) > cache.size() && seals.contains(SealFlags::GROW) {
+        // What is set aside beyond the end counts as growth, too.
+        if !changes && pos.saturating_add(len) > cache.size() && seals.contains(SealFlags::GROW) {
             return Err(EPERM);
         }
         cache.allocate(how, pos, len)?;
@@ -432,16 +432,6 @@ impl Inode for RamInode {
 
     fn seek_extent(&self, pos: u64, whence: Whence) -> Result<u64> {
         self.contents()?.0.seek_extent(pos, whence)
-    }
-
-    fn open(&self, flags: OpenFlags) -> Result<Option<Arc<dyn FileOps>>> {
-        // Mappings may write as well from now on.
-        if let Body::Regular(cache, _) = &self.body
-            && flags.intersects(OpenFlags::WRONLY | OpenFlags::RDWR)
-        {
-            cache.prepare_write()?;
-        }
-        Ok(None)
     }
 
     fn vmo(&self) -> Option<FileVmo> {
