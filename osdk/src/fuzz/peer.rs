@@ -65,10 +65,10 @@ pub struct Pair {
 
 impl Pair {
     /// Builds or fetches what is needed.
-    pub fn new(program: &Path, kernels: [Kernel; 2]) -> Result<Self> {
+    pub fn new(program: &Path, kernels: [Kernel; 2], built: Option<&Path>) -> Result<Self> {
         let image = |kernel| match kernel {
             Kernel::Linux => linux::image(),
-            Kernel::Tessera => kernel::build(),
+            Kernel::Tessera => built.map_or_else(kernel::build, |image| Ok(image.to_owned())),
             Kernel::Host => Ok(PathBuf::new()),
         };
         let images = [image(kernels[0])?, image(kernels[1])?];

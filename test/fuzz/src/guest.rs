@@ -39,6 +39,9 @@ fn mount(kind: &CStr, place: &CStr) {
 
 /// Turns the machine off.
 pub fn power_off() {
+    // What was said must have left the line first.
+    const TCSBRK: u64 = 0x5409;
+    syscall!(SYS_ioctl, 1, TCSBRK, 1);
     syscall!(SYS_sync);
     let (one, two) = (libc::LINUX_REBOOT_MAGIC1, libc::LINUX_REBOOT_MAGIC2);
     syscall!(SYS_reboot, one, two, libc::LINUX_REBOOT_CMD_POWER_OFF, 0);

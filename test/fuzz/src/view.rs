@@ -131,6 +131,30 @@ pub fn is_one_mapping(world: &mut World, start: u64, end: u64) -> bool {
     is_one
 }
 
+/// Whether all of a range is mapped.
+pub fn is_mapped(world: &mut World, start: u64, len: u64) -> bool {
+    let (mut at, end) = (start, start.saturating_add(len));
+    for_each_mapping(world, |_, line| {
+        if line.start <= at {
+            at = at.max(line.end);
+        }
+    });
+    at >= end
+}
+
+/// Which of so many pages from an address on show a file or shared memory.
+///
+/// Whether one of the others is resident that was only ever read is a matter of how zeros are mapped.
+pub fn pages_of_objects(world: &mut World, start: u64, count: usize) -> Vec<bool> {
+    let mut pages = vec![false; count];
+    for_each_mapping(world, |_, line| {
+        for (page, is_of_object) in (start..).step_by(PAGE as usize).zip(&mut pages) {
+            *is_of_object |= (line.start..line.end).contains(&page) && !line.name.is_empty();
+        }
+    });
+    pages
+}
+
 /// The figures of the process.
 pub fn figures() -> Figures {
     let text = read(c"/proc/self/status", String::new());

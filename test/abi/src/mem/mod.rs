@@ -17,7 +17,6 @@ mod brk;
 mod efault;
 mod exec;
 mod family;
-mod figures;
 mod file;
 mod fork;
 mod fork_large;
@@ -32,7 +31,6 @@ mod mprotect;
 mod mremap;
 mod munmap;
 mod overcommit;
-mod pagemap;
 mod pkey;
 mod place;
 mod process_madvise;
@@ -78,10 +76,6 @@ pub const GROUPS: &[&[Case]] = &[
     maps::CASES,
     maps::SMAPS,
     maps::MEM,
-    pagemap::CASES,
-    pagemap::CLEAR,
-    figures::CASES,
-    figures::OTHERS,
     usage::CASES,
     efault::CASES,
     efault::TOUCH,

@@ -8,7 +8,7 @@ use crate::{
     access,
     maker::args,
     symbols::{Kind, Names, PAGE},
-    sys,
+    sys, view,
 };
 
 const ADVICE: Names = &[
@@ -60,9 +60,19 @@ pub static MADVISE: Verb = Verb {
     run: |world, args| {
         let windows = world.windows();
         world.edges.note(&windows, args[0]..args[0].saturating_add(args[1]));
-        world.tell(syscall!(SYS_madvise, args[0], args[1], args[2]));
+        let answer = syscall!(SYS_madvise, args[0], args[1], args[2]);
+        // For a hole, 6.1 has the error of what is mapped behind it, if anything is; others say ENOMEM.
+        let is_populating = POPULATING.contains(&args[2]);
+        if is_populating && answer < 0 && !view::is_mapped(world, args[0], args[1]) {
+            world.out.push_str("= refused");
+        } else {
+            world.tell(answer);
+        }
     },
 };
+
+/// `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE`.
+const POPULATING: [u64; 2] = [22, 23];
 
 /// `MADV_FREE` leaves open what is read afterwards, until everything is written anew: which is done at once.
 pub static FREE: Verb = Verb {

@@ -35,7 +35,11 @@ pub static PWRITE: Verb = Verb {
         let file = maker.plain_file();
         args([file, addr, len.min(3 * PAGE), maker.random.below(SIZE)])
     },
-    run: |world, args| world.tell(syscall!(SYS_pwrite64, args[0], args[1], args[2], args[3])),
+    run: |world, args| {
+        let sizes = sizes();
+        world.tell(syscall!(SYS_pwrite64, args[0], args[1], args[2], args[3]));
+        zero_tails(sizes, args[3]);
+    },
 };
 
 pub static FTRUNCATE: Verb = Verb {
@@ -52,7 +56,11 @@ pub static FTRUNCATE: Verb = Verb {
         };
         args([file, size])
     },
-    run: |world, args| world.tell(syscall!(SYS_ftruncate, args[0], args[1])),
+    run: |world, args| {
+        let sizes = sizes();
+        world.tell(syscall!(SYS_ftruncate, args[0], args[1]));
+        zero_tails(sizes, u64::MAX);
+    },
 };
 
 const MODES: Names = &[
@@ -78,7 +86,11 @@ pub static FALLOCATE: Verb = Verb {
         let (offset, len) = (number(8), number(4));
         args([file, mode, offset, if maker.random.one_in(40) { u64::MAX } else { len }])
     },
-    run: |world, args| world.tell(syscall!(SYS_fallocate, args[0], args[1], args[2], args[3])),
+    run: |world, args| {
+        let sizes = sizes();
+        world.tell(syscall!(SYS_fallocate, args[0], args[1], args[2], args[3]));
+        zero_tails(sizes, u64::MAX);
+    },
 };
 
 const SEALS: Names = &[("SEAL", 1), ("SHRINK", 2), ("GROW", 4), ("WRITE", 8), ("FUTURE_WRITE", 16)];
@@ -111,3 +123,24 @@ pub static FILES: Verb = Verb {
     make: |_| [0; 6],
     run: |world, _| view::tell_files(world),
 };
+
+/// The descriptors by which the files with pages can be written.
+const WRITABLE: [u64; 4] = [64, 65, 69, 70];
+
+/// How large the files are.
+fn sizes() -> [u64; 4] {
+    WRITABLE.map(|fd| syscall!(SYS_lseek, fd, 0, libc::SEEK_END) as u64)
+}
+
+/// Zeroes what lay beyond the end in the last page of a file that has grown, up to `limit`.
+///
+/// Mappings can write there, and whether that is seen once it belongs to the file is left open (`mmap(2)`).
+fn zero_tails(before: [u64; 4], limit: u64) {
+    static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+    for ((fd, old), new) in WRITABLE.into_iter().zip(before).zip(sizes()) {
+        let end = old.next_multiple_of(PAGE).min(new).min(limit);
+        if end > old {
+            syscall!(SYS_pwrite64, fd, ZEROS.as_ptr(), end - old, old);
+        }
+    }
+}

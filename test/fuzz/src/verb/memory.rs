@@ -78,7 +78,7 @@ pub static FILL: Verb = Verb {
     run: |world, args| {
         let [addr, len, value, ..] = *args;
         for page in (addr..addr.saturating_add(len)).step_by(PAGE as usize) {
-            let stored = access::store8(page, value ^ page);
+            let stored = access::store8(page, value ^ (page - addr));
             let stored = stored.and_then(|_| access::store8(page + PAGE - 8, value));
             if stored.is_err() {
                 world.tell_access(stored);

@@ -26,6 +26,8 @@ pub static MMAP: Verb = Verb {
     run,
 };
 
+/// The descriptor of /dev/zero.
+const ZERO: u64 = FILES[8].1;
 const SHARED: u64 = 1;
 const PRIVATE: u64 = 2;
 const SHARED_VALIDATE: u64 = 3;
@@ -38,7 +40,6 @@ const NO_RESERVE: u64 = 0x4000;
 const POPULATE: u64 = 0x8000;
 const NON_BLOCK: u64 = 0x1_0000;
 const STACK: u64 = 0x2_0000;
-const HUGE: u64 = 0x4_0000;
 const SYNC: u64 = 0x8_0000;
 const NO_REPLACE: u64 = 0x10_0000;
 
@@ -64,15 +65,9 @@ fn make(maker: &mut Maker) -> Args {
     if random.one_in(24) && is_anonymous {
         flags |= GROWS_DOWN;
     }
-    for (often, flag) in [
-        (10, POPULATE),
-        (30, LOCKED),
-        (16, NO_RESERVE),
-        (40, NON_BLOCK),
-        (40, STACK),
-        (200, HUGE),
-        (100, SYNC),
-    ] {
+    for (often, flag) in
+        [(10, POPULATE), (30, LOCKED), (16, NO_RESERVE), (40, NON_BLOCK), (40, STACK), (100, SYNC)]
+    {
         if random.one_in(often) {
             flags |= flag;
         }
@@ -94,6 +89,8 @@ fn make(maker: &mut Maker) -> Args {
         true => (u64::MAX, if random.one_in(8) { offset } else { 0 }),
         false => (maker.file(), offset),
     };
+    // A private mapping of /dev/zero is anonymous memory, and on Linux keeps the file's name and offset all the same.
+    let file = if file == ZERO && flags & SHARED == 0 { FILES[0].1 } else { file };
     let prot = maker.protection();
     args([addr, len, prot, flags | if is_anonymous { ANON } else { 0 }, file, offset])
 }

@@ -4,9 +4,10 @@
 
 use super::{Role, Verb};
 use crate::{
-    add,
+    access, add,
     maker::args,
     symbols::{Kind, MAP, Names, PAGE, PROT},
+    view,
 };
 
 const SYNC: Names = &[("ASYNC", 1), ("INVALIDATE", 2), ("SYNC", 4)];
@@ -41,10 +42,11 @@ pub static MINCORE: Verb = Verb {
         world.tell(answer);
         if answer == 0 {
             let count = (len.div_ceil(PAGE) as usize).min(MOST);
-            for index in 0..count as u64 {
+            let is_counted = view::pages_of_objects(world, addr, count);
+            for (index, _) in (0u64..).zip(is_counted).filter(|(_, is_counted)| *is_counted) {
                 // What is in the other bits is left open.
-                let bit = crate::access::load1(vector + index).map_or(2, |byte| byte & 1);
-                add(&mut world.out, format_args!(" {bit}"));
+                let bit = access::load1(vector + index).map_or(2, |byte| byte & 1);
+                add(&mut world.out, format_args!(" {index}:{bit}"));
             }
         }
     },
