@@ -150,7 +150,12 @@ impl<M: Machine> Vmar_<M> {
     fn hold(&self, page: usize, held: &mut [Option<M::Frame>], cause: Cause) -> Result<(), Error> {
         loop {
             let mappings = self.mappings.read();
-            let Some((range, mapping)) = mappings.find(page) else { return Err(mappings.missing()) };
+            let Some((range, mapping)) = mappings.find(page) else {
+                let missing = mappings.missing();
+                drop(mappings);
+                self.grow_for(page, cause).map_err(|()| missing)?;
+                continue;
+            };
             if let Some(region) = mapping.region().cloned() {
                 drop(mappings);
                 match region.hold(page, held, cause) {
@@ -200,7 +205,11 @@ impl<M: Machine> Vmar_<M> {
     /// Writes within one page if it is there and may be written without being copied first, or if it can be made here and now.
     fn try_write(&self, page: usize, within: usize, buf: &[u8], cause: Cause) -> Result<bool, Error> {
         let mappings = self.mappings.read();
-        let Some((range, mapping)) = mappings.find(page) else { return Err(mappings.missing()) };
+        let Some((range, mapping)) = mappings.find(page) else {
+            let missing = mappings.missing();
+            drop(mappings);
+            return self.grow_for(page, cause).map(|()| false).map_err(|()| missing);
+        };
         if let Some(region) = mapping.region().cloned() {
             drop(mappings);
             return match region.try_write(page, within, buf, cause) {
@@ -240,6 +249,11 @@ impl<M: Machine> Vmar_<M> {
             _ => false,
         });
         Ok(is_written)
+    }
+
+    /// Makes a stack reach down to `page`, where nothing is mapped, if it is a debugger who looks there.
+    fn grow_for(&self, page: usize, cause: Cause) -> Result<(), ()> {
+        if cause == Cause::Debugger { self.grow_down(page).map_err(drop) } else { Err(()) }
     }
 
     /// Maps a page of the mapping's own that has been written to before anybody sees it, if there is nothing and what it begins

@@ -120,6 +120,8 @@ impl<M: Machine> Vmar_<M> {
     /// Makes the pages of a new mapping resident if that is asked for, or it is locked.
     #[inline(always)]
     fn populate_new(&self, range: Range<usize>, is_asked: bool, flags: MappingFlags) {
+        // What is locked as it is touched waits for that, whatever was asked.
+        let is_asked = is_asked && !flags.contains(MappingFlags::LOCK_ON_FAULT);
         if is_asked || flags & MappingFlags::ANY_LOCK == MappingFlags::LOCKED {
             // The mapping is there; what could not be made resident now is when it is touched.
             let _ = self.populate(range, Populate::AsNeeded);

@@ -6,6 +6,7 @@
 //! it: the fault that misses it does that for the pages it is wanted on. Only a single page is most likely wanted at once, and
 //! then spared the fault.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
@@ -14,12 +15,15 @@ use super::{
     Vmar, Vmar_,
     entries::{self, clip},
     mappings::Mappings,
+    populate::Populate,
+    shared::Changing,
 };
 use crate::{
     backing::Personality,
     error::{Error, Limit},
+    fallible,
     machine::{AddressSpace, Cursor, Machine, PageFlags},
-    mapping::{self, VmMapping},
+    mapping::{self, MappingFlags, VmMapping},
     perms::VmPerms,
 };
 
@@ -92,7 +96,40 @@ impl<M: Machine> Vmar_<M> {
         }
         self.check_range(&range)?;
         let mut mappings = self.change_within(&range)?;
+        if mappings.usage().locked != 0 && wanted.access.contains(VmPerms::WRITE) {
+            return self.protect_pinned(mappings, range, wanted);
+        }
         self.protect_locked(&mut mappings, range, wanted)
+    }
+
+    /// Does that where memory is locked: private memory that becomes writable gets pages of its own at once, as in Linux.
+    #[cold]
+    #[inline(never)]
+    fn protect_pinned(
+        &self,
+        mut mappings: Changing<'_, M>,
+        range: Range<usize>,
+        wanted: Wanted,
+    ) -> Result<(), Error> {
+        let is_affected = |mapping: &VmMapping<M>| {
+            mapping.flags() & MappingFlags::ANY_LOCK == MappingFlags::LOCKED
+                && !mapping.is_shared()
+                && !mapping.perms().contains(VmPerms::WRITE)
+        };
+        let mut affected: Vec<Range<usize>> = Vec::new();
+        for (found, mapping) in mappings.range(range.clone()) {
+            if is_affected(mapping) {
+                fallible::try_reserve_exact(&mut affected, 1)?;
+                affected.push(clip(&found, &range));
+            }
+        }
+        let result = self.protect_locked(&mut mappings, range, wanted);
+        drop(mappings);
+        for part in affected {
+            // What cannot be had now is had by the fault.
+            let _ = self.populate(part, Populate::AsNeeded);
+        }
+        result
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use super::*;
 use crate::{
     machine::CachePolicy,
+    mapping::MappingFlags,
     object::{Pager, Vmo, VmoKind},
     perms::VmPerms,
     placement::Placement,
@@ -203,5 +204,23 @@ fn r5_a_page_that_is_overwritten_whole_is_not_read_first() {
     assert_eq!(pager.0.load(SeqCst), 1);
     assert_eq!(process.read(BASE + 2 * PAGE_SIZE, 3).unwrap(), [5, 8, 5]);
     assert_eq!(process.vmar.write_bytes(BASE + 3 * PAGE_SIZE, &[7; PAGE_SIZE]), Err(Error::NotMapped));
+    process.audit();
+}
+
+#[test]
+fn debuggers_make_stacks_grow() {
+    let (_sim, process) = process(RW);
+    let stack = BASE + 600 * PAGE_SIZE;
+    let map = process.vmar.new_map(PAGE_SIZE).perms(RW).flags(MappingFlags::GROWS_DOWN);
+    map.placement(Placement::Exactly(stack)).build().unwrap();
+    let mut byte = [1];
+    assert_eq!(process.vmar.read_bytes(stack - PAGE_SIZE, &mut byte), Err(Error::NotMapped));
+    assert_eq!(process.vmar.read_bytes_forced(stack - PAGE_SIZE, &mut byte), Ok(1));
+    assert_eq!(byte, [0]);
+    assert_eq!(process.vmar.write_bytes_forced(stack - 2 * PAGE_SIZE, &[7]), Ok(1));
+    assert_eq!(process.vmar.read_bytes(stack - 2 * PAGE_SIZE, &mut byte), Ok(1));
+    assert_eq!(byte, [7]);
+    // Where nothing grows there is nothing.
+    assert_eq!(process.vmar.read_bytes_forced(stack + PAGE_SIZE, &mut byte), Err(Error::NotMapped));
     process.audit();
 }

@@ -537,3 +537,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn populating_leaves_out_what_is_locked_as_it_is_touched() {
+    let process = process();
+    let map = |flags| process.vmar.new_map(2 * PAGE_SIZE).perms(RW).flags(flags).populate().build().unwrap();
+    map(MappingFlags::ANY_LOCK);
+    assert_eq!(process.vmar.rss().total_pages(), 0);
+    map(MappingFlags::empty());
+    assert_eq!(process.vmar.rss().total_pages(), 2);
+    process.audit();
+}

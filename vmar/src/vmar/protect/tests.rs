@@ -4,11 +4,12 @@ use alloc::{vec, vec::Vec};
 
 use proptest::prelude::*;
 
-use super::super::{fault::FaultError, testing::*};
+use super::super::{discard::Discard, fault::FaultError, testing::*};
 use crate::{
     backing::Personality,
     error::{Error, Limit},
     machine::PageFlags,
+    mapping::MappingFlags,
     object::VmoKind,
     perms::VmPerms,
     placement::Placement,
@@ -235,5 +236,25 @@ fn v13_a_single_page_of_the_mappings_own_can_be_written_at_once() {
         entries.iter().map(|entry| entry.props.flags.contains(PageFlags::WRITE)).collect();
     assert_eq!(can_write, [false, true, false], "what the child has as well must be copied first");
     assert_eq!(child.read_byte(at(0)), Ok(1));
+    process.audit();
+}
+
+#[test]
+fn v18_locked_memory_that_becomes_writable_has_pages_of_its_own() {
+    let process = process();
+    let map = |start: usize, flags| {
+        let placement = Placement::Exactly(at(start));
+        process.vmar.new_map(3 * PAGE_SIZE).perms(R).flags(flags).placement(placement).build().unwrap();
+    };
+    map(0, MappingFlags::LOCKED);
+    map(4, MappingFlags::ANY_LOCK);
+    assert_eq!(process.vmar.rss().total_pages(), 0);
+    process.vmar.protect(pages(1..3), RW).unwrap();
+    assert_eq!(process.vmar.rss().total_pages(), 2);
+    // What is locked as it is touched waits for that; and what can be written already keeps what it has.
+    process.vmar.protect(pages(4..7), RW).unwrap();
+    process.vmar.discard(pages(1..2), Discard::NowEvenLocked).unwrap();
+    process.vmar.protect(pages(1..3), VmPerms::ACCESS).unwrap();
+    assert_eq!(process.vmar.rss().total_pages(), 1);
     process.audit();
 }
