@@ -14,6 +14,7 @@ pub mod layout;
 pub mod mapped_file;
 pub mod mempolicy;
 pub mod oom;
+mod reap;
 mod space;
 
 use ostd::{boot::boot_info, mm::Paddr};

@@ -10,6 +10,7 @@ use vmar::{
     placement::Placement,
     vmar::{
         ForkPolicy, FullVmar,
+        fault::FaultError,
         policy::{Policy, Promises},
     },
 };
@@ -32,6 +33,8 @@ pub struct AddressSpace {
     /// Whether a protection key was asked for.
     wished_for_key: AtomicBool,
     barriers: RegisteredBarriers,
+    /// Whether its memory was given back ahead of its program's end.
+    pub(super) is_reaped: AtomicBool,
 }
 
 /// The heap: what `brk(2)` moves the end of.
@@ -124,6 +127,7 @@ impl AddressSpace {
             locks_future: AtomicBool::new(false),
             wished_for_key: AtomicBool::new(false),
             barriers: RegisteredBarriers::new(),
+            is_reaped: AtomicBool::new(false),
         }
     }
 
@@ -133,6 +137,9 @@ impl AddressSpace {
     ///
     /// `ENOMEM`.
     pub fn fork(&self) -> Result<Arc<Self>> {
+        if self.is_reaped.load(Ordering::Relaxed) {
+            return Err(ENOMEM);
+        }
         /// What the copy of a mapping takes of the kernel's memory at most.
         const MOST_PER_MAPPING: usize = 256;
         let needed = self.vmar.usage().mappings * MOST_PER_MAPPING;
@@ -157,6 +164,7 @@ impl AddressSpace {
             locks_future: AtomicBool::new(false),
             wished_for_key: AtomicBool::new(self.wished_for_key.load(Ordering::Relaxed)),
             barriers: self.barriers.clone_for_child(),
+            is_reaped: AtomicBool::new(false),
         }))
     }
 
@@ -282,10 +290,10 @@ impl AddressSpace {
     /// # Errors
     ///
     /// Why the access is not possible.
-    pub fn serve_fault(
-        &self,
-        fault: fault::PageFault,
-    ) -> core::result::Result<(), vmar::vmar::fault::FaultError> {
+    pub fn serve_fault(&self, fault: fault::PageFault) -> core::result::Result<(), FaultError> {
+        if self.is_reaped.load(Ordering::Relaxed) {
+            return Err(FaultError::BusError);
+        }
         self.vmar.handle_page_fault(fault.addr, fault.access)
     }
 }

@@ -165,6 +165,11 @@ impl Process {
         self.vm.lock().clone()
     }
 
+    /// Whether `vm` is its address space. To be called with a spin lock held, as [`Process::has_vm`].
+    pub fn runs_in(&self, vm: &Arc<AddressSpace>) -> bool {
+        self.vm.lock().as_ref().is_some_and(|own| Arc::ptr_eq(own, vm))
+    }
+
     /// Whether it has an address space. Unlike with [`Process::vm`], nothing is left to be given up afterwards: to be called
     /// with a spin lock held.
     pub fn has_vm(&self) -> bool {

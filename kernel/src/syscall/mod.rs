@@ -32,6 +32,7 @@ mod mremap;
 mod poll;
 mod prctl;
 mod process;
+mod process_mrelease;
 mod process_vm;
 mod rseq;
 mod scarcity;

@@ -152,6 +152,7 @@ pub(super) fn call(ctx: &Ctx, registers: &mut UserContext, number: u32) -> Resul
         __NR_munlock => memory_use::sys_munlock, 2;
         __NR_mlockall => memory_use::sys_mlockall, 1;
         __NR_munlockall => memory_use::sys_munlockall, 0;
+        __NR_process_mrelease => process_mrelease::sys_process_mrelease, 2;
         __NR_process_vm_readv => process_vm::sys_process_vm_readv, 6;
         __NR_process_vm_writev => process_vm::sys_process_vm_writev, 6;
 

@@ -34,6 +34,7 @@ mod overcommit;
 mod pkey;
 mod place;
 mod process_madvise;
+mod process_mrelease;
 mod remap_pages;
 mod rlimit;
 mod seal;
@@ -68,6 +69,7 @@ pub const GROUPS: &[&[Case]] = &[
     stack::CASES,
     madvise::CASES,
     process_madvise::CASES,
+    process_mrelease::CASES,
     mempolicy::CASES,
     sync::CASES,
     sync::MINCORE,

@@ -38,7 +38,7 @@ extern "C" fn call<F: FnMut() -> i32>(body: *mut F) -> i32 {
 }
 
 /// Clones with a stack of its own, for flags that share memory; the child runs `body` and exits with its result.
-pub(super) fn share<F: FnMut() -> i32>(flags: i32, body: F) -> i32 {
+pub(crate) fn share<F: FnMut() -> i32>(flags: i32, body: F) -> i32 {
     share_with(flags, body, 0, std::ptr::null_mut())
 }
 

@@ -12,7 +12,7 @@ use crate::{
     sys,
 };
 
-mod clone;
+pub(crate) mod clone;
 mod clone3;
 mod credentials;
 mod exec;
