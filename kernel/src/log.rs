@@ -3,7 +3,10 @@
 //! The kernel's log, written to I/O port 0xe9.
 //!
 //! QEMU stores what a guest writes to that port in a file (`-debugcon file:...`). The serial console stays free for
-//! programs. When the first process ends, the last line of the log is `exit: N` with its status.
+//! programs. When the first process ends, the last line of the log is `exit: N` with its status. The last lines are kept in
+//! memory as well ([`ring`]).
+
+pub mod ring;
 
 use core::fmt::Write;
 
@@ -35,6 +38,7 @@ impl Write for Sink<'_> {
 
 impl Log for DebugPort {
     fn log(&self, record: &Record) {
+        ring::add(record.level() as u8, *record.args());
         // Emergencies go out even when the message is about the log itself: never wait for the lock.
         let Some(guard) = self.port.try_lock() else { return };
         let Some(port) = guard.as_ref() else { return };
@@ -46,6 +50,11 @@ impl Log for DebugPort {
         // Writing to the port cannot fail.
         let _ = writeln!(Sink(port), "{level}{}", record.args());
     }
+}
+
+/// Notes a line of information for those who ask for the log in the machine, whatever the level of the one outside.
+pub fn note(args: fmt::Arguments<'_>) {
+    ring::add(6, args);
 }
 
 /// Directs the log to the port, and lets through what `log=` on the kernel's command line asks for.

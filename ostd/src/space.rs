@@ -98,6 +98,12 @@ impl OstdSpace {
         }
     }
 
+    /// Returns how many frames the page table takes, about: the nodes of its last level that are known, and those above them.
+    pub fn table_pages(&self) -> usize {
+        let leaves = self.table().present.area_count();
+        leaves + leaves.div_ceil(512) + leaves.div_ceil(512 * 512) + 1
+    }
+
     /// Returns OSTD's space that is in use now.
     pub fn vm_space(&self) -> &Arc<VmSpace> {
         &self.table().vm_space

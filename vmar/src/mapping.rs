@@ -100,6 +100,9 @@ bitflags::bitflags! {
         const HUGE_PAGES = 1 << 16;
         /// Large pages are not wanted for it (`MADV_NOHUGEPAGE`); only a mark.
         const NO_HUGE_PAGES = 1 << 17;
+        /// Entries tell which of its pages were written since somebody [asked](crate::vmar::history). Of one without, all count
+        /// as written; what continues it on either side without being watched makes it one of these.
+        const WATCHED = 1 << 18;
     }
 }
 

@@ -71,10 +71,12 @@ impl<'a> Member<'a> {
     }
 }
 
-/// Unpacks all archives in `bytes` into the root.
-pub fn unpack(bytes: &[u8]) {
+/// Unpacks all archives in `bytes` into the root. What is not compressed is not copied: it is read when it is wanted
+/// ([`cache`](crate::mm::cache)).
+pub fn unpack(bytes: &'static [u8]) {
     let lookup = kernel_lookup();
-    let mut unpacker = Unpacker { lookup, links: BTreeMap::new(), directories: Vec::new(), members: 0 };
+    let mut unpacker =
+        Unpacker { lookup, kept: bytes, links: BTreeMap::new(), directories: Vec::new(), members: 0 };
     unpacker.unpack_all(bytes);
     unpacker.finish();
     info!("initramfs: {} files", unpacker.members);
@@ -85,6 +87,8 @@ type FileKey = (u32, (u32, u32));
 
 struct Unpacker {
     lookup: Lookup,
+    /// What stays in memory for good.
+    kept: &'static [u8],
     /// The first name of each file with several, by device and inode of the archive.
     links: BTreeMap<FileKey, Box<[u8]>>,
     /// Directories get their times last: what is put into them changes those.
@@ -170,8 +174,21 @@ impl Unpacker {
         }
     }
 
+    /// `data` as what stays, if it is a part of that.
+    fn kept(&self, data: &[u8]) -> Option<&'static [u8]> {
+        let start = data.as_ptr().addr().checked_sub(self.kept.as_ptr().addr())?;
+        self.kept.get(start..start.checked_add(data.len())?)
+    }
+
     fn unpack_regular(&mut self, member: &Member<'_>, mode: u16) -> Result<()> {
         let name = member.name;
+        if member.nlink <= 1
+            && !member.data.is_empty()
+            && let Some(data) = self.kept(member.data)
+        {
+            self.make(name, NewNode::Archived(data), mode)?;
+            return self.set_attributes(name, member);
+        }
         let key: FileKey = (member.ino, member.device);
         let first = if member.nlink > 1 { self.links.get(&key).cloned() } else { None };
         if let Some(first) = first {
@@ -299,7 +316,7 @@ mod tests {
         // The same number in another archive is another file.
         add(&mut archive, (2, 1), 0o104755, "initramfs-test/three", b"x");
         add(&mut archive, (0, 1), 0, "TRAILER!!!", b"");
-        unpack(&archive);
+        unpack(archive.leak());
 
         let lookup = kernel_lookup();
         let meta = |name: &[u8]| lookup.find(name, LastLink::Stay).unwrap().inode().metadata();
@@ -320,7 +337,7 @@ mod tests {
         add(&mut archive, (1, 2), 0o040755, "initramfs-damaged", b"");
         add(&mut archive, (2, 1), 0o100644, "initramfs-damaged/file", b"contents");
         archive.truncate(archive.len() - 8);
-        unpack(&archive);
+        unpack(archive.leak());
         let lookup = kernel_lookup();
         assert!(lookup.find(b"initramfs-damaged", LastLink::Stay).is_ok());
         assert!(lookup.find(b"initramfs-damaged/file", LastLink::Stay).is_err());

@@ -14,6 +14,7 @@ use super::{
     current,
     dentry::Dentry,
     file::{File, OpenFlags},
+    file_system::FileSystem,
     inode::Inode,
     inode_file::InodeFile,
     mount::{Mount, MountFlags, Volume},
@@ -94,6 +95,12 @@ fn internal() -> &'static Internal {
         let mount = Mount::new(Volume::of(fs.clone()), None, b"tmpfs", MountFlags::empty());
         Internal { fs, mount }
     })
+}
+
+/// How many pages memfds have.
+pub fn pages() -> usize {
+    let stats = internal().fs.stats();
+    (stats.blocks - stats.free) as usize
 }
 
 /// Whether a memory file can be sealed.

@@ -20,14 +20,14 @@ use vmar::{
     error::Error as VmarError,
     object::{Vmo, VmoKind},
 };
-use vmar_ostd::Ostd;
+use vmar_ostd::{Ostd, OstdFrame};
 
 use super::{
     inode::Allocate,
     io::{Sink, Source},
     types::{MAX_FILE_SIZE, Whence},
 };
-use crate::prelude::*;
+use crate::{mm::cache::Archived, prelude::*};
 
 /// A capability to the contents of a file, as mappings take it.
 pub type FileVmo = Vmo<Ostd>;
@@ -102,6 +102,15 @@ pub struct PageCache {
     charged: AtomicUsize,
     /// Up to where space is set aside beyond the end (`FALLOC_FL_KEEP_SIZE`), in bytes; counted, but no pages yet.
     reserved_end: AtomicU64,
+    /// Where it can be read again, if it can or could once.
+    archived: Option<Arc<Archived>>,
+}
+
+/// What a page has.
+enum Content {
+    Page(OstdFrame),
+    Bytes(&'static [u8]),
+    Zeros,
 }
 
 fn errno(error: VmarError) -> Errno {
@@ -132,13 +141,59 @@ impl PageCache {
     /// ENOMEM.
     pub fn new(kind: VmoKind, quota: Arc<Quota>) -> Result<Self> {
         let vmo = Vmo::new(&Ostd, 0, kind).map_err(errno)?;
-        Ok(Self {
+        Ok(Self::around(vmo, 0, quota, None))
+    }
+
+    /// Contents that are in an archive, counted by `quota` as they come into memory.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub fn of_archive(data: &'static [u8], quota: Arc<Quota>) -> Result<Self> {
+        let archived = Archived::new(data)?;
+        Ok(Self::around(archived.vmo().dup(), data.len() as u64, quota, Some(archived)))
+    }
+
+    fn around(
+        vmo: Vmo<Ostd, TRightSet<FullRights>>,
+        size: u64,
+        quota: Arc<Quota>,
+        archived: Option<Arc<Archived>>,
+    ) -> Self {
+        Self {
             vmo,
-            size: AtomicU64::new(0),
+            size: AtomicU64::new(size),
             quota,
             charged: AtomicUsize::new(0),
             reserved_end: AtomicU64::new(0),
-        })
+            archived,
+        }
+    }
+
+    /// Where it can be read again.
+    fn archived(&self) -> Option<&Archived> {
+        self.archived.as_deref().filter(|archived| archived.is_intact())
+    }
+
+    /// Makes it contents that can be written; what could be read again no longer can.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM; nothing has changed then.
+    pub fn prepare_write(&self) -> Result<()> {
+        if let Some(archived) = self.archived() {
+            archived.detach()?;
+            self.charge();
+        }
+        Ok(())
+    }
+
+    /// The space that it takes, in pages: whether they are in memory makes no difference.
+    pub fn blocks(&self) -> usize {
+        match self.archived() {
+            Some(_) => self.size().div_ceil(PAGE_SIZE as u64) as usize,
+            None => self.pages(),
+        }
     }
 
     /// The size in bytes.
@@ -182,9 +237,10 @@ impl PageCache {
         let mut at = pos;
         while at < end {
             let Piece { index, start, len } = piece(at, end);
-            let copied = match self.vmo.page(index) {
-                Some(frame) => dst.write_from(frame.as_uframe().reader().skip(start).limit(len)),
-                None => dst.fill_zeros(len),
+            let copied = match self.page_to_read(index) {
+                Content::Page(frame) => dst.write_from(frame.as_uframe().reader().skip(start).limit(len)),
+                Content::Bytes(bytes) => dst.write_bytes(bytes.get(start..start + len).unwrap_or_default()),
+                Content::Zeros => dst.fill_zeros(len),
             };
             match copied {
                 Ok(count) => at += count as u64,
@@ -192,7 +248,22 @@ impl PageCache {
                 Err(_) => break,
             }
         }
+        if self.archived.is_some() {
+            self.charge();
+        }
         Ok(at.saturating_sub(pos) as usize)
+    }
+
+    fn page_to_read(&self, index: usize) -> Content {
+        match (self.vmo.page(index), self.archived()) {
+            (Some(frame), _) => Content::Page(frame),
+            (None, None) => Content::Zeros,
+            // Without memory for the page it is read from where it is.
+            (None, Some(archived)) => match self.vmo.commit(index) {
+                Ok(frame) => Content::Page(frame),
+                Err(_) => Content::Bytes(archived.page(index)),
+            },
+        }
     }
 
     /// Writes all of `src` at `pos`, growing the file.
@@ -207,6 +278,7 @@ impl PageCache {
         if pos >= MAX_FILE_SIZE {
             return Err(EFBIG);
         }
+        self.prepare_write()?;
         let end = pos.saturating_add(src.remain() as u64).min(MAX_FILE_SIZE);
         let old = self.size();
         if end > old {
@@ -263,6 +335,7 @@ impl PageCache {
         if size > MAX_FILE_SIZE {
             return Err(EFBIG);
         }
+        self.prepare_write()?;
         if size < self.size() {
             self.reserved_end.store(0, Ordering::Relaxed);
             self.size.store(size, Ordering::Release);
@@ -282,6 +355,7 @@ impl PageCache {
     /// ENOSPC, ENOMEM; EFBIG past the largest offset.
     pub fn allocate(&self, how: Allocate, pos: u64, len: u64) -> Result<()> {
         let end = pos.checked_add(len).filter(|end| *end <= MAX_FILE_SIZE).ok_or(EFBIG)?;
+        self.prepare_write()?;
         let old = self.size();
         let grown = match how {
             Allocate::Extend => old.max(end),
@@ -352,6 +426,9 @@ impl PageCache {
     /// ENXIO if there is no data after `pos`.
     pub fn seek_extent(&self, pos: u64, whence: Whence) -> Result<u64> {
         let (size, page) = (self.size(), PAGE_SIZE as u64);
+        if self.archived().is_some() {
+            return Ok(if whence == Whence::Data { pos } else { size });
+        }
         let mut index = (pos / page) as usize;
         if whence == Whence::Data {
             let found = self.vmo.next_resident(index).ok_or(ENXIO)? as u64 * page;

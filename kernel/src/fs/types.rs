@@ -228,6 +228,8 @@ pub struct NewAttr {
 pub enum NewNode<'a> {
     /// An empty regular file.
     Regular,
+    /// A regular file with contents that stay where they are, if the file system can use them so.
+    Archived(&'static [u8]),
     /// An empty directory.
     Directory,
     /// A symbolic link to the given path.
@@ -246,7 +248,7 @@ impl NewNode<'_> {
     /// The type of the new file.
     pub const fn kind(&self) -> FileType {
         match self {
-            Self::Regular => FileType::Regular,
+            Self::Regular | Self::Archived(_) => FileType::Regular,
             Self::Directory => FileType::Directory,
             Self::Symlink(_) => FileType::Symlink,
             Self::Fifo => FileType::Fifo,

@@ -7,6 +7,7 @@
 //! one operation of the framework and turn its error into an errno ([`mod@errno`]).
 
 mod barriers;
+pub mod cache;
 pub mod commit;
 pub mod errno;
 pub mod fault;
@@ -15,6 +16,7 @@ pub mod mapped_file;
 pub mod mempolicy;
 pub mod oom;
 mod reap;
+pub mod settings;
 mod space;
 
 use ostd::{boot::boot_info, mm::Paddr};
@@ -29,6 +31,12 @@ use crate::prelude::*;
 /// Memory for programs and for the kernel, in bytes.
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
+/// What of it was in use when stock was taken: the kernel itself, and what OSTD knows of each page; in bytes.
+static AT_START: AtomicUsize = AtomicUsize::new(0);
+
+/// How large the kernel's stack of a thread is, in bytes: as it is built (`OSTD_TASK_STACK_SIZE_IN_PAGES`).
+pub const KERNEL_STACK: usize = 8 * PAGE_SIZE;
+
 /// Takes stock of memory. Called once, early.
 pub fn init() {
     use ostd::boot::memory_region::MemoryRegionType;
@@ -40,6 +48,7 @@ pub fn init() {
     });
     let total: Paddr = usable.map(|region| region.len()).sum();
     TOTAL.store(total, Ordering::Relaxed);
+    AT_START.store(total.saturating_sub(reserve::free_frames() * PAGE_SIZE), Ordering::Relaxed);
     commit::init();
     fault::init();
 }
@@ -47,6 +56,11 @@ pub fn init() {
 /// All memory, in bytes.
 pub fn total_memory() -> usize {
     TOTAL.load(Ordering::Relaxed)
+}
+
+/// What was in use before the first program was there, in bytes.
+pub fn memory_at_start() -> usize {
+    AT_START.load(Ordering::Relaxed)
 }
 
 /// Waits until what was given up is free, and so held by nobody any more.

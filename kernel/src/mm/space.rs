@@ -278,6 +278,12 @@ impl AddressSpace {
         (self.peak_pages.load(Ordering::Relaxed) * (PAGE_SIZE / 1024)) as u64
     }
 
+    /// Forgets that the resident set was ever larger than it is.
+    pub fn forget_peak(&self) {
+        self.peak_pages.store(0, Ordering::Relaxed);
+        self.sample_rss();
+    }
+
     /// Takes the present resident set into account for the largest.
     pub fn sample_rss(&self) -> usize {
         let pages = self.vmar.rss().total_pages();

@@ -63,6 +63,8 @@ pub struct Process {
     pub last_name: SpinLock<ThreadName>,
     /// `/proc/PID/oom_score_adj`.
     pub oom_score_adj: AtomicI32,
+    /// How low it may be set without a capability.
+    pub oom_score_adj_min: AtomicI32,
 }
 
 /// What a process tells its parent through `wait`.
@@ -152,6 +154,7 @@ impl Process {
             last_uid: AtomicU32::new(0),
             last_name: SpinLock::new(ThreadName::default()),
             oom_score_adj: AtomicI32::new(0),
+            oom_score_adj_min: AtomicI32::new(0),
         }
     }
 

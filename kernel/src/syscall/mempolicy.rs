@@ -282,7 +282,7 @@ fn node_of(vm: &AddressSpace, addr: Vaddr) -> i32 {
     let query = vm.vmar().query(page.clone());
     let Some(info) = query.first() else { return error(EFAULT) };
     let mut is_there = false;
-    info.for_each_page(&page, |_, _| is_there = true);
+    info.for_each_page(&page, |_, found| is_there |= !found.is_zeros);
     match info.memory() {
         _ if is_there => ONLY_NODE,
         MappedMemory::Vmo { .. } => error(ENOENT),

@@ -11,6 +11,7 @@ use linux_raw_sys::general::{
 use ostd::mm::{FallibleVmWrite, VmReader};
 
 use crate::{
+    log::ring,
     mm, power,
     prelude::*,
     process::{credentials::CapSet, table},
@@ -132,15 +133,38 @@ pub fn sys_personality(ctx: &Ctx, persona: u32) -> Result<usize> {
     Ok(old as usize)
 }
 
-/// `syslog(2)`: the log is outside the machine, so there is nothing to read here.
+/// `syslog(2)`: the last lines of the log. Nothing ever waits for more of them.
 pub fn sys_syslog(ctx: &Ctx, action: i32, addr: Vaddr, len: i32) -> Result<usize> {
+    const READ: i32 = 2;
+    const READ_ALL: i32 = 3;
+    const READ_CLEAR: i32 = 4;
     match action {
-        // Open and close; the size of what is unread, and of the buffer.
-        0 | 1 | 9 | 10 => Ok(0),
-        2 | 3 if addr == 0 || len < 0 => Err(EINVAL),
-        2..=5 => Ok(0),
+        // Open and close.
+        0 | 1 => Ok(0),
+        READ | READ_ALL | READ_CLEAR => {
+            if action != READ_ALL {
+                ctx.credentials().require(CapSet::SYS_ADMIN)?;
+            }
+            let len = usize::try_from(len).ok().filter(|_| addr != 0).ok_or(EINVAL)?;
+            let mut lines = try_filled(0, len.min(ring::SIZE))?;
+            let count =
+                if action == READ { ring::copy_unread(&mut lines) } else { ring::copy_last(&mut lines) };
+            ctx.vm.write_bytes(addr, &lines[..count])?;
+            if action == READ_CLEAR {
+                ring::clear();
+            }
+            Ok(count)
+        }
+        5 => {
+            ctx.credentials().require(CapSet::SYS_ADMIN)?;
+            ring::clear();
+            Ok(0)
+        }
         // Levels of the console, which shows none of the log.
+        8 if !(1..=8).contains(&len) => Err(EINVAL),
         6..=8 => ctx.credentials().require(CapSet::SYS_ADMIN).map(|()| 0),
+        9 => Ok(ring::count_unread()),
+        10 => Ok(ring::SIZE),
         _ => Err(EINVAL),
     }
 }

@@ -165,6 +165,11 @@ pub trait Source<M: Machine>: Debug + Send + Sync {
         let _ = (range, count);
     }
 
+    /// Returns whether it may itself have pages in memory, for [`look`](Self::look) to find.
+    fn has_pages(&self) -> bool {
+        true
+    }
+
     /// Returns the first page at or after `index` that is in memory.
     fn next_resident(&self, index: usize) -> Option<usize> {
         let _ = index;
@@ -229,6 +234,10 @@ impl<M: Machine> Source<M> for Paged<M> {
         let frame = self.machine.alloc()?.zeroed();
         self.pager.read_page(index, &frame)?;
         Ok(Page::Own(frame))
+    }
+
+    fn has_pages(&self) -> bool {
+        false
     }
 
     fn free(&self, range: Range<usize>, _count: usize) {

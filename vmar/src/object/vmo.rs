@@ -232,7 +232,7 @@ impl<M: Machine> Vmo_<M> {
 
     fn visit(&self, pages: &Pages<M>, range: Range<usize>, visit: &mut impl FnMut(usize, &M::Frame)) {
         let range = range.start..range.end.min(pages.count());
-        if self.source.is_none() && pages.below.is_none() {
+        if pages.below.is_none() && self.source.as_ref().is_none_or(|source| !source.has_pages()) {
             return pages.map.for_each(range, visit);
         }
         for index in range {

@@ -365,7 +365,7 @@ impl Cursor for SimCursor<'_> {
     fn narrow(&mut self, end: usize, lost: PageFlags) {
         self.check_end(end);
         for (addr, pte) in self.table.entries.range_mut(self.position..end) {
-            if pte.props.flags.intersects(lost & PageFlags::ACCESS) {
+            if pte.props.flags.intersects(lost) {
                 self.stale.push(*addr);
             }
             pte.props.flags.remove(lost);

@@ -236,17 +236,23 @@ impl<M: Machine> Vmar_<M> {
             }
             object.note_write(index);
         }
-        let is_written = self.transact(one, |cursor| match cursor.query() {
-            Entry::Page { frame, props } => {
-                let is_own = props.flags.contains(PageFlags::PRIVATE)
-                    && (props.flags.contains(PageFlags::WRITE) || frame.holders() == 1);
-                if is_own || mapping.is_shared() {
-                    frame.write(within, buf);
-                    frame.prepare_for(props.flags);
+        let is_written = self.transact(one.clone(), |cursor| {
+            let is_written = match cursor.query() {
+                Entry::Page { frame, props } => {
+                    let is_own = props.flags.contains(PageFlags::PRIVATE)
+                        && (props.flags.contains(PageFlags::WRITE) || frame.holders() == 1);
+                    if is_own || mapping.is_shared() {
+                        frame.write(within, buf);
+                        frame.prepare_for(props.flags);
+                    }
+                    is_own || mapping.is_shared()
                 }
-                is_own || mapping.is_shared()
+                _ => false,
+            };
+            if is_written && mapping.is_watched() {
+                cursor.widen(one.end, PageFlags::DIRTY);
             }
-            _ => false,
+            is_written
         });
         Ok(is_written)
     }

@@ -126,6 +126,9 @@ impl<M: Machine> Mappings<M> {
 
     /// Makes a mapping at a free range a part of a neighbour if one mapping can stand for both; returns whether it could.
     fn insert_into_neighbour(&mut self, range: &Range<usize>, mapping: &VmMapping<M>) -> bool {
+        if self.is_watched && !mapping.is_watched() {
+            self.unwatch_beside(range, mapping);
+        }
         let [below, above] = self.map.beside(range);
         let below = below
             .filter(|(found, neighbour)| neighbour.continues_with(found.len(), mapping))
@@ -265,6 +268,9 @@ impl<M: Machine> Mappings<M> {
         if let Some(upper) = upper {
             self.insert_plainly(range.end..found.end, upper);
         }
+        if self.is_watched {
+            self.unwatch_around(range);
+        }
         self.merge_one(range);
     }
 
@@ -315,6 +321,9 @@ impl<M: Machine> Mappings<M> {
 
     /// Merges at each boundary of `range`, its ends included.
     fn merge_within(&mut self, range: &Range<usize>) {
+        if self.is_watched {
+            self.unwatch_around(range);
+        }
         while let Some(seam) = self.first_seam(range) {
             self.merge_one(&seam);
         }
@@ -363,6 +372,9 @@ impl<M: Machine> Mappings<M> {
 
     /// Makes one mapping of those that meet at `at`, if one can stand for both.
     fn merge_at(&mut self, at: usize) {
+        if self.is_watched {
+            self.unwatch_around(&(at..at));
+        }
         if let Some((found, _)) = self.map.find(at).filter(|(found, _)| found.start == at) {
             self.merge_one(&found);
         }
@@ -376,6 +388,59 @@ impl<M: Machine> Mappings<M> {
             false
         });
         noted
+    }
+
+    /// Watches all mappings of `range`, which splits none of them.
+    pub(super) fn watch(&mut self, range: &Range<usize>) {
+        self.is_watched = true;
+        self.change(range, |_, mapping| {
+            mapping.set_flags(mapping.flags() | MappingFlags::WATCHED);
+        });
+    }
+
+    /// Watches those no more that are beside `range` and that `mapping`, which is not watched, continues there.
+    #[cold]
+    #[inline(never)]
+    fn unwatch_beside(&mut self, range: &Range<usize>, mapping: &VmMapping<M>) {
+        let [below, above] = self.map.beside(range);
+        let below = below.filter(|(found, neighbour)| neighbour.would_continue_with(found.len(), mapping));
+        let above = above.filter(|(_, neighbour)| mapping.would_continue_with(range.len(), neighbour));
+        let starts = [below, above].map(|found| found.map(|(found, _)| found.start));
+        self.unwatch(starts.into_iter().flatten());
+    }
+
+    /// Watches those mappings no more that are in `range` or touch it, and could be one with a neighbour that is not watched.
+    #[cold]
+    #[inline(never)]
+    fn unwatch_around(&mut self, range: &Range<usize>) {
+        while let Some(pair) = self.first_uneven(range) {
+            self.unwatch(pair.into_iter());
+        }
+    }
+
+    /// Returns where two neighbours start of which one is watched, and which could be one mapping but for that.
+    fn first_uneven(&self, range: &Range<usize>) -> Option<[usize; 2]> {
+        let mut below: Option<(Range<usize>, &VmMapping<M>)> = None;
+        for (found, mapping) in self.around(range) {
+            if let Some((below_range, below)) = below
+                && below_range.end == found.start
+                && below.is_watched() != mapping.is_watched()
+                && below.would_continue_with(below_range.len(), mapping)
+            {
+                return Some([below_range.start, found.start]);
+            }
+            below = Some((found, mapping));
+        }
+        None
+    }
+
+    /// Watches the mappings no more that start at `starts`.
+    fn unwatch(&mut self, starts: impl Iterator<Item = usize>) {
+        for start in starts {
+            if let Some((_, mapping)) = self.map.find_mut(start) {
+                mapping.set_flags(mapping.flags() - MappingFlags::WATCHED);
+            }
+        }
     }
 
     fn resize(&mut self, start: usize, range: Range<usize>) {

@@ -36,6 +36,8 @@ pub struct Mappings<M: Machine> {
     pub(crate) borrow: Option<Borrow<M>>,
     /// How the space is forked.
     pub(super) fork_policy: ForkPolicy,
+    /// Whether some may be watched.
+    pub(super) is_watched: bool,
     /// What the space refuses.
     pub(super) policy: policy::InForce,
     /// What was added to the sums over all regions of the space.
@@ -114,6 +116,7 @@ impl<M: Machine> Mappings<M> {
             lowest_grows_down: usize::MAX,
             borrow: None,
             fork_policy: ForkPolicy::default(),
+            is_watched: false,
             policy: policy::InForce::default(),
             account: Account::default(),
             regions: 0,
@@ -126,6 +129,7 @@ impl<M: Machine> Mappings<M> {
     pub(super) fn take_settings_of(&mut self, parent: &Self) {
         self.window = parent.window;
         self.fork_policy = parent.fork_policy;
+        self.is_watched = parent.is_watched;
         self.policy = parent.policy;
     }
 

@@ -27,6 +27,7 @@ pub(crate) mod entries;
 pub mod fault;
 mod fork;
 mod grow;
+pub mod history;
 mod label;
 pub mod lock;
 pub mod map;

@@ -197,7 +197,9 @@ impl<M: Machine> Vmar_<M> {
     /// Lets `page` of a mapping that is about to allow `access` be written without a fault, if it is the mapping's own.
     #[inline(never)]
     fn widen_own(&self, mapping: &VmMapping<M>, page: &Range<usize>, access: VmPerms) {
-        if mapping.resident_span(page).is_none() || !self.space.may_be_mapped(page.start) {
+        // A write that is watched must fault.
+        let is_there = mapping.resident_span(page).is_some() && self.space.may_be_mapped(page.start);
+        if !is_there || mapping.is_watched() {
             return;
         }
         self.transact(page.clone(), |cursor| {

@@ -98,13 +98,19 @@ pub struct PageCounts {
     pub dirty_share: usize,
 }
 
-/// Who holds a resident page.
+/// A resident page, and who holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageSharing {
     /// Whether it is the object's, not the mapping's own.
     pub belongs_to_object: bool,
+    /// Whether it is the frame of zeros, which is nobody's.
+    pub is_zeros: bool,
     /// How many hold it, the object aside.
     pub holders: usize,
+    /// What its entry says.
+    pub flags: PageFlags,
+    /// The number of its frame.
+    pub frame: u64,
 }
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
@@ -199,14 +205,15 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
         counts
     }
 
-    /// Calls `visit` with the address of each resident page in `range` (bytes), ascending, and who holds it; the frame of
-    /// zeros is passed over.
+    /// Calls `visit` with the address of each resident page in `range` (bytes), ascending, and who holds it. Zeros that were
+    /// mapped ahead of a read are passed over.
     pub fn for_each_page(&self, range: &Range<usize>, mut visit: impl FnMut(usize, PageSharing)) {
         let range = self.range.start.max(range.start)..self.range.end.min(range.end);
         let Some(span) = self.mapping.resident_span(&range) else { return };
         self.space.for_each_page(self.mappings, &span, |addr, page| {
-            if self.mapping.kind_of(page.props.flags).is_some() {
-                visit(addr, sharing(&page));
+            let is_zeros = self.mapping.kind_of(page.props.flags).is_none();
+            if !is_zeros || page.props.flags.contains(PageFlags::ACCESSED) {
+                visit(addr, PageSharing { is_zeros, ..sharing(&page) });
             }
         });
     }
@@ -235,7 +242,8 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
         let Some(kind) = self.mapping.kind_of(flags) else { return };
         let PageSharing { holders, .. } = sharing(page);
         let is_shared = holders > 1;
-        let is_dirty = flags.contains(PageFlags::DIRTY);
+        // A page of the mapping's own was written, whatever has been forgotten since.
+        let is_dirty = flags.intersects(PageFlags::DIRTY | PageFlags::PRIVATE);
         let share = M::PAGE_SIZE / holders;
         counts.resident += 1;
         counts.share += share;
@@ -296,7 +304,13 @@ fn sharing<M: Machine>(page: &ResidentPage<'_, M>) -> PageSharing {
     let is_own = props.flags.contains(PageFlags::PRIVATE);
     // An object holds its pages as well.
     let holders = if is_own { frame.holders() + more_holders } else { frame.holders().saturating_sub(1) };
-    PageSharing { belongs_to_object: !is_own, holders: holders.max(1) }
+    PageSharing {
+        belongs_to_object: !is_own,
+        is_zeros: false,
+        holders: holders.max(1),
+        flags: props.flags,
+        frame: frame.id(),
+    }
 }
 
 impl<M: Machine> Vmar_<M> {

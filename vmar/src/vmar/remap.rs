@@ -38,7 +38,7 @@ use super::{
 use crate::{
     error::{Error, Limit},
     fallible,
-    machine::{AddressSpace, Cursor, Machine, PageProps},
+    machine::{AddressSpace, Cursor, Machine, PageFlags, PageProps},
     mapping::{MappedMemory, MappingFlags, VmMapping},
     placement::Placement,
     rss::RssDelta,
@@ -340,7 +340,11 @@ impl<M: Machine> Vmar_<M> {
             }
             let (count, mut noted) = (pages.len(), None);
             let is_run = count * M::PAGE_SIZE == filled.len();
-            let moving = pages.drain(..).map(|(distance, frame, props)| {
+            let moving = pages.drain(..).map(|(distance, frame, mut props)| {
+                if props.flags.contains(PageFlags::PRIVATE) {
+                    // As if written there, should anybody ask.
+                    props.flags |= PageFlags::ACCESSED | PageFlags::DIRTY;
+                }
                 if noted != Some(props.flags) {
                     copy.note_entries(&filled, props.flags);
                     noted = Some(props.flags);

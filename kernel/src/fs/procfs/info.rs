@@ -14,7 +14,7 @@ use super::{
     task::Task,
 };
 use crate::{
-    mm::{self, AddressSpace},
+    mm::{AddressSpace, oom},
     prelude::*,
     process::{ThreadName, credentials::CapSet, rlimit::INFINITY},
 };
@@ -171,20 +171,9 @@ pub(super) fn limits(task: &Task, text: &mut Text) -> Result<()> {
     Ok(())
 }
 
-/// `oom_score`: the share of memory in thousandths, shifted by `oom_score_adj` (Linux 6.1, `proc_oom_score`).
+/// `oom_score`.
 pub(super) fn oom_score(task: &Task, text: &mut Text) -> Result<()> {
-    let process = task.process()?;
-    let adjust = i64::from(process.oom_score_adj.load(Ordering::Relaxed));
-    let total = (mm::total_memory() / PAGE_SIZE).max(1) as i64;
-    let pages = process.vm().map(|vm| vm.sample_rss() as i64);
-    let score = match pages {
-        Some(pages) if adjust > *SCORE_RANGE.start() => {
-            let points = pages + adjust * (total / 1000);
-            ((1000 + points * 1000 / total) * 2 / 3).max(0)
-        }
-        _ => 0,
-    };
-    put!(text, "{score}\n");
+    put!(text, "{}\n", oom::score(&*task.process()?));
     Ok(())
 }
 
@@ -200,16 +189,32 @@ pub(super) fn set_oom_score_adj(task: &Task, bytes: &[u8]) -> Result<()> {
     if !SCORE_RANGE.contains(&value) {
         return Err(EINVAL);
     }
-    store_adjustment(task, value as i32)
+    store_adjustment(task, value as i32, Unit::New)
 }
 
-fn store_adjustment(task: &Task, value: i32) -> Result<()> {
+/// By which file an adjustment is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// `oom_score_adj`. With the capability it also says how low others may go.
+    New,
+    /// `oom_adj`, which without the capability can only be raised.
+    Old,
+}
+
+fn store_adjustment(task: &Task, value: i32, unit: Unit) -> Result<()> {
     let process = task.process()?;
     let may_lower = Thread::current().is_none_or(|caller| caller.credentials().has(CapSet::SYS_RESOURCE));
-    if value < process.oom_score_adj.load(Ordering::Relaxed) && !may_lower {
+    let least = match unit {
+        Unit::New => &process.oom_score_adj_min,
+        Unit::Old => &process.oom_score_adj,
+    };
+    if value < least.load(Ordering::Relaxed) && !may_lower {
         return Err(EACCES);
     }
     process.oom_score_adj.store(value, Ordering::Relaxed);
+    if unit == Unit::New && may_lower {
+        process.oom_score_adj_min.store(value, Ordering::Relaxed);
+    }
     Ok(())
 }
 
@@ -231,5 +236,5 @@ pub(super) fn set_oom_adj(task: &Task, bytes: &[u8]) -> Result<()> {
         value @ (-16..=15 | OOM_DISABLE) => value * 1000 / -OOM_DISABLE,
         _ => return Err(EINVAL),
     };
-    store_adjustment(task, value as i32)
+    store_adjustment(task, value as i32, Unit::Old)
 }

@@ -196,7 +196,7 @@ fn line(places: &Places, mapping: &Info<'_>, text: &mut Text) -> Result<()> {
 
 fn row(text: &mut Text, name: &str, bytes: usize) {
     let name = format!("{name}:");
-    put!(text, "{name:<15} {:8} kB\n", bytes / 1024);
+    put!(text, "{name:<16}{:8} kB\n", bytes / 1024);
 }
 
 /// Whether the proportional share is also told by kind.
@@ -298,10 +298,13 @@ fn flags(mapping: &Info<'_>, text: &mut Text) {
         (flags.contains(MappingFlags::RANDOM), "rr"),
         (flags.contains(MappingFlags::DONT_FORK), "dc"),
         (is_device, "de"),
+        // Linux 6.1 has no letters for it.
+        (flags.contains(MappingFlags::LOCK_ON_FAULT), "??"),
         (flags.contains(MappingFlags::PROMISED), "ac"),
         (flags.contains(MappingFlags::NO_RESERVE), "nr"),
         (flags.contains(MappingFlags::WIPE_ON_FORK), "wf"),
         (flags.contains(MappingFlags::DONT_DUMP), "dd"),
+        (!flags.contains(MappingFlags::WATCHED), "sd"),
         (flags.contains(MappingFlags::HUGE_PAGES), "hg"),
         (flags.contains(MappingFlags::NO_HUGE_PAGES), "nh"),
         (flags.contains(MappingFlags::MERGEABLE), "mg"),

@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! `/proc/PID/mem` and `/proc/PID/pagemap`: the memory of a task, as debuggers reach it.
+//! `mem`, `pagemap` and `clear_refs`: the memory of a task, as debuggers reach it.
 
-use vmar::vmar::query::PageSharing;
+use vmar::{
+    machine::PageFlags,
+    mapping::MappingFlags,
+    vmar::{history::Which, query::PageSharing},
+};
 use zerocopy::IntoBytes;
 
 use super::{
     super::{
         file::{File, FileOps, Position, WriteAt},
         io::{Sink, Source},
-        synthetic::seek_plain,
+        synthetic::{Text, seek_plain},
         types::Whence,
     },
+    parse_setting,
     task::Task,
 };
 use crate::{
-    mm::{AddressSpace, layout::TASK_SIZE},
+    mm::{self, AddressSpace, layout::TASK_SIZE},
     prelude::*,
+    process::credentials::CapSet,
 };
 
 /// How many bytes are moved in one go.
@@ -108,6 +114,8 @@ impl FileOps for OpenMem {
 /// An open `pagemap`.
 pub struct OpenPageMap {
     vm: Weak<AddressSpace>,
+    /// Whether it was opened by somebody who may know which frames pages are in.
+    shows_frames: bool,
 }
 
 const ENTRY: usize = size_of::<u64>();
@@ -117,6 +125,10 @@ const PRESENT: u64 = 1 << 63;
 const FILE_OR_SHARED: u64 = 1 << 61;
 /// Nobody else has it.
 const EXCLUSIVE: u64 = 1 << 56;
+/// It was written since `clear_refs`, or mapped.
+const SOFT_DIRTY: u64 = 1 << 55;
+/// The number of its frame, for those who may know.
+const FRAME: u64 = (1 << 55) - 1;
 
 impl OpenPageMap {
     /// Opens the page map of `task`.
@@ -125,7 +137,18 @@ impl OpenPageMap {
     ///
     /// EACCES if the caller may not look into it; ESRCH.
     pub fn new(task: &Task) -> Result<Self> {
-        Ok(Self { vm: space_of(task)? })
+        let shows_frames = Thread::current().is_none_or(|caller| caller.credentials().has(CapSet::SYS_ADMIN));
+        Ok(Self { vm: space_of(task)?, shows_frames })
+    }
+
+    /// What is told of a page of a mapping that is watched for writes or not.
+    fn entry(&self, page: &PageSharing, is_watched: bool) -> u64 {
+        let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
+        PRESENT
+            | flag(page.belongs_to_object && !page.is_zeros, FILE_OR_SHARED)
+            | flag(page.holders == 1 && !page.is_zeros, EXCLUSIVE)
+            | flag(!is_watched || page.flags.contains(PageFlags::DIRTY), SOFT_DIRTY)
+            | flag(self.shows_frames, page.frame & FRAME)
     }
 }
 
@@ -139,6 +162,8 @@ impl FileOps for OpenPageMap {
             return Err(EINVAL);
         }
         let Some(vm) = self.vm.upgrade() else { return Ok(0) };
+        // What others have given up is nobody's any more.
+        mm::finish_frees();
         let end = TASK_SIZE / PAGE_SIZE;
         let mut page = usize::try_from(pos).unwrap_or(usize::MAX) / ENTRY;
         let mut total = 0;
@@ -148,8 +173,13 @@ impl FileOps for OpenPageMap {
             let range = page * PAGE_SIZE..(page + count) * PAGE_SIZE;
             let guard = vm.vmar().query(range.clone());
             for mapping in guard.iter() {
-                mapping.for_each_page(&range, |addr, sharing| {
-                    entries[addr / PAGE_SIZE - page] = entry(sharing);
+                let is_watched = mapping.flags().contains(MappingFlags::WATCHED);
+                if !is_watched {
+                    let part = mapping.range().start.max(range.start)..mapping.range().end.min(range.end);
+                    entries[part.start / PAGE_SIZE - page..part.end / PAGE_SIZE - page].fill(SOFT_DIRTY);
+                }
+                mapping.for_each_page(&range, |addr, found| {
+                    entries[addr / PAGE_SIZE - page] = self.entry(&found, is_watched);
                 });
             }
             drop(guard);
@@ -163,14 +193,33 @@ impl FileOps for OpenPageMap {
         Ok(total)
     }
 
+    fn write_at(&self, _file: &File, _at: WriteAt, _src: &mut Source<'_>) -> Result<(u64, usize)> {
+        Err(EINVAL)
+    }
+
     fn seek(&self, _file: &File, current: u64, offset: i64, whence: Whence) -> Result<u64> {
         seek_plain(current, offset, whence)
     }
 }
 
-/// What is told of a page. Which frame it is in stays the kernel's secret, as for a program without `CAP_SYS_ADMIN`.
-fn entry(sharing: PageSharing) -> u64 {
-    let is_file = if sharing.belongs_to_object { FILE_OR_SHARED } else { 0 };
-    let is_exclusive = if sharing.holders == 1 { EXCLUSIVE } else { 0 };
-    PRESENT | is_file | is_exclusive
+/// Reading `clear_refs`, which cannot be done.
+pub(super) fn cannot_be_read(_task: &Task, _text: &mut Text) -> Result<()> {
+    Err(EINVAL)
+}
+
+/// Writing `clear_refs`: what was done to pages is forgotten (`proc(5)`).
+pub(super) fn clear_refs(task: &Task, bytes: &[u8]) -> Result<()> {
+    let what = parse_setting(bytes)?;
+    if !(1..=5).contains(&what) {
+        return Err(EINVAL);
+    }
+    let Some(vm) = task.vm()? else { return Ok(()) };
+    match what {
+        1 => vm.vmar().forget_accesses(Which::All)?,
+        2 => vm.vmar().forget_accesses(Which::Anonymous)?,
+        3 => vm.vmar().forget_accesses(Which::Objects)?,
+        4 => vm.vmar().watch_writes()?,
+        _ => vm.forget_peak(),
+    }
+    Ok(())
 }

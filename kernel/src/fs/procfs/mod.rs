@@ -25,6 +25,7 @@ mod status;
 mod sysctl;
 mod system;
 mod task;
+mod vmstat;
 
 use linux_raw_sys::general::PROC_SUPER_MAGIC;
 use spin::Once;
@@ -61,7 +62,8 @@ static ROWS: &[Row] = &[
     Row::folder("sysvipc", &[Row::text("shm", shm::show)]),
     Row::text("uptime", cpu::uptime),
     Row::text("version", system::version),
-    Row::text("vmstat", system::vmstat),
+    Row::text("vmstat", vmstat::vmstat),
+    Row::text("zoneinfo", vmstat::zoneinfo),
 ];
 
 /// The position of process 0 in a listing of the root.

@@ -107,8 +107,9 @@ pub(super) fn status(task: &Task, text: &mut Text) -> Result<()> {
     put!(text, "NSpgid:\t{}\nNSsid:\t{}\n", process.group(), process.session());
     if let Some(vm) = process.vm() {
         memory(&vm, text);
+        put!(text, "CoreDumping:\t0\nTHP_enabled:\t0\n");
     }
-    put!(text, "CoreDumping:\t0\nTHP_enabled:\t0\nThreads:\t{}\n", process.thread_count());
+    put!(text, "Threads:\t{}\n", process.thread_count());
     signals(&process, thread.as_deref(), text);
     if let Some(thread) = &thread {
         let own = thread.credentials();
@@ -123,6 +124,8 @@ pub(super) fn status(task: &Task, text: &mut Text) -> Result<()> {
             put!(text, "{name}:\t{bits:016x}\n");
         }
         put!(text, "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\n", u8::from(own.no_new_privs));
+        // Nothing is done against speculation here.
+        text.push(b"Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n");
         cpus(thread, text);
         let usage = thread.usage();
         put!(text, "voluntary_ctxt_switches:\t{}\n", usage.voluntary_switches);
@@ -219,7 +222,10 @@ fn cpus(thread: &Thread, text: &mut Text) {
         }
         cpu += run.max(1);
     }
-    text.push(b"\nMems_allowed:\t1\nMems_allowed_list:\t0\n");
+    // A set of 1024 nodes, of which there is the first.
+    text.push(b"\nMems_allowed:\t");
+    (1..32).for_each(|_| text.push(b"00000000,"));
+    text.push(b"00000001\nMems_allowed_list:\t0\n");
 }
 
 /// `dev_t` as `stat` has it.

@@ -3,6 +3,7 @@
 //! `/proc/sys`: what can be asked and set of the kernel (`sysctl(8)`). What has no effect here cannot be written.
 
 use spin::Once;
+use vmar_ostd::reserve::reserve;
 
 use super::{
     super::{
@@ -16,9 +17,10 @@ use crate::{
     device::ENTROPY_BITS,
     ipc::shm,
     mm::{
-        self,
+        self, cache,
         commit::{self, Reserve},
         layout::MIN_ADDR,
+        settings,
     },
     prelude::*,
     process::{
@@ -55,6 +57,13 @@ macro_rules! protected {
 macro_rules! number {
     ($name:literal, $shown:expr, $set:expr) => {
         Row::setting($name, |text| put!(text, "{}\n", $shown), |bytes| $set(parse_setting(bytes)?))
+    };
+}
+
+/// A setting for when memory runs out.
+macro_rules! oom {
+    ($name:literal, $setting:ident) => {
+        number!($name, settings::$setting.get(), |value| settings::$setting.set(value))
     };
 }
 
@@ -125,14 +134,23 @@ const RANDOM: &[Row] = &[
 
 const VM: &[Row] = &[
     number!("admin_reserve_kbytes", Reserve::Admin.get(), |value| Reserve::Admin.set(value)),
-    Row { mode: 0o200, ..Row::setting("drop_caches", |_| {}, drop_caches) },
+    Row { mode: 0o200, ..Row::setting("drop_caches", |text| text.push(b"0\n"), drop_caches) },
+    Row::text("legacy_va_layout", |text| text.push(b"0\n")),
     Row::setting("max_map_count", |text| put!(text, "{}\n", mm::max_mappings()), set_max_map_count),
+    Row::text("min_free_kbytes", |text| put!(text, "{}\n", reserve() / 2 * (PAGE_SIZE / 1024))),
     Row::text("mmap_min_addr", |text| put!(text, "{MIN_ADDR}\n")),
+    Row::text("nr_hugepages", |text| text.push(b"0\n")),
+    Row::text("nr_overcommit_hugepages", |text| text.push(b"0\n")),
+    oom!("oom_dump_tasks", OOM_DUMP_TASKS),
+    oom!("oom_kill_allocating_task", OOM_KILL_ALLOCATING_TASK),
     number!("overcommit_kbytes", commit::kibibytes(), commit::set_kibibytes),
     number!("overcommit_memory", commit::mode() as u32, commit::set_mode),
     number!("overcommit_ratio", commit::ratio(), commit::set_ratio),
+    Row::text("page-cluster", |text| text.push(b"3\n")),
+    Row::text("panic_on_oom", |text| text.push(b"0\n")),
     Row::text("swappiness", |text| text.push(b"60\n")),
     number!("user_reserve_kbytes", Reserve::User.get(), |value| Reserve::User.set(value)),
+    Row::text("vfs_cache_pressure", |text| text.push(b"100\n")),
 ];
 
 fn name(text: &mut Text, name: Vec<u8>) {
@@ -158,12 +176,14 @@ fn set_max_map_count(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// There is no cache whose contents are elsewhere as well, so nothing is dropped.
+/// 1 and 3 drop the contents of files that can be read again; what 2 drops, the kernel keeps nothing of.
 fn drop_caches(bytes: &[u8]) -> Result<()> {
     match parse_setting(bytes)? {
-        1..=4 => Ok(()),
-        _ => Err(EINVAL),
+        1 | 3 => cache::drop_all(),
+        2 | 4 => {}
+        _ => return Err(EINVAL),
     }
+    Ok(())
 }
 
 fn random_number() -> u128 {

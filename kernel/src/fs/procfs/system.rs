@@ -2,15 +2,18 @@
 
 //! Files of `/proc` about the machine as a whole.
 
+use core::any::Any;
+
 use ostd::boot::boot_info;
 use vmar::rss::RssKind;
 
 use super::super::{
-    file_system, mount,
+    file_system, memfd, mount,
     synthetic::{Text, put},
 };
 use crate::{
-    mm::{self, commit},
+    ipc::shm,
+    mm::{self, commit, layout::TASK_SIZE, mapped_file::SharedMemory},
     prelude::*,
     process::table,
     sched::{self, load},
@@ -63,107 +66,131 @@ pub(super) fn loadavg(text: &mut Text) {
     put!(text, "{}/{threads} {last}\n", sched::runnable_count());
 }
 
-/// Pages in memory by use.
-struct Pages {
-    /// In page tables, private to a process.
-    anonymous: usize,
-    /// In page tables, of files and shared memory.
-    mapped: usize,
-    /// Contents of files.
-    files: usize,
+/// What memory is used for.
+pub(super) struct Census {
+    /// Free memory, in bytes.
+    pub(super) free: usize,
+    /// In page tables of programs, private to a process, in pages.
+    pub(super) anonymous: usize,
+    /// In page tables of programs, of files and shared memory, in pages.
+    pub(super) mapped: usize,
+    /// Contents of files that are nowhere else, in pages.
+    pub(super) files: usize,
+    /// Contents of files that can be read again, in pages.
+    pub(super) cached: usize,
+    /// Of locked mappings, in bytes.
+    pub(super) locked: usize,
+    /// Page tables of programs, in pages; about.
+    pub(super) tables: usize,
+    /// The kernel's stacks, in bytes.
+    pub(super) stacks: usize,
+    /// What else the kernel has allocated, in bytes.
+    pub(super) slab: usize,
 }
 
-impl Pages {
-    fn count() -> Self {
-        let mut pages = Self { anonymous: 0, mapped: 0, files: 0 };
+impl Census {
+    /// Counts.
+    pub(super) fn take() -> Self {
+        let (mut anonymous, mut mapped, mut locked, mut tables) = (0, 0, 0, 0);
         let mut seen = BTreeSet::new();
+        let mut objects = BTreeMap::new();
         for vm in table::all().filter_map(|process| process.vm()) {
             if seen.insert(Arc::as_ptr(&vm)) {
-                let rss = vm.vmar().rss();
-                pages.anonymous += rss.pages(RssKind::Anonymous);
-                pages.mapped += rss.pages(RssKind::File) + rss.pages(RssKind::SharedMemory);
+                let (rss, usage) = (vm.vmar().rss(), vm.vmar().usage());
+                anonymous += rss.pages(RssKind::Anonymous);
+                mapped += rss.pages(RssKind::File) + rss.pages(RssKind::SharedMemory);
+                locked += usage.locked;
+                tables += vm.vmar().space().table_pages();
+                for mapping in vm.vmar().query(0..TASK_SIZE).iter() {
+                    let any = mapping.mappable().map(|mappable| -> &dyn Any { &**mappable });
+                    if let Some(memory) = any.and_then(|any| any.downcast_ref::<SharedMemory>()) {
+                        objects.insert(memory.object().id(), memory.object().resident_count());
+                    }
+                }
             }
         }
+        // Shared memory is a file that has no name, or none that is to be seen.
+        let mut all_files = objects.values().sum::<usize>() + memfd::pages();
+        let (_, in_segments) = shm::with_table(|table| table.pages());
+        all_files += in_segments;
         let mut seen = BTreeSet::new();
         for mount in mount::all() {
             if seen.insert(mount.fs().device()) {
                 let stats = mount.fs().stats();
-                pages.files += (stats.blocks - stats.free) as usize;
+                all_files += (stats.blocks - stats.free) as usize;
             }
         }
-        pages
+        let cached = mm::cache::pages().min(all_files);
+        let files = all_files - cached;
+        let stacks = table::with(|table| table.thread_count()) * mm::KERNEL_STACK;
+        let free = mm::free_memory();
+        let known = (anonymous + all_files + tables) * PAGE_SIZE + stacks + free + mm::memory_at_start();
+        let slab = mm::total_memory().saturating_sub(known);
+        Self { free, anonymous, mapped, files, cached, locked, tables, stacks, slab }
     }
 }
 
-/// `meminfo`.
+/// `meminfo`: every line of Debian's Linux 6.1, in its order.
 pub(super) fn meminfo(text: &mut Text) {
-    let pages = Pages::count();
+    let census = Census::take();
     let kib = |bytes: usize| bytes / 1024;
     let in_kib = |pages: usize| pages * (PAGE_SIZE / 1024);
     let rows = [
         ("MemTotal", kib(mm::total_memory())),
-        ("MemFree", kib(mm::free_memory())),
-        ("MemAvailable", kib(mm::available_memory())),
+        ("MemFree", kib(census.free)),
+        ("MemAvailable", kib(mm::available_memory()) + in_kib(census.cached)),
         ("Buffers", 0),
-        ("Cached", in_kib(pages.files)),
+        ("Cached", in_kib(census.files + census.cached)),
         ("SwapCached", 0),
-        ("Active", in_kib(pages.anonymous + pages.files)),
-        ("Inactive", 0),
-        ("Active(anon)", in_kib(pages.anonymous)),
-        ("Inactive(anon)", 0),
-        ("Active(file)", in_kib(pages.files)),
+        ("Active", in_kib(census.anonymous + census.cached)),
+        ("Inactive", in_kib(census.files)),
+        ("Active(anon)", in_kib(census.anonymous)),
+        ("Inactive(anon)", in_kib(census.files)),
+        ("Active(file)", in_kib(census.cached)),
         ("Inactive(file)", 0),
-        ("Unevictable", 0),
-        ("Mlocked", 0),
+        ("Unevictable", kib(census.locked)),
+        ("Mlocked", kib(census.locked)),
         ("SwapTotal", 0),
         ("SwapFree", 0),
         ("Dirty", 0),
         ("Writeback", 0),
-        ("AnonPages", in_kib(pages.anonymous)),
-        ("Mapped", in_kib(pages.mapped)),
-        ("Shmem", in_kib(pages.files)),
+        ("AnonPages", in_kib(census.anonymous)),
+        ("Mapped", in_kib(census.mapped)),
+        ("Shmem", in_kib(census.files)),
+        ("KReclaimable", 0),
+        ("Slab", kib(census.slab)),
+        ("SReclaimable", 0),
+        ("SUnreclaim", kib(census.slab)),
+        ("KernelStack", kib(census.stacks)),
+        ("PageTables", in_kib(census.tables)),
+        ("SecPageTables", 0),
+        ("NFS_Unstable", 0),
+        ("Bounce", 0),
+        ("WritebackTmp", 0),
         ("CommitLimit", kib(commit::limit())),
         ("Committed_AS", kib(commit::promised())),
         ("VmallocTotal", 34_359_738_367),
         ("VmallocUsed", 0),
         ("VmallocChunk", 0),
+        ("Percpu", 0),
+        ("AnonHugePages", 0),
+        ("ShmemHugePages", 0),
+        ("ShmemPmdMapped", 0),
+        ("FileHugePages", 0),
+        ("FilePmdMapped", 0),
         ("HugePages_Total", 0),
         ("HugePages_Free", 0),
         ("HugePages_Rsvd", 0),
         ("HugePages_Surp", 0),
         ("Hugepagesize", 2048),
+        ("Hugetlb", 0),
+        ("DirectMap4k", 0),
+        ("DirectMap2M", kib(mm::total_memory())),
+        ("DirectMap1G", 0),
     ];
     for (name, value) in rows {
         let unit = if name.starts_with("HugePages_") { "" } else { " kB" };
         let name = format!("{name}:");
-        put!(text, "{name:<15} {value:8}{unit}\n");
-    }
-}
-
-/// `vmstat`: those of Linux's counts that are kept.
-pub(super) fn vmstat(text: &mut Text) {
-    let pages = Pages::count();
-    let mut faults = (0, 0);
-    for process in table::all() {
-        let mut usage = process.usage();
-        usage += process.times.lock().children;
-        faults.0 += usage.minor_faults + usage.major_faults;
-        faults.1 += usage.major_faults;
-    }
-    let rows = [
-        ("nr_free_pages", (mm::free_memory() / PAGE_SIZE) as u64),
-        ("nr_anon_pages", pages.anonymous as u64),
-        ("nr_mapped", pages.mapped as u64),
-        ("nr_file_pages", pages.files as u64),
-        ("nr_dirty", 0),
-        ("nr_writeback", 0),
-        ("nr_shmem", pages.files as u64),
-        ("pswpin", 0),
-        ("pswpout", 0),
-        ("pgfault", faults.0),
-        ("pgmajfault", faults.1),
-    ];
-    for (name, value) in rows {
-        put!(text, "{name} {value}\n");
+        put!(text, "{name:<16}{value:8}{unit}\n");
     }
 }

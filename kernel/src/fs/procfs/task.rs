@@ -12,7 +12,7 @@ use super::{
     },
     fd::{FdFolder, FdKind},
     info, list_tasks, maps,
-    memory::{OpenMem, OpenPageMap},
+    memory::{self, OpenMem, OpenPageMap},
     mounts, parse_number, status,
 };
 use crate::{
@@ -203,6 +203,7 @@ static ROWS: &[TaskRow] = &[
     }),
     open_text("cmdline", info::cmdline),
     setting("comm", info::comm, info::set_comm),
+    TaskRow { mode: 0o200, ..setting("clear_refs", memory::cannot_be_read, memory::clear_refs) },
     link("cwd", |task| Ok(LinkTarget::File(task.thread().map_err(|_| ENOENT)?.fs().cwd()))),
     guarded_text("environ", 0o400, info::environ),
     link("exe", |task| task.process()?.exe().map(LinkTarget::File).ok_or(ENOENT)),

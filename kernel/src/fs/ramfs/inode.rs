@@ -10,6 +10,7 @@ use vmar::object::VmoKind;
 use super::{
     super::{
         current,
+        file::{FileOps, OpenFlags},
         file_system::FileSystem,
         inode::{Allocate, Inode, InodeExt, LinkTarget, XattrMode},
         io::{Sink, Source},
@@ -99,6 +100,7 @@ impl RamInode {
                 };
                 Body::Regular(PageCache::new(kind, fs.quota.clone())?, seals)
             }
+            NewNode::Archived(data) => Body::Regular(PageCache::of_archive(data, fs.quota.clone())?, None),
             NewNode::Directory => Body::Directory(RwMutex::new(Entries::default())),
             NewNode::Symlink(target) => Body::Symlink(target.into()),
             NewNode::CharDevice(id) | NewNode::BlockDevice(id) => Body::Device(id),
@@ -181,7 +183,7 @@ fn lose_name(inode: &Arc<dyn Inode>) -> Result<()> {
 impl Inode for RamInode {
     fn metadata(&self) -> Metadata {
         let (size, pages, rdev) = match &self.body {
-            Body::Regular(cache, _) => (cache.size(), cache.pages(), DeviceId::default()),
+            Body::Regular(cache, _) => (cache.size(), cache.blocks(), DeviceId::default()),
             Body::Directory(entries) => (entries.read().len() as u64 * ENTRY_SIZE, 0, DeviceId::default()),
             Body::Symlink(target) => (target.len() as u64, 0, DeviceId::default()),
             Body::Device(id) => (0, 0, *id),
@@ -432,6 +434,16 @@ impl Inode for RamInode {
 
     fn seek_extent(&self, pos: u64, whence: Whence) -> Result<u64> {
         self.contents()?.0.seek_extent(pos, whence)
+    }
+
+    fn open(&self, flags: OpenFlags) -> Result<Option<Arc<dyn FileOps>>> {
+        // Mappings may write as well from now on.
+        if let Body::Regular(cache, _) = &self.body
+            && flags.intersects(OpenFlags::WRONLY | OpenFlags::RDWR)
+        {
+            cache.prepare_write()?;
+        }
+        Ok(None)
     }
 
     fn vmo(&self) -> Option<FileVmo> {

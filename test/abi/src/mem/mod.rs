@@ -17,6 +17,7 @@ mod brk;
 mod efault;
 mod exec;
 mod family;
+mod figures;
 mod file;
 mod fork;
 mod fork_large;
@@ -31,6 +32,7 @@ mod mprotect;
 mod mremap;
 mod munmap;
 mod overcommit;
+mod pagemap;
 mod pkey;
 mod place;
 mod process_madvise;
@@ -78,6 +80,10 @@ pub const GROUPS: &[&[Case]] = &[
     maps::CASES,
     maps::SMAPS,
     maps::MEM,
+    pagemap::CASES,
+    pagemap::CLEAR,
+    figures::CASES,
+    figures::OTHERS,
     usage::CASES,
     efault::CASES,
     efault::TOUCH,

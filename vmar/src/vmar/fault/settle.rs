@@ -109,7 +109,7 @@ impl<M: Machine> Fault<'_, M> {
                 let is_private = flags.contains(PageFlags::PRIVATE);
                 // A page that is the mapping's own may be written when nobody else holds it.
                 if self.mapping.is_shared() || (is_private && frame.holders() == 1) {
-                    return Action::Widen(self.allowed | PageFlags::ACCESSED);
+                    return Action::Widen(self.written());
                 }
                 let Some(blank) = blank.take() else { return Action::None };
                 // What anonymous memory shows and does not own is the frame of zeros.
