@@ -144,7 +144,7 @@ impl PageCache {
         Ok(Self::around(vmo, 0, quota, None))
     }
 
-    /// Contents that are in an archive, counted by `quota` as they come into memory.
+    /// Contents that are in an archive, counted by `quota` once they can be written.
     ///
     /// # Errors
     ///
@@ -247,9 +247,6 @@ impl PageCache {
                 Err(error) if at == pos => return Err(error),
                 Err(_) => break,
             }
-        }
-        if self.archived.is_some() {
-            self.charge();
         }
         Ok(at.saturating_sub(pos) as usize)
     }
@@ -442,7 +439,8 @@ impl PageCache {
 
     /// Brings the quota's count of this file up to date: faults add pages too.
     fn charge(&self) {
-        let pages = self.pages();
+        // What can be read again counts for nothing: it is not in anybody's way.
+        let pages = if self.archived().is_some() { 0 } else { self.pages() };
         let before = self.charged.swap(pages, Ordering::AcqRel);
         if pages >= before {
             self.quota.used.fetch_add(pages - before, Ordering::AcqRel);

@@ -3,6 +3,7 @@
 //! Memory runs out and comes back: all of it can be had, the shell survives who takes it, and nothing leaks.
 
 use super::{Case, Said, case};
+use crate::initramfs::Root;
 
 /// A command line that does something many times and says whether as much memory is free afterwards as before.
 ///
@@ -49,6 +50,34 @@ const EXHAUSTED: &str = "available=$(sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\
      wait %1; a=$?; wait %2; b=$?; \
      case \" $a $b \" in *' 137 '*) echo the shell lives;; *) echo $a $b;; esac";
 
+/// Shell functions that look at what the kernel says of memory.
+macro_rules! looking {
+    ($what:literal) => {
+        concat!(
+            "kib() { sed -n \"s/^$1: *\\([0-9]*\\) kB/\\1/p\" /proc/meminfo; }; ",
+            "ended() { sed -n 's/^oom_kill //p' /proc/vmstat; }; ",
+            // A process, whose number is then in $!, that has come to have so many bytes and keeps them.
+            "holds() { (head -c $1 /dev/zero; sleep 1000) | tail -c $1 >/dev/null & ",
+            "until [ $(cut -d' ' -f2 /proc/$!/statm) -ge $(($1 / 4096)) ]; do sleep 1; done; }; ",
+            $what
+        )
+    };
+}
+
+/// A command line that fills a tmpfs, once with a bound beyond all memory and once within it, and has all of it back afterwards.
+const TMPFS_FILLED: &str = looking!(
+    "free=$(kib MemFree); \
+     mount -t tmpfs -o size=4G fill /mnt; timeout 60 dd if=/dev/zero of=/mnt/a bs=64k 2>/dev/null; a=$?; \
+     echo goes on >/tmp/b && cat /tmp/b; umount /mnt; \
+     mount -t tmpfs -o size=16M fill /mnt; dd if=/dev/zero of=/mnt/a bs=64k 2>&1 | grep -c 'No space left'; \
+     umount /mnt; [ $a != 0 ] && [ $(($(kib MemFree) + 4096)) -ge $free ] && echo back || echo $a $free $(kib MemFree)"
+);
+
+/// A command line that has many processes, each of which starts others and takes memory, more than there is.
+const HOGS: &str = "bomb() { [ $1 = 0 ] && return; bomb $(($1 - 1)) & bomb $(($1 - 1)) & \
+         timeout 10 tail -c 30000000 /dev/zero & wait; }; \
+     bomb 5; grep -q 'oom_kill 0' /proc/vmstat || echo the shell lives";
+
 /// A machine with so much memory that runs out of it.
 const fn exhausted(name: &'static str, memory: &'static str, processors: u32) -> Case {
     Case { memory, processors, ..small(name, EXHAUSTED, Said::All(&["the shell lives\n"])) }
@@ -61,6 +90,73 @@ const fn small(name: &'static str, command: &'static str, said: Said) -> Case {
 
 /// The cases.
 pub(super) const CASES: &[Case] = &[
+    Case {
+        root: Root::Debian,
+        ..case(
+            "drop-caches",
+            looking!(
+                "sums() { find /usr -type f | sort | xargs md5sum | md5sum; }; \
+                 before=$(sums); full=$(kib Cached); echo 1 >/proc/sys/vm/drop_caches; left=$(kib Cached); \
+                 [ $((full - left)) -gt 20000 ] && [ \"$(sums)\" = \"$before\" ] && echo dropped and read again \
+                     || echo $full kB, $left kB left"
+            ),
+            Said::Exactly("dropped and read again\n"),
+        )
+    },
+    Case {
+        root: Root::Debian,
+        memory: "384M",
+        ..small(
+            "cache-before-programs",
+            // As much as is promised, which is more than is free: what files have in memory makes room, and nobody is ended.
+            looking!(
+                "cat $(find /usr -type f) >/dev/null; \
+                 free=$(kib MemFree) available=$(kib MemAvailable); want=$((available - 4096)); \
+                 dd if=/dev/zero of=/dev/null bs=${want}k count=1 2>/dev/null && [ $want -gt $free ] && [ $(ended) = 0 ] \
+                     && echo nobody was ended || echo $free kB free, $available kB available, $(ended) ended"
+            ),
+            Said::Exactly("nobody was ended\n"),
+        )
+    },
+    small(
+        "oom-is-told",
+        looking!(
+            "tail -c 525000000 /dev/zero & wait $!; a=$?; \
+             dmesg | grep -qE 'tail invoked oom-killer: gfp_mask=0x[0-9a-f]+' && \
+             dmesg | grep -qE '\\[ *1\\] +0 +1 .* (init|sh)$' && \
+             dmesg | grep -qE \"Out of memory: Killed process $! \\(tail\\) total-vm:[0-9]+kB, anon-rss:[0-9]+kB, \
+file-rss:[0-9]+kB, shmem-rss:0kB, UID:0 pgtables:[0-9]+kB oom_score_adj:0$\" && echo $a, $(ended) ended"
+        ),
+        Said::All(&["\n137, 1 ended\n"]),
+    ),
+    small(
+        "oom-score-is-obeyed",
+        looking!(
+            "holds 100000000; a=$!; holds 40000000; b=$!; echo 900 >/proc/$b/oom_score_adj; \
+             highest=$(for p in /proc/[0-9]*; do echo $(cat $p/oom_score) ${p#/proc/}; done | sort -n | tail -n 1); \
+             tail -c 525000000 /dev/zero & c=$!; wait $c; d=$?; \
+             first=$(dmesg | sed -n 's/.*Out of memory: Killed process \\([0-9]*\\) .*/\\1/p' | head -n 1); \
+             [ \"$first\" = \"${highest#* }\" ] && [ $first = $b ] && kill -0 $a && echo $d, as told \
+                 || echo $highest, $a $b $c, $first first"
+        ),
+        Said::All(&["\n137, as told\n"]),
+    ),
+    small(
+        "oom-kills-who-asks",
+        looking!(
+            "echo 1 >/proc/sys/vm/oom_kill_allocating_task; holds 60000000; a=$!; \
+             echo 900 >/proc/$a/oom_score_adj; tail -c 525000000 /dev/zero & wait $!; b=$?; kill -0 $a && echo $b"
+        ),
+        Said::All(&["\n137\n"]),
+    ),
+    Case { memory: "256M", ..small("tmpfs-filled-256m", TMPFS_FILLED, Said::All(&["goes on\n1\nback\n"])) },
+    Case {
+        memory: "384M",
+        processors: 2,
+        ..small("tmpfs-filled-384m-smp", TMPFS_FILLED, Said::All(&["goes on\n1\nback\n"]))
+    },
+    Case { memory: "256M", ..small("hogs-256m", HOGS, Said::All(&["the shell lives\n"])) },
+    Case { memory: "384M", processors: 2, ..small("hogs-384m-smp", HOGS, Said::All(&["the shell lives\n"])) },
     small(
         "memory-exhausted",
         // Four programs that want 200 MB each, none of which ends by itself.
@@ -71,6 +167,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     exhausted("memory-exhausted-256m", "256M", 1),
     exhausted("memory-exhausted-384m-smp", "384M", 2),
+    exhausted("memory-exhausted-512m-smp", "512M", 2),
     exhausted("memory-exhausted-1g", "1G", 1),
     Case {
         processors: 2,

@@ -110,21 +110,20 @@ impl Census {
             }
         }
         // Shared memory is a file that has no name, or none that is to be seen.
-        let mut all_files = objects.values().sum::<usize>() + memfd::pages();
+        let mut files = objects.values().sum::<usize>() + memfd::pages();
         let (_, in_segments) = shm::with_table(|table| table.pages());
-        all_files += in_segments;
+        files += in_segments;
         let mut seen = BTreeSet::new();
         for mount in mount::all() {
             if seen.insert(mount.fs().device()) {
                 let stats = mount.fs().stats();
-                all_files += (stats.blocks - stats.free) as usize;
+                files += (stats.blocks - stats.free) as usize;
             }
         }
-        let cached = mm::cache::pages().min(all_files);
-        let files = all_files - cached;
+        let cached = mm::cache::pages();
         let stacks = table::with(|table| table.thread_count()) * mm::KERNEL_STACK;
         let free = mm::free_memory();
-        let known = (anonymous + all_files + tables) * PAGE_SIZE + stacks + free + mm::memory_at_start();
+        let known = (anonymous + files + cached + tables) * PAGE_SIZE + stacks + free + mm::memory_at_start();
         let slab = mm::total_memory().saturating_sub(known);
         Self { free, anonymous, mapped, files, cached, locked, tables, stacks, slab }
     }
