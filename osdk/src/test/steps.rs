@@ -60,6 +60,8 @@ pub fn all() -> Vec<Step> {
         Step::new("flat", "flat", Count::Summary, 10, "guest-cargo run --release").folder(FIRMWARE),
         Step::new("programs", "programs", Count::Summary, 30, "xtask programs"),
         Step::new("programs", "terminal", Count::Summary, 15, "xtask interact"),
+        Step::new("suites", "selftests", Count::Summary, 10, "xtask suite selftests --quick"),
+        Step::new("suites", "stress", Count::Summary, 10, "xtask suite stress --quick"),
         Step::new("bench", "bench-check", Count::Summary, 5, "xtask bench-check"),
         Step::new("bench", "profile", Count::Step, 5, "xtask profile map_unmap --only tessera"),
         Step::new("rows", "rows", Count::Step, 1, "xtask check-rows"),
