@@ -70,45 +70,6 @@ pub fn sys_mmap(
     fd: i32,
     offset: usize,
 ) -> Result<usize> {
-    if commit::may_refuse(len) {
-        return map_promised(ctx, addr, len, prot, flags, fd, offset);
-    }
-    map(ctx, [addr, len, offset], prot, flags, fd, false)
-}
-
-/// `mmap` of what may be more than can be promised.
-#[cold]
-#[inline(never)]
-fn map_promised(
-    ctx: &Ctx,
-    addr: Vaddr,
-    len: usize,
-    prot: u32,
-    flags: u32,
-    fd: i32,
-    offset: usize,
-) -> Result<usize> {
-    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
-    let is_unreserved = flags & MAP_NORESERVE != 0 && commit::mode() != Mode::Never;
-    let is_promised = !is_unreserved && flags & MAP_TYPE == MAP_PRIVATE && prot & PROT_WRITE != 0;
-    let promise = match flags & MAP_FIXED {
-        _ if !is_promised => None,
-        0 => Some(commit::promise(ctx.vm, size)),
-        _ => Some(commit::promise_in_place(ctx.vm, addr, size)),
-    };
-    let is_too_much = matches!(promise, Some(Err(_)));
-    map(ctx, [addr, len, offset], prot, flags, fd, is_too_much)
-}
-
-#[inline(always)]
-fn map(
-    ctx: &Ctx,
-    [addr, len, offset]: [usize; 3],
-    prot: u32,
-    flags: u32,
-    fd: i32,
-    is_too_much: bool,
-) -> Result<usize> {
     if !offset.is_multiple_of(PAGE_SIZE) {
         return Err(EINVAL);
     }
@@ -121,7 +82,8 @@ fn map(
     }
     let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
     let placement = placement_for(ctx, addr, size, flags)?;
-    let refused = |why| refused(ctx, size, placement, why);
+    let locks = flags & MAP_LOCKED != 0 || ctx.vm.locks_future();
+    let refused = |why| refused(ctx, size, placement, locks, why);
     let is_too_far = |file: &Arc<File>| file.inode().kind() == FileType::Regular && !ends(offset, size);
     let is_shared = match (flags & MAP_TYPE, &file) {
         (_, Some(file)) if is_too_far(file) => return Err(refused(EOVERFLOW)),
@@ -148,9 +110,16 @@ fn map(
         None => None,
         Some(file) => contents_of(file).map_err(refused)?,
     };
-    if flags & MAP_GROWSDOWN != 0 && file.is_some() {
+    if flags & MAP_GROWSDOWN != 0 && contents.is_some() {
         return Err(EINVAL);
     }
+    let is_promised = !is_unreserved && !is_shared && perms.contains(VmPerms::WRITE);
+    let promise = match placement {
+        _ if !is_promised || !commit::may_refuse(size) => None,
+        Placement::Replacing(start) => Some(commit::promise_in_place(ctx.vm, start, size)),
+        _ => Some(commit::promise(ctx.vm, size)),
+    };
+    let is_too_much = matches!(promise, Some(Err(_)));
     let populates = flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
     let personality = personality_of(ctx);
     // For the most frequent case one chain from here to the end: a builder that comes from several sides is moved, byte by
@@ -212,10 +181,16 @@ fn refuse_huge_pages(flags: u32, is_file: bool) -> Errno {
     if is_file || !is_size { EINVAL } else { ENOMEM }
 }
 
-/// Why a mapping cannot be made: there is no place for it, or else `why`. Linux looks for the place first.
+/// Why a mapping cannot be made: there is no place for it, or too much would be locked, or else `why`. That is the order in which
+/// Linux looks.
 #[cold]
-fn refused(ctx: &Ctx, size: usize, placement: Placement, why: Errno) -> Errno {
-    ctx.vm.vmar().find_place(size, PAGE_SIZE, placement).err().map_or(why, Errno::from)
+fn refused(ctx: &Ctx, size: usize, placement: Placement, locks: bool, why: Errno) -> Errno {
+    if let Err(error) = ctx.vm.vmar().find_place(size, PAGE_SIZE, placement) {
+        return error.into();
+    }
+    let limit = ctx.process.rlimits.soft(RLIMIT_MEMLOCK);
+    let is_limited = locks && !ctx.credentials().has(CapSet::IPC_LOCK);
+    if is_limited && (ctx.vm.vmar().usage().locked + size) as u64 > limit { EAGAIN } else { why }
 }
 
 /// Whether a file can have an end so far away.

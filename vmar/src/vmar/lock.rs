@@ -103,7 +103,7 @@ impl<M: Machine> Vmar_<M> {
         self.check_range(&range)?;
         let mut mappings = self.change_within(&range)?;
         if !lock.is_empty() {
-            let newly = lockable(&mappings, &range);
+            let newly = range.len() - locked(&mappings, &range);
             self.check_limit(&mappings, Limit::Locked, mappings.usage().locked, newly)?;
         }
         let end = mappings.covered_until(&range);
@@ -147,14 +147,11 @@ impl<M: Machine> Vmar_<M> {
     }
 }
 
-/// Returns how many bytes of `range` are mapped, not locked, and can be.
-fn lockable<M: Machine>(mappings: &Mappings<M>, range: &Range<usize>) -> usize {
+/// Returns how many bytes of `range` are locked. All others count as newly locked, holes too, as in Linux.
+fn locked<M: Machine>(mappings: &Mappings<M>, range: &Range<usize>) -> usize {
     mappings
         .range(range.clone())
-        .filter(|(_, mapping)| {
-            !mapping.flags().contains(MappingFlags::LOCKED)
-                && !matches!(mapping.memory(), MappedMemory::Device { .. })
-        })
+        .filter(|(_, mapping)| mapping.flags().contains(MappingFlags::LOCKED))
         .map(|(found, _)| clip(&found, range).len())
         .sum()
 }

@@ -278,7 +278,8 @@ fn check_limits_by<M: Machine>(
         check(Limit::Mappings, usage.mappings, 1)?;
     }
     if flags.contains(MappingFlags::LOCKED) {
-        check(Limit::Locked, usage.locked - replaced.locked, range.len())?;
+        // As in Linux, before what is replaced is counted out.
+        check(Limit::Locked, usage.locked, range.len())?;
     }
     check(Limit::AddressSpace, usage.address_space - replaced.address_space, range.len())?;
     if is_data {

@@ -56,6 +56,7 @@ pub(super) struct Totals {
     exec: usize,
     stack: usize,
     locked: usize,
+    promised: usize,
     /// The largest that the sum of all sizes has been.
     peak: usize,
 }
@@ -68,6 +69,9 @@ impl Totals {
         if mapping.flags().contains(MappingFlags::LOCKED) {
             self.locked += size;
         }
+        if mapping.flags().contains(MappingFlags::PROMISED) {
+            self.promised += size;
+        }
     }
 
     pub(super) fn sub<M: Machine>(&mut self, mapping: &VmMapping<M>, size: usize) {
@@ -76,6 +80,9 @@ impl Totals {
         }
         if mapping.flags().contains(MappingFlags::LOCKED) {
             self.locked -= size;
+        }
+        if mapping.flags().contains(MappingFlags::PROMISED) {
+            self.promised -= size;
         }
     }
 
@@ -139,6 +146,7 @@ impl<M: Machine> Mappings<M> {
             exec: self.totals.exec,
             stack: self.totals.stack,
             locked: self.totals.locked,
+            promised: self.totals.promised,
             mappings: self.len(),
             peak_address_space: self.totals.peak,
         }
@@ -301,6 +309,7 @@ impl<M: Machine> Mappings<M> {
             exec: totals.exec,
             stack: totals.stack,
             locked: totals.locked,
+            promised: totals.promised,
             mappings: 0,
             peak_address_space: 0,
         }

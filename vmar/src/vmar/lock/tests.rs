@@ -38,6 +38,9 @@ fn v11_only_what_is_newly_locked_counts() {
     let exceeded = Err(Error::LimitExceeded(Limit::Locked));
     assert_eq!(process.vmar.lock(pages(2..5), LockMode::Now), exceeded);
     assert_eq!(process.vmar.lock(pages(0..4), LockMode::OnFault), Ok(()));
+    // Holes count, too.
+    assert_eq!(process.vmar.lock(pages(7..12), LockMode::Now), exceeded);
+    assert_eq!(process.vmar.usage().locked, 4 * PAGE_SIZE);
     assert_eq!(process.vmar.lock_all(LockMode::Now), exceeded);
     process.vmar.unlock(pages(0..2)).unwrap();
     assert_eq!(process.vmar.lock(pages(6..8), LockMode::OnFault), Ok(()));
