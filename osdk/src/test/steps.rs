@@ -57,6 +57,7 @@ pub fn all() -> Vec<Step> {
         Step::new("abi", "abi-smp", Count::Summary, 20, ABI_SMP).env("TESSERA_CMD", "abi"),
         Step::new("abi", "abi-fork-copy", Count::Summary, 10, FORK_COPY).env("TESSERA_CMD", FORK_CASES),
         Step::new("abi", "abi-fork-backup", Count::Summary, 10, FORK_BACKUP).env("TESSERA_CMD", FORK_CASES),
+        Step::new("fuzz", "fuzz", Count::Summary, 10, "xtask fuzz --seed 1"),
         Step::new("flat", "flat", Count::Summary, 10, "guest-cargo run --release").folder(FIRMWARE),
         Step::new("programs", "programs", Count::Summary, 30, "xtask programs"),
         Step::new("programs", "terminal", Count::Summary, 15, "xtask interact"),

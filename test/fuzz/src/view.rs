@@ -142,6 +142,15 @@ pub fn is_mapped(world: &mut World, start: u64, len: u64) -> bool {
     at >= end
 }
 
+/// Whether any of a range shows a file of that name.
+pub fn shows(world: &mut World, start: u64, len: u64, name: &str) -> bool {
+    let mut is_shown = false;
+    for_each_mapping(world, |_, line| {
+        is_shown |= line.name == name && line.start < start.saturating_add(len) && start < line.end;
+    });
+    is_shown
+}
+
 /// Which of so many pages from an address on show a file or shared memory.
 ///
 /// Whether one of the others is resident that was only ever read is a matter of how zeros are mapped.

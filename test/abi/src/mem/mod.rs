@@ -32,7 +32,6 @@ mod mprotect;
 mod mremap;
 mod munmap;
 mod overcommit;
-mod overcommit_modes;
 mod pagemap;
 mod pkey;
 mod place;
@@ -41,7 +40,6 @@ mod process_mrelease;
 mod remap_pages;
 mod rlimit;
 mod seal;
-mod shm;
 mod stack;
 mod stress;
 mod sync;
@@ -56,7 +54,6 @@ pub const GROUPS: &[&[Case]] = &[
     map_count::CASES,
     place::CASES,
     overcommit::CASES,
-    overcommit_modes::CASES,
     file::CASES,
     munmap::CASES,
     mprotect::CASES,
@@ -80,7 +77,6 @@ pub const GROUPS: &[&[Case]] = &[
     sync::MINCORE,
     mlock::CASES,
     memfd::CASES,
-    shm::CASES,
     maps::CASES,
     maps::SMAPS,
     maps::MEM,

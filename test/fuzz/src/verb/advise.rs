@@ -8,7 +8,7 @@ use crate::{
     access,
     maker::args,
     symbols::{Kind, Names, PAGE},
-    sys, view,
+    view,
 };
 
 const ADVICE: Names = &[
@@ -86,12 +86,11 @@ pub static FREE: Verb = Verb {
         let [addr, len, value, ..] = *args;
         let answer = syscall!(SYS_madvise, addr, len, FREE_ADVICE);
         world.tell(answer);
-        if sys::errno(answer).is_none_or(|errno| errno == libc::ENOMEM) {
-            for page in (addr..addr.saturating_add(len)).step_by(PAGE as usize) {
-                if access::fill(page, PAGE / 8, value).is_err() {
-                    // What cannot be written now could be read later: it is given back for good.
-                    syscall!(SYS_madvise, page, PAGE, libc::MADV_DONTNEED);
-                }
+        // It may have been taken for some of the pages even if it was refused.
+        for page in (addr..addr.saturating_add(len)).step_by(PAGE as usize) {
+            if access::fill(page, PAGE / 8, value).is_err() {
+                // What cannot be written now could be read later: it is given back for good.
+                syscall!(SYS_madvise, page, PAGE, libc::MADV_DONTNEED);
             }
         }
     },
