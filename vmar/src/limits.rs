@@ -71,8 +71,6 @@ pub struct Usage {
     pub stack: usize,
     /// Bytes of locked mappings.
     pub locked: usize,
-    /// Bytes of mappings that memory is promised to.
-    pub promised: usize,
     /// The number of mappings.
     pub mappings: usize,
     /// The largest that `address_space` has been.

@@ -103,6 +103,8 @@ bitflags::bitflags! {
         /// Entries tell which of its pages were written since somebody [asked](crate::vmar::history). Of one without, all count
         /// as written; what continues it on either side without being watched makes it one of these.
         const WATCHED = 1 << 18;
+        /// The kernel's own mark on it: eight bits, not one (see [`label`](crate::vmar::Vmar::label)).
+        const LABEL = 0xff << 24;
     }
 }
 
@@ -198,7 +200,6 @@ pub struct VmMapping<M: Machine> {
     perms: VmPerms,
     sharing: Sharing,
     flags: MappingFlags,
-    label: u8,
     /// Whether entries may be of several kinds; widened and shrunk as the residency is.
     mixed: AtomicBool,
     residency: Residency,
@@ -220,7 +221,6 @@ impl<M: Machine> VmMapping<M> {
             perms,
             sharing,
             flags,
-            label: 0,
             mixed: AtomicBool::new(false),
             residency: Residency::none(),
         }
@@ -280,7 +280,7 @@ impl<M: Machine> VmMapping<M> {
 
     /// Returns the kernel's own mark on it: see [`label`](crate::vmar::Vmar::label).
     pub fn label(&self) -> u8 {
-        self.label
+        (self.flags.bits() >> MappingFlags::LABEL.bits().trailing_zeros()) as u8
     }
 
     /// Returns where in its object or device it starts (bytes); zero for anonymous memory.
@@ -366,7 +366,6 @@ impl<M: Machine> VmMapping<M> {
             perms: self.perms,
             sharing: self.sharing,
             flags: self.flags,
-            label: self.label,
             mixed: AtomicBool::new(self.is_mixed()),
             residency: self.residency.split_off(at),
         }
@@ -374,10 +373,7 @@ impl<M: Machine> VmMapping<M> {
 
     /// Returns the same mapping from `distance` bytes on, of which nothing is resident.
     pub fn copy_at(&self, distance: usize) -> Self {
-        Self {
-            label: self.label,
-            ..Self::new(self.memory.at(distance), self.mappable.clone(), self.perms, self.sharing, self.flags)
-        }
+        Self::new(self.memory.at(distance), self.mappable.clone(), self.perms, self.sharing, self.flags)
     }
 
     /// Cuts `distance` bytes off its front, so that it starts at `at`. The caller shortens its range.
@@ -401,7 +397,6 @@ impl<M: Machine> VmMapping<M> {
     pub fn continues_with(&self, length: usize, next: &Self) -> bool {
         self.perms == next.perms
             && self.flags == next.flags
-            && self.label == next.label
             && self.sharing == next.sharing
             && same_mappable(self.mappable.as_ref(), next.mappable.as_ref())
             && self.memory.continues_with(length, &next.memory)
@@ -433,10 +428,7 @@ impl<M: Machine> VmMapping<M> {
             }
             other => other.at(0),
         };
-        Ok(Self {
-            label: self.label,
-            ..Self::new(memory, self.mappable.clone(), self.perms, self.sharing, self.flags)
-        })
+        Ok(Self::new(memory, self.mappable.clone(), self.perms, self.sharing, self.flags))
     }
 
     /// Replaces what it allows now; the MAY bits stay. Notes that memory is promised to it if the space keeps its promises.
@@ -465,7 +457,8 @@ impl<M: Machine> VmMapping<M> {
 
     /// Replaces the kernel's own mark on it.
     pub(crate) fn set_label(&mut self, label: u8) {
-        self.label = label;
+        let label = u32::from(label) << MappingFlags::LABEL.bits().trailing_zeros();
+        self.flags = (self.flags - MappingFlags::LABEL) | MappingFlags::from_bits_truncate(label);
     }
 
     /// Replaces its traits, and returns the former.

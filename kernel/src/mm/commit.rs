@@ -38,6 +38,8 @@ pub enum Mode {
 }
 
 static MODE: AtomicU32 = AtomicU32::new(Mode::Heuristic as u32);
+/// Up to how many bytes the mode promises to whoever asks, without a look at anything else.
+static UNASKED: AtomicUsize = AtomicUsize::new(0);
 /// The limit in mode 2: a share of memory in hundredths, unless it is given in KiB.
 static RATIO: AtomicUsize = AtomicUsize::new(50);
 static KIBIBYTES: AtomicUsize = AtomicUsize::new(0);
@@ -58,6 +60,7 @@ pub(super) fn init() {
     let part = total_memory() / 1024 / 32;
     USER_RESERVE.store(part.min(MOST_FOR_USERS), Ordering::Relaxed);
     ADMIN_RESERVE.store(part.min(MOST_FOR_ADMINS), Ordering::Relaxed);
+    UNASKED.store(total_memory(), Ordering::Relaxed);
 }
 
 /// The mode.
@@ -77,6 +80,12 @@ pub fn mode() -> Mode {
 pub fn set_mode(number: i64) -> Result<()> {
     let number = u32::try_from(number).ok().filter(|number| *number <= Mode::Never as u32).ok_or(EINVAL)?;
     MODE.store(number, Ordering::Relaxed);
+    let unasked = match mode() {
+        Mode::Heuristic => total_memory(),
+        Mode::Always => usize::MAX,
+        Mode::Never => 0,
+    };
+    UNASKED.store(unasked, Ordering::Relaxed);
     Ok(())
 }
 
@@ -159,7 +168,7 @@ pub fn limit() -> usize {
 pub fn promised() -> usize {
     let mut seen = BTreeSet::new();
     let of_new = |vm: Arc<AddressSpace>| match seen.insert(Arc::as_ptr(&vm)) {
-        true => vm.vmar().usage().promised,
+        true => vm.vmar().promised(),
         false => 0,
     };
     let private: usize = table::all().filter_map(|process| process.vm()).map(of_new).sum();
@@ -175,11 +184,21 @@ pub struct Promise {
 /// Whether a promise of `bytes` may be refused: not by default, unless it is obviously too much.
 #[inline]
 pub fn may_refuse(bytes: usize) -> bool {
-    match mode() {
-        Mode::Heuristic => bytes > total_memory(),
-        Mode::Always => false,
-        Mode::Never => true,
+    bytes > UNASKED.load(Ordering::Relaxed)
+}
+
+/// Runs `map` while a program in `vm` is promised `bytes` more of memory.
+///
+/// # Errors
+///
+/// As [`promise`].
+#[inline(always)]
+pub fn with_promise<R>(vm: &AddressSpace, bytes: usize, map: impl FnOnce() -> R) -> Result<R> {
+    if !may_refuse(bytes) {
+        return Ok(map());
     }
+    let _promise = promise(vm, bytes)?;
+    Ok(map())
 }
 
 /// Promises `bytes` more of memory to a program in `vm`.
@@ -187,7 +206,8 @@ pub fn may_refuse(bytes: usize) -> bool {
 /// # Errors
 ///
 /// `ENOMEM` if the mode does not allow that.
-#[inline]
+#[cold]
+#[inline(never)]
 pub fn promise(vm: &AddressSpace, bytes: usize) -> Result<Promise> {
     match mode() {
         Mode::Heuristic if bytes > total_memory() => Err(ENOMEM),
@@ -196,8 +216,6 @@ pub fn promise(vm: &AddressSpace, bytes: usize) -> Result<Promise> {
     }
 }
 
-#[cold]
-#[inline(never)]
 fn promise_strictly(vm: &AddressSpace, bytes: usize) -> Result<Promise> {
     let turn = PROMISING.lock();
     let is_admin = Thread::current().is_none_or(|thread| thread.credentials().has(CapSet::SYS_ADMIN));
@@ -219,6 +237,9 @@ fn promise_strictly(vm: &AddressSpace, bytes: usize) -> Result<Promise> {
 #[inline(never)]
 pub fn promise_in_place(vm: &AddressSpace, start: Vaddr, bytes: usize) -> Result<Promise> {
     let is_promised = |flags: MappingFlags| flags.contains(MappingFlags::PROMISED);
+    if start >= TASK_SIZE {
+        return promise(vm, bytes);
+    }
     let range = start..start.saturating_add(bytes).min(TASK_SIZE);
     let given_up: usize = {
         let query = vm.vmar().query(range.clone());

@@ -151,7 +151,7 @@ impl AddressSpace {
         }
         let heap = self.heap.lock();
         let _promise = match commit::mode() {
-            commit::Mode::Never => Some(commit::promise(self, self.vmar.usage().promised)?),
+            commit::Mode::Never => Some(commit::promise(self, self.vmar.promised())?),
             _ => None,
         };
         let vmar = self.vmar.fork()?;
@@ -242,10 +242,12 @@ impl AddressSpace {
             },
             core::cmp::Ordering::Equal => Ok(()),
             core::cmp::Ordering::Greater => {
-                let Ok(_promise) = commit::promise(self, new - old) else { return heap.end };
-                let map =
-                    self.vmar.new_map(new - old).read().write().placement(Placement::Apart(old, PAGE_SIZE));
-                map.build().map(drop)
+                let map = || {
+                    let map = self.vmar.new_map(new - old).read().write();
+                    map.placement(Placement::Apart(old, PAGE_SIZE)).build()
+                };
+                let Ok(mapped) = commit::with_promise(self, new - old, map) else { return heap.end };
+                mapped.map(drop)
             }
         };
         if moved.is_ok() {

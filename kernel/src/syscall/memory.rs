@@ -70,6 +70,45 @@ pub fn sys_mmap(
     fd: i32,
     offset: usize,
 ) -> Result<usize> {
+    if commit::may_refuse(len) {
+        return map_promised(ctx, addr, len, prot, flags, fd, offset);
+    }
+    map(ctx, [addr, len, offset], prot, flags, fd, false)
+}
+
+/// `mmap` of what may be more than can be promised.
+#[cold]
+#[inline(never)]
+fn map_promised(
+    ctx: &Ctx,
+    addr: Vaddr,
+    len: usize,
+    prot: u32,
+    flags: u32,
+    fd: i32,
+    offset: usize,
+) -> Result<usize> {
+    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
+    let is_unreserved = flags & MAP_NORESERVE != 0 && commit::mode() != Mode::Never;
+    let is_promised = !is_unreserved && flags & MAP_TYPE == MAP_PRIVATE && prot & PROT_WRITE != 0;
+    let promise = match flags & MAP_FIXED {
+        _ if !is_promised => None,
+        0 => Some(commit::promise(ctx.vm, size)),
+        _ => Some(commit::promise_in_place(ctx.vm, addr, size)),
+    };
+    let is_too_much = matches!(promise, Some(Err(_)));
+    map(ctx, [addr, len, offset], prot, flags, fd, is_too_much)
+}
+
+#[inline(always)]
+fn map(
+    ctx: &Ctx,
+    [addr, len, offset]: [usize; 3],
+    prot: u32,
+    flags: u32,
+    fd: i32,
+    is_too_much: bool,
+) -> Result<usize> {
     if !offset.is_multiple_of(PAGE_SIZE) {
         return Err(EINVAL);
     }
@@ -110,16 +149,9 @@ pub fn sys_mmap(
         None => None,
         Some(file) => contents_of(file).map_err(refused)?,
     };
-    if flags & MAP_GROWSDOWN != 0 && contents.is_some() {
+    if flags & MAP_GROWSDOWN != 0 && file.is_some() {
         return Err(EINVAL);
     }
-    let is_promised = !is_unreserved && !is_shared && perms.contains(VmPerms::WRITE);
-    let promise = match placement {
-        _ if !is_promised || !commit::may_refuse(size) => None,
-        Placement::Replacing(start) => Some(commit::promise_in_place(ctx.vm, start, size)),
-        _ => Some(commit::promise(ctx.vm, size)),
-    };
-    let is_too_much = matches!(promise, Some(Err(_)));
     let populates = flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
     let personality = personality_of(ctx);
     // For the most frequent case one chain from here to the end: a builder that comes from several sides is moved, byte by

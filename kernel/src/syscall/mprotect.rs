@@ -12,7 +12,7 @@ use vmar::{error::Error, mapping::MappingFlags, perms::VmPerms};
 use super::memory::{perms_from, personality_of};
 use crate::{
     mm::{
-        commit::{self, Mode, Promise},
+        commit::{self, Mode},
         layout::TASK_SIZE,
     },
     prelude::*,
@@ -59,22 +59,29 @@ pub fn sys_pkey_mprotect(ctx: &Ctx, addr: Vaddr, len: usize, prot: u32, key: i32
     }
     let perms = perms_from(prot);
     // By default only a large range can have a mapping that is too large.
-    let _promise = if perms.contains(VmPerms::WRITE) && commit::may_refuse(end - start) {
-        promise_writable(ctx, start..end)?
-    } else {
-        None
-    };
+    if perms.contains(VmPerms::WRITE) && commit::may_refuse(end - start) {
+        return protect_promised(ctx, start..end, perms);
+    }
     ctx.vm.vmar().protect_as(start..end, perms, personality_of(ctx))?;
     Ok(0)
 }
 
-/// Promises memory to the mappings of `range` that it is promised to once they can be written.
+/// Lets `range` be written once memory is promised to those of its mappings that need that then.
 #[cold]
 #[inline(never)]
-fn promise_writable(ctx: &Ctx, range: Range<Vaddr>) -> Result<Option<Promise>> {
-    if range.end > TASK_SIZE {
-        return Ok(None);
-    }
+fn protect_promised(ctx: &Ctx, range: Range<Vaddr>, perms: VmPerms) -> Result<usize> {
+    let promised = if range.end <= TASK_SIZE { newly_promised(ctx, range.clone())? } else { 0 };
+    let protect = || ctx.vm.vmar().protect_as(range, perms, personality_of(ctx));
+    commit::with_promise(ctx.vm, promised, protect)??;
+    Ok(0)
+}
+
+/// How much memory is promised to the mappings of `range` once they can be written, where all of it counts together.
+///
+/// # Errors
+///
+/// `ENOMEM` if one is too large by itself.
+fn newly_promised(ctx: &Ctx, range: Range<Vaddr>) -> Result<usize> {
     let mut sum = 0_usize;
     for mapping in ctx.vm.vmar().query(range.clone()).iter() {
         let spared = MappingFlags::PROMISED | MappingFlags::NO_RESERVE;
@@ -89,10 +96,7 @@ fn promise_writable(ctx: &Ctx, range: Range<Vaddr>) -> Result<Option<Promise>> {
         }
         sum += size;
     }
-    if sum == 0 || commit::mode() != Mode::Never {
-        return Ok(None);
-    }
-    commit::promise(ctx.vm, sum).map(Some)
+    Ok(if commit::mode() == Mode::Never { sum } else { 0 })
 }
 
 /// `pkey_alloc(2)`.

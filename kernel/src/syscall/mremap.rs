@@ -73,19 +73,12 @@ pub fn sys_mremap(
     };
     refresh_lock_limit(ctx);
     let more = if keeps { new_size } else { new_size.saturating_sub(old_size) };
-    let is_bounded = more != 0 && old.end <= TASK_SIZE && commit::may_refuse(more);
-    let _promise = if is_bounded && is_promised(ctx, old.start) {
-        Some(commit::promise(ctx.vm, more).map_err(|_| too_large(ctx, &old))?)
+    let moved = if commit::may_refuse(more) && old.end <= TASK_SIZE && is_promised(ctx, old.start) {
+        remap_promised(ctx, more, old.clone(), new_size, target)
     } else {
-        None
+        remap(ctx, old.clone(), new_size, target)
     };
-    let moved = ctx.vm.vmar().remap(old.clone(), new_size, target).map_err(|error| match error {
-        Error::NotMapped | Error::NotSupported => EFAULT,
-        Error::LimitExceeded(Limit::Locked) => EAGAIN,
-        Error::OutOfRange => EINVAL,
-        other => other.into(),
-    });
-    if moved.is_err() && is_fixed && is_mapped() {
+    if moved.is_err_and(|error| error != EPERM) && is_fixed && is_mapped() {
         // Linux has made room by the time it finds out.
         let _ = ctx.vm.vmar().unmap(new_addr..new_addr + new_size);
         if old_size > new_size {
@@ -107,6 +100,30 @@ fn too_large(ctx: &Ctx, old: &Range<Vaddr>) -> Errno {
         Some(mapping) if old.end <= mapping.range().end => ENOMEM,
         _ => EFAULT,
     }
+}
+
+#[inline(always)]
+fn remap(ctx: &Ctx, old: Range<Vaddr>, new_size: usize, target: RemapTarget) -> Result<usize> {
+    ctx.vm.vmar().remap(old, new_size, target).map_err(|error| match error {
+        Error::NotMapped | Error::NotSupported => EFAULT,
+        Error::LimitExceeded(Limit::Locked) => EAGAIN,
+        Error::OutOfRange => EINVAL,
+        other => other.into(),
+    })
+}
+
+/// The same for what `more` memory is to be promised to.
+#[cold]
+#[inline(never)]
+fn remap_promised(
+    ctx: &Ctx,
+    more: usize,
+    old: Range<Vaddr>,
+    new_size: usize,
+    target: RemapTarget,
+) -> Result<usize> {
+    let _promise = commit::promise(ctx.vm, more).map_err(|_| too_large(ctx, &old))?;
+    remap(ctx, old, new_size, target)
 }
 
 /// Whether memory is promised to what is mapped at `addr`.

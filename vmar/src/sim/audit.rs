@@ -138,7 +138,6 @@ fn audit_region(
     usage.exec += own.exec;
     usage.stack += own.stack;
     usage.locked += own.locked;
-    usage.promised += own.promised;
 }
 
 fn count(usage: &mut Usage, size: usize, mapping: &VmMapping<Sim>) {
@@ -153,9 +152,6 @@ fn count(usage: &mut Usage, size: usize, mapping: &VmMapping<Sim>) {
     }
     if mapping.flags().contains(MappingFlags::LOCKED) {
         usage.locked += size;
-    }
-    if mapping.flags().contains(MappingFlags::PROMISED) {
-        usage.promised += size;
     }
 }
 

@@ -56,7 +56,6 @@ pub(super) struct Totals {
     exec: usize,
     stack: usize,
     locked: usize,
-    promised: usize,
     /// The largest that the sum of all sizes has been.
     peak: usize,
 }
@@ -69,9 +68,6 @@ impl Totals {
         if mapping.flags().contains(MappingFlags::LOCKED) {
             self.locked += size;
         }
-        if mapping.flags().contains(MappingFlags::PROMISED) {
-            self.promised += size;
-        }
     }
 
     pub(super) fn sub<M: Machine>(&mut self, mapping: &VmMapping<M>, size: usize) {
@@ -80,9 +76,6 @@ impl Totals {
         }
         if mapping.flags().contains(MappingFlags::LOCKED) {
             self.locked -= size;
-        }
-        if mapping.flags().contains(MappingFlags::PROMISED) {
-            self.promised -= size;
         }
     }
 
@@ -146,7 +139,6 @@ impl<M: Machine> Mappings<M> {
             exec: self.totals.exec,
             stack: self.totals.stack,
             locked: self.totals.locked,
-            promised: self.totals.promised,
             mappings: self.len(),
             peak_address_space: self.totals.peak,
         }
@@ -309,7 +301,6 @@ impl<M: Machine> Mappings<M> {
             exec: totals.exec,
             stack: totals.stack,
             locked: totals.locked,
-            promised: totals.promised,
             mappings: 0,
             peak_address_space: 0,
         }

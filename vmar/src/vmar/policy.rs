@@ -6,9 +6,9 @@
 
 use core::ops::Range;
 
-use aster_rights::{TRightSet, TRights, require};
+use aster_rights::{RightsOp, TRightSet, TRights, require};
 
-use super::{Vmar, mappings::Mappings};
+use super::{Vmar, Vmar_, mappings::Mappings};
 use crate::{
     error::Error,
     machine::{Machine, SleepLock},
@@ -40,7 +40,7 @@ pub enum PageZero {
 /// Whether a space notes of its mappings that memory is promised to them.
 ///
 /// A private mapping that can be written may come to want as much memory as it is large. Whoever bounds what all spaces together may
-/// want (`/proc/sys/vm/overcommit_memory`) adds up [`Usage::promised`](crate::limits::Usage::promised).
+/// want (`/proc/sys/vm/overcommit_memory`) adds up what [`promised`](Vmar::promised) tells of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Promises {
     /// It does not.
@@ -75,6 +75,23 @@ pub struct Policy {
     pub page_zero: PageZero,
     /// What it notes of memory that is promised.
     pub promises: Promises,
+}
+
+impl<M: Machine, R: RightsOp> Vmar<M, R> {
+    /// Returns the bytes of all mappings that memory is promised to, those of child regions among them. They are added up when
+    /// asked for.
+    pub fn promised(&self) -> usize {
+        self.inner.promised()
+    }
+}
+
+impl<M: Machine> Vmar_<M> {
+    fn promised(&self) -> usize {
+        let mappings = self.mappings.read();
+        let own = mappings.iter().filter(|(_, mapping)| mapping.flags().contains(MappingFlags::PROMISED));
+        let own: usize = own.map(|(range, _)| range.len()).sum();
+        own + mappings.regions().map(|region| region.promised()).sum::<usize>()
+    }
 }
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {

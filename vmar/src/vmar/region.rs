@@ -310,7 +310,6 @@ impl<M: Machine> Vmar_<M> {
             usage.exec += inside.exec;
             usage.stack += inside.stack;
             usage.locked += inside.locked;
-            usage.promised += inside.promised;
             usage.mappings += inside.mappings;
         }
         let peak = if self.is_root() { self.shared.peak.load(Relaxed) } else { 0 };

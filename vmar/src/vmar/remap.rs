@@ -38,6 +38,7 @@ use super::{
 use crate::{
     error::{Error, Limit},
     fallible,
+    limits::Usage,
     machine::{AddressSpace, Cursor, Machine, PageFlags, PageProps},
     mapping::{MappedMemory, MappingFlags, VmMapping},
     placement::Placement,
@@ -208,7 +209,7 @@ impl<M: Machine> Vmar_<M> {
         replaced: &Range<usize>,
     ) -> Result<(), Error> {
         let usage = mappings.usage();
-        let replaced = mappings.usage_within(replaced);
+        let replaced = if replaced.is_empty() { Usage::default() } else { mappings.usage_within(replaced) };
         if mapping.flags().contains(MappingFlags::LOCKED) {
             self.check_limit(mappings, Limit::Locked, usage.locked - replaced.locked, more)?;
         }

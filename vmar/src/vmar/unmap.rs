@@ -10,6 +10,7 @@ use super::{Vmar, Vmar_, backup::Borrow, edit::Removed, entries::unmap_part, map
 use crate::{
     error::{Error, Limit},
     machine::Machine,
+    mapping::MappingFlags,
 };
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
@@ -81,13 +82,16 @@ impl<M: Machine> Vmar_<M> {
         if range.end > self.range.end {
             return Err(Error::OutOfRange);
         }
-        self.check_unsealed(mappings, range)?;
         if let Some((found, mapping)) = mappings.find(range.start)
             && found.end >= range.end
         {
+            if mapping.flags().contains(MappingFlags::SEALED) {
+                return Err(Error::Sealed);
+            }
             let span = mapping.resident_span(range);
             return self.unmap_part_of_one(mappings, &found, range, span, removed);
         }
+        self.check_unsealed(mappings, range)?;
         // No mapping reaches beyond both ends, so none is cut in two.
         removed.try_reserve_for(mappings, range)?;
         // From here on nothing fails.

@@ -32,6 +32,7 @@ mod mprotect;
 mod mremap;
 mod munmap;
 mod overcommit;
+mod overcommit_modes;
 mod pagemap;
 mod pkey;
 mod place;
@@ -40,6 +41,7 @@ mod process_mrelease;
 mod remap_pages;
 mod rlimit;
 mod seal;
+mod shm;
 mod stack;
 mod stress;
 mod sync;
@@ -54,6 +56,7 @@ pub const GROUPS: &[&[Case]] = &[
     map_count::CASES,
     place::CASES,
     overcommit::CASES,
+    overcommit_modes::CASES,
     file::CASES,
     munmap::CASES,
     mprotect::CASES,
@@ -77,6 +80,7 @@ pub const GROUPS: &[&[Case]] = &[
     sync::MINCORE,
     mlock::CASES,
     memfd::CASES,
+    shm::CASES,
     maps::CASES,
     maps::SMAPS,
     maps::MEM,

@@ -180,7 +180,7 @@ fn what_was_promised_once_is_promised_until_it_goes() {
     process.vmar.set_policy(Policy { promises: Promises::Kept, ..Policy::default() });
     let promised = |pages: usize| {
         process.audit();
-        assert_eq!(process.vmar.usage().promised, pages * PAGE_SIZE);
+        assert_eq!(process.vmar.promised(), pages * PAGE_SIZE);
     };
     map(&process, 0..4, R);
     promised(0);
@@ -191,7 +191,7 @@ fn what_was_promised_once_is_promised_until_it_goes() {
     assert_eq!(layout(&process).len(), 3);
     map(&process, 4..8, RW);
     promised(6);
-    assert_eq!(process.vmar.fork().unwrap().usage().promised, 6 * PAGE_SIZE);
+    assert_eq!(process.vmar.fork().unwrap().promised(), 6 * PAGE_SIZE);
     process.vmar.unmap(pages(2..5)).unwrap();
     promised(4);
     over(&process, 0..2, RW).flags(MappingFlags::NO_RESERVE).build().unwrap();
@@ -211,5 +211,5 @@ fn promises_are_forgotten_by_default() {
     map(&process, 0..4, RW);
     process.vmar.protect(pages(0..2), R).unwrap();
     map(&process, 0..2, RW);
-    assert_eq!((layout(&process).len(), process.vmar.usage().promised), (1, 0));
+    assert_eq!((layout(&process).len(), process.vmar.promised()), (1, 0));
 }
