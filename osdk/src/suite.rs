@@ -127,6 +127,14 @@ impl Suite {
         }
     }
 
+    /// The machine's memory, in QEMU's notation: all at once are to find enough.
+    const fn memory(self) -> &'static str {
+        match self {
+            Self::Selftests | Self::Stress => "1G",
+            Self::Mixed => "4G",
+        }
+    }
+
     const fn file(self) -> &'static str {
         match self {
             Self::Selftests => "selftests.md",

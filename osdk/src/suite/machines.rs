@@ -168,6 +168,7 @@ impl Machines {
 
         let machine = Machine {
             smp: setup.processors(),
+            mem: suite.memory().to_owned(),
             timeout: Some(limit),
             command_line: if setup.kernel() == Kernel::Linux { LINUX.to_owned() } else { String::new() },
             ..Machine::default()
