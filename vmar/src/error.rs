@@ -68,6 +68,8 @@ pub enum Error {
     ReserveExhausted,
     /// The access ends in a bus error: past the end of the object, or the object could not read its page.
     BusError,
+    /// Somebody who serves faults was waited for, and the wait ended early (`EINTR`).
+    Interrupted,
 }
 
 impl Limit {
@@ -118,6 +120,7 @@ impl fmt::Display for Error {
             Self::Sealed => "the mapping is sealed",
             Self::ReserveExhausted => "no memory is left to reserve",
             Self::BusError => "the object has no page there",
+            Self::Interrupted => "the wait was interrupted",
         })
     }
 }

@@ -19,15 +19,18 @@
 //!   without it shows a page of the object, or in anonymous memory the shared frame of zeros.
 //! - What was [noted](VmMapping::note_entries) of a mapping bounds from above what the page table holds for it.
 
+mod residency;
+
 use alloc::sync::{Arc, Weak};
 use core::{
     any::Any,
     fmt::Debug,
     mem,
     ops::Range,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+use self::residency::Residency;
 use crate::{
     backing::withdraw,
     error::Error,
@@ -36,7 +39,7 @@ use crate::{
     perms::VmPerms,
     placement::Constraint,
     rss::RssKind,
-    vmar::{policy::Promises, region::Region},
+    vmar::{policy::Promises, region::Region, watch::WatchSlot},
 };
 
 /// What the kernel knows of a mapping and the framework does not: the file, its name, the device.
@@ -138,50 +141,6 @@ pub enum MappedMemory<M: Machine> {
     Region(Region<M>),
 }
 
-/// What the page table may hold for a mapping: an upper bound.
-///
-/// It spares operations the page table where nothing was ever resident. Faults, which hold the mappings' lock for
-/// reading, only widen it; what shrinks it holds the lock for writing. The lock also orders the accesses.
-#[derive(Debug)]
-struct Residency {
-    /// No entry lies below this address.
-    low: AtomicUsize,
-    /// No entry lies at or above this address.
-    high: AtomicUsize,
-}
-
-impl Residency {
-    const fn none() -> Self {
-        Self { low: AtomicUsize::new(usize::MAX), high: AtomicUsize::new(0) }
-    }
-
-    fn note(&self, range: &Range<usize>) {
-        if range.start < self.low.load(Relaxed) {
-            self.low.fetch_min(range.start, Relaxed);
-        }
-        if range.end > self.high.load(Relaxed) {
-            self.high.fetch_max(range.end, Relaxed);
-        }
-    }
-
-    fn span(&self) -> Range<usize> {
-        self.low.load(Relaxed)..self.high.load(Relaxed)
-    }
-
-    /// Returns the same for the part at or above `at`, and forgets that part.
-    fn split_off(&mut self, at: usize) -> Self {
-        let Range { start, end } = self.span();
-        let upper = Self { low: AtomicUsize::new(start.max(at)), high: AtomicUsize::new(end) };
-        self.cut_back(at);
-        upper
-    }
-
-    fn cut_back(&mut self, at: usize) {
-        let high = self.high.get_mut();
-        *high = (*high).min(at);
-    }
-}
-
 /// What was noted of a mapping's entries, to be kept when the mapping itself goes: small beside it.
 #[derive(Clone, Debug)]
 pub(crate) struct Noted {
@@ -200,6 +159,8 @@ pub struct VmMapping<M: Machine> {
     perms: VmPerms,
     sharing: Sharing,
     flags: MappingFlags,
+    /// Who is handed its faults.
+    pub(crate) watch: Option<WatchSlot>,
     /// Whether entries may be of several kinds; widened and shrunk as the residency is.
     mixed: AtomicBool,
     residency: Residency,
@@ -221,6 +182,7 @@ impl<M: Machine> VmMapping<M> {
             perms,
             sharing,
             flags,
+            watch: None,
             mixed: AtomicBool::new(false),
             residency: Residency::none(),
         }
@@ -281,6 +243,11 @@ impl<M: Machine> VmMapping<M> {
     /// Returns the kernel's own mark on it: see [`label`](crate::vmar::Vmar::label).
     pub fn label(&self) -> u8 {
         (self.flags.bits() >> MappingFlags::LABEL.bits().trailing_zeros()) as u8
+    }
+
+    /// Returns whether somebody is handed its faults.
+    pub(crate) fn is_handed(&self) -> bool {
+        self.watch.is_some()
     }
 
     /// Returns where in its object or device it starts (bytes); zero for anonymous memory.
@@ -366,6 +333,7 @@ impl<M: Machine> VmMapping<M> {
             perms: self.perms,
             sharing: self.sharing,
             flags: self.flags,
+            watch: self.watch,
             mixed: AtomicBool::new(self.is_mixed()),
             residency: self.residency.split_off(at),
         }
@@ -373,7 +341,16 @@ impl<M: Machine> VmMapping<M> {
 
     /// Returns the same mapping from `distance` bytes on, of which nothing is resident.
     pub fn copy_at(&self, distance: usize) -> Self {
-        Self::new(self.memory.at(distance), self.mappable.clone(), self.perms, self.sharing, self.flags)
+        Self {
+            memory: self.memory.at(distance),
+            mappable: self.mappable.clone(),
+            perms: self.perms,
+            sharing: self.sharing,
+            flags: self.flags,
+            watch: self.watch,
+            mixed: AtomicBool::new(false),
+            residency: Residency::none(),
+        }
     }
 
     /// Cuts `distance` bytes off its front, so that it starts at `at`. The caller shortens its range.
@@ -397,6 +374,7 @@ impl<M: Machine> VmMapping<M> {
     pub fn continues_with(&self, length: usize, next: &Self) -> bool {
         self.perms == next.perms
             && self.flags == next.flags
+            && self.watch == next.watch
             && self.sharing == next.sharing
             && same_mappable(self.mappable.as_ref(), next.mappable.as_ref())
             && self.memory.continues_with(length, &next.memory)
@@ -416,7 +394,7 @@ impl<M: Machine> VmMapping<M> {
         }
     }
 
-    /// Returns the same mapping with nothing resident, for the forked space `child`.
+    /// Returns the same mapping with nothing resident and nobody who watches it, for the forked space `child`.
     ///
     /// # Errors
     ///

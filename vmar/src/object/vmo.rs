@@ -301,6 +301,29 @@ impl<M: Machine> Vmo_<M> {
         Ok(self.add(index, &frame, removals)?.then_some(frame))
     }
 
+    /// Gives the object page `index`, which it has not.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Occupied`] if it has.
+    /// - [`Error::BusError`] past the end of the object.
+    /// - [`Error::NotSupported`] if its source may have something else there.
+    /// - [`Error::OutOfMemory`].
+    pub(crate) fn give(&self, index: usize, frame: &M::Frame) -> Result<(), Error> {
+        loop {
+            let (found, removals) = self.look_now(index, Purpose::Write);
+            match found {
+                Lookup::Absent => {}
+                Lookup::Resident(_) => return Err(Error::Occupied),
+                Lookup::PastEnd => return Err(Error::BusError),
+                Lookup::Paged => return Err(Error::NotSupported),
+            }
+            if self.add(index, frame, removals)? {
+                return Ok(());
+            }
+        }
+    }
+
     /// Looks at page `index`, and says how many times pages have been taken away so far.
     fn look_now(&self, index: usize, purpose: Purpose) -> (Lookup<M::Frame>, u64) {
         let pages = self.pages.read();

@@ -125,6 +125,12 @@ fn audit_region(
         let end = entries.partition_point(|entry| entry.addr < range.end);
         for entry in entries.drain(first..end) {
             check_entry(&entry, range.start, mapping);
+            let is_marked = mapping.is_handed() && mappings.is_marked(entry.addr);
+            assert!(
+                !(is_marked && entry.props.flags.contains(PageFlags::WRITE)),
+                "the marked page at {:#x} can be written",
+                entry.addr
+            );
             if let Some(kind) = mapping.kind_of(entry.props.flags) {
                 resident[kind as usize] += 1;
             }

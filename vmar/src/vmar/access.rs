@@ -165,6 +165,15 @@ impl<M: Machine> Vmar_<M> {
                 }
             }
             check_access(mapping, Access::Read, cause)?;
+            if mapping.is_handed() {
+                held[0] = self.frame_at(mapping, page);
+                drop(mappings);
+                match held[0] {
+                    Some(_) => return Ok(()),
+                    None => self.make_present(page, Access::Read, cause)?,
+                }
+                continue;
+            }
             let count = held.len().min((range.end - page) / M::PAGE_SIZE);
             if let Some(span) = mapping.resident_span(&(page..page + count * M::PAGE_SIZE)) {
                 self.for_each_page(&mappings, &span, |addr, found| {
@@ -202,6 +211,16 @@ impl<M: Machine> Vmar_<M> {
         }
     }
 
+    /// Returns the page that is resident at `page` of a mapping that is watched, of which nothing is borrowed.
+    fn frame_at(&self, mapping: &VmMapping<M>, page: usize) -> Option<M::Frame> {
+        let one = page..page + M::PAGE_SIZE;
+        mapping.resident_span(&one)?;
+        self.transact(one, |cursor| match cursor.query() {
+            Entry::Page { frame, .. } => Some(frame.clone()),
+            _ => None,
+        })
+    }
+
     /// Writes within one page if it is there and may be written without being copied first, or if it can be made here and now.
     fn try_write(&self, page: usize, within: usize, buf: &[u8], cause: Cause) -> Result<bool, Error> {
         let mappings = self.mappings.read();
@@ -223,6 +242,9 @@ impl<M: Machine> Vmar_<M> {
         let is_absent = mapping.resident_span(&one).is_none()
             || !self.space.may_be_mapped(page)
                 && mappings.borrow.as_ref().is_none_or(|borrow| !borrow.may_have(&one));
+        if mapping.is_handed() && (is_absent || mappings.is_marked(page)) {
+            return Ok(false);
+        }
         if is_absent {
             return self.fill_written(mapping, &range, one, within, buf);
         }

@@ -61,6 +61,9 @@ impl<M: Machine> Vmar_<M> {
                 return Err(Error::NotSupported);
             }
             self.discard_part(mapping, &found, &range);
+            if mapping.is_handed() && matches!(mapping.memory(), MappedMemory::Anonymous) {
+                mappings.clear_marks(&range);
+            }
             return Ok(());
         }
         let (end, outcome) = discardable(&mappings, &range, how);
@@ -68,6 +71,9 @@ impl<M: Machine> Vmar_<M> {
         if !range.is_empty() {
             self.unmap_entries(&mappings, &range);
             mappings.forget_entries_within(&range);
+            if mappings.watch.is_some() {
+                mappings.clear_marks_of_anonymous(&range);
+            }
         }
         outcome
     }

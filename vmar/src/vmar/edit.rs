@@ -193,6 +193,7 @@ impl<M: Machine> Mappings<M> {
     /// Takes out what lies in `range` of the one mapping that is at `found`. Needs room for one insertion if that
     /// reaches beyond both ends.
     pub(crate) fn cut_one(&mut self, found: &Range<usize>, range: &Range<usize>, removed: &mut Removed<M>) {
+        self.clear_marks(range);
         if found.start >= range.start && found.end <= range.end {
             let totals = &mut self.totals;
             let heavy = self.map.remove_keeping(found.start, |mapping| {
@@ -315,6 +316,7 @@ impl<M: Machine> Mappings<M> {
     pub(crate) fn take_all(&mut self) -> Self {
         let mut all = Self::new(self.window);
         core::mem::swap(&mut self.map, &mut all.map);
+        core::mem::swap(&mut self.watch, &mut all.watch);
         self.totals.clear();
         all
     }

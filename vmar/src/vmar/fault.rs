@@ -32,7 +32,11 @@ use aster_rights::{TRightSet, TRights, require};
 
 pub(crate) use self::replace::WriteFront;
 use self::settle::Fresh;
-use super::{Mappings, Vmar, Vmar_, region::Region};
+use super::{
+    Mappings, Vmar, Vmar_,
+    region::Region,
+    watch::{FaultHandler, HandReason},
+};
 use crate::{
     error::Error,
     machine::{AddressSpace, Blank, Cursor, Entry, Frame, Machine, PageFlags, PageProps, SleepLock},
@@ -87,6 +91,8 @@ pub enum FaultError {
     OutOfMemory,
     /// Memory that was to be reserved at this touch cannot be (`SIGKILL`, without any fuss).
     ReserveExhausted,
+    /// Who [watches](super::watch) the memory was waited for, and the wait ended early (no signal: the program tries again).
+    Interrupted,
 }
 
 impl fmt::Display for FaultError {
@@ -98,6 +104,7 @@ impl fmt::Display for FaultError {
             Self::Destroyed => "the region has been destroyed",
             Self::OutOfMemory => "memory has run out",
             Self::ReserveExhausted => "no memory is left to reserve",
+            Self::Interrupted => "the wait was interrupted",
         })
     }
 }
@@ -116,6 +123,7 @@ impl From<Error> for FaultError {
         match error {
             Error::OutOfMemory => Self::OutOfMemory,
             Error::ReserveExhausted => Self::ReserveExhausted,
+            Error::Interrupted => Self::Interrupted,
             _ => Self::BusError,
         }
     }
@@ -130,6 +138,7 @@ impl From<FaultError> for Error {
             FaultError::Destroyed => Self::Destroyed,
             FaultError::OutOfMemory => Self::OutOfMemory,
             FaultError::ReserveExhausted => Self::ReserveExhausted,
+            FaultError::Interrupted => Self::Interrupted,
         }
     }
 }
@@ -159,6 +168,8 @@ enum Step<M: Machine> {
     Wait(Arc<Vmo_<M>>, usize, Purpose),
     /// The page belongs to a child region.
     Inside(Region<M>),
+    /// Somebody else serves the fault.
+    Handed(Arc<dyn FaultHandler>, HandReason),
 }
 
 /// Whom a page is made present for.
@@ -175,11 +186,12 @@ pub(super) enum Cause {
 
 impl<M: Machine> Vmar_<M> {
     pub(crate) fn fault(&self, addr: usize, access: Access) -> Result<(), FaultError> {
-        self.make_present(addr - addr % M::PAGE_SIZE, access, Cause::Program)
+        self.make_present(addr, access, Cause::Program)
     }
 
-    /// Makes `page` (an address, page-aligned) present for an access.
-    pub(super) fn make_present(&self, page: usize, access: Access, cause: Cause) -> Result<(), FaultError> {
+    /// Makes the page that `addr` (bytes) lies in present for an access there.
+    pub(super) fn make_present(&self, addr: usize, access: Access, cause: Cause) -> Result<(), FaultError> {
+        let page = addr - addr % M::PAGE_SIZE;
         loop {
             match self.try_fault(page, access, cause)? {
                 Step::Done => return Ok(()),
@@ -187,7 +199,8 @@ impl<M: Machine> Vmar_<M> {
                 Step::Grow if cause == Cause::Program => self.grow_down(page)?,
                 Step::Grow => return Err(FaultError::NotMapped),
                 Step::Wait(object, index, purpose) => drop(object.commit(index, purpose)?),
-                Step::Inside(region) => match region.make_present(page, access, cause) {
+                Step::Handed(handler, reason) => self.hand_over(&handler, reason, (addr, access, cause))?,
+                Step::Inside(region) => match region.make_present(addr, access, cause) {
                     // It ended meanwhile. What was in it may be here now.
                     Err(FaultError::Destroyed) => {}
                     result => return result,
@@ -214,6 +227,11 @@ impl<M: Machine> Vmar_<M> {
         let allowed = mapping.perms().page_flags();
         let mut fault =
             Fault { space: self, mapping, range, page, access, allowed, is_among_borrowed: false };
+        if mapping.is_handed()
+            && let Some(step) = fault.of_watched(&mappings)
+        {
+            return Ok(step);
+        }
         if let Some(borrow) = &mappings.borrow
             && let Some(step) = fault.among_borrowed(borrow)?
         {
@@ -269,6 +287,18 @@ struct Fault<'a, M: Machine> {
 }
 
 impl<M: Machine> Fault<'_, M> {
+    /// Returns how the fault ends if it is for who watches the mapping; otherwise it allows no more than they do.
+    #[cold]
+    #[inline(never)]
+    fn of_watched(&mut self, mappings: &Mappings<M>) -> Option<Step<M>> {
+        if mappings.is_marked(self.page) {
+            self.allowed -= PageFlags::WRITE;
+        }
+        let (handler, reason) =
+            self.space.find_handler(mappings, self.mapping, &self.range, self.page, self.access)?;
+        Some(Step::Handed(handler, reason))
+    }
+
     fn one(&self) -> Range<usize> {
         self.page..self.page + M::PAGE_SIZE
     }

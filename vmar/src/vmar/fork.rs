@@ -96,12 +96,16 @@ impl<M: Machine> Vmar_<M> {
             let mut copies = child.mappings.write();
             copies.take_settings_of(parent);
             child.has_sealed.store(self.has_sealed.load(Relaxed), Relaxed);
+            copies.fork_watchers(parent)?;
             let mut traits = copy_mappings(parent, &mut copies, child)?;
             for region in &*regions {
                 traits |= copy_mappings(region, &mut copies, child)?;
             }
             let pages = self.rss.pages(RssKind::Anonymous);
-            let can_lend = parent.borrow.is_none() && !traits.has_devices && regions.is_empty();
+            let can_lend = parent.borrow.is_none()
+                && parent.watch.is_none()
+                && !traits.has_devices
+                && regions.is_empty();
             if can_lend && parent.fork_policy.is_through_backup(pages) {
                 self.lend_to(child, parent, &mut copies, pages)?;
             } else {
@@ -170,7 +174,7 @@ fn copy_mappings<M: Machine>(
 ) -> Result<Traits, Error> {
     let mapper: Weak<dyn Mapper<M>> = Arc::<Vmar_<M>>::downgrade(child);
     let mut traits = Traits::default();
-    // Neighbours that could be one are so already, but for those of other regions, and those that differ in their locks.
+    // Neighbours that could be one are so already, but for those of other regions, and those that differ in their locks or watchers.
     let mut is_apart = copies.len() == 0;
     copies.try_reserve(parent.len())?;
     for (range, mapping) in parent.iter() {
@@ -182,6 +186,11 @@ fn copy_mappings<M: Machine>(
         let flags = copy.flags();
         copy.set_flags(flags - MappingFlags::ANY_LOCK);
         is_apart &= !flags.intersects(MappingFlags::ANY_LOCK);
+        if mapping.is_handed() {
+            is_apart = false;
+            let is_wiped = flags.contains(MappingFlags::WIPE_ON_FORK);
+            copy.watch = copies.fork_watched(parent, &range, mapping, is_wiped)?;
+        }
         if is_inherited(mapping)
             && let Some(span) = mapping.resident_span(&range)
         {

@@ -13,9 +13,10 @@
 
 use core::ops::Range;
 
-use super::{backup::Borrow, fork::ForkPolicy, policy, region::Region, shared::Account};
+use super::{backup::Borrow, fork::ForkPolicy, policy, region::Region, shared::Account, watch::Watch};
 use crate::{
     error::{Error, OutOfMemory},
+    fallible::TryBox,
     interval_map::IntervalMap,
     limits::Usage,
     machine::Machine,
@@ -34,6 +35,8 @@ pub struct Mappings<M: Machine> {
     lowest_grows_down: usize,
     /// What the space borrows since it was forked.
     pub(crate) borrow: Option<Borrow<M>>,
+    /// Who is handed faults, if anybody ever was.
+    pub(super) watch: Option<TryBox<Watch>>,
     /// How the space is forked.
     pub(super) fork_policy: ForkPolicy,
     /// Whether some may be watched.
@@ -108,6 +111,7 @@ impl<M: Machine> Mappings<M> {
             default_flags: MappingFlags::empty(),
             lowest_grows_down: usize::MAX,
             borrow: None,
+            watch: None,
             fork_policy: ForkPolicy::default(),
             is_watched: false,
             policy: policy::InForce::default(),

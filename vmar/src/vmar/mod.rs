@@ -48,6 +48,7 @@ mod shared;
 #[cfg(test)]
 mod testing;
 mod unmap;
+pub mod watch;
 mod zap;
 mod zero;
 

@@ -199,7 +199,7 @@ impl<M: Machine> Vmar_<M> {
     fn widen_own(&self, mapping: &VmMapping<M>, page: &Range<usize>, access: VmPerms) {
         // A write that is watched must fault.
         let is_there = mapping.resident_span(page).is_some() && self.space.may_be_mapped(page.start);
-        if !is_there || mapping.is_watched() {
+        if !is_there || mapping.is_watched() || mapping.is_handed() {
             return;
         }
         self.transact(page.clone(), |cursor| {

@@ -70,9 +70,9 @@ where
 /// One mapping, as it is while a [`VmarQueryGuard`] lives.
 pub struct MappingInfo<'a, M: Machine> {
     space: &'a Vmar_<M>,
-    mappings: &'a Mappings<M>,
+    pub(super) mappings: &'a Mappings<M>,
     range: Range<usize>,
-    mapping: &'a VmMapping<M>,
+    pub(super) mapping: &'a VmMapping<M>,
 }
 
 /// How many pages of a mapping are resident, and in what way.

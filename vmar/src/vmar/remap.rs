@@ -34,6 +34,7 @@ use super::{
     edit::Removed,
     entries::{clip, resident_span, unmap_within},
     mappings::Mappings,
+    watch::Moved,
 };
 use crate::{
     error::{Error, Limit},
@@ -246,13 +247,22 @@ impl<M: Machine> Vmar_<M> {
         mappings.try_reserve(5)?;
         removed.try_reserve_for_all(mappings, [to, tail, from])?;
         let Some((found, mapping)) = mappings.find(from.start) else { return Err(Error::NotMapped) };
-        let copy = mapping.copy_at(from.start - found.start);
+        let mut copy = mapping.copy_at(from.start - found.start);
         if mappings.borrow.is_some() {
             self.show_all(mappings, from)?;
         }
         let mut pages = self.look_at(mappings, mapping, from)?;
+        let is_handed = mapping.is_handed();
+        if is_handed {
+            mappings.prepare_marks_move(&mut copy, from, to)?;
+        }
         let mut delta = self.rss.delta();
-        self.fill_target(mappings, &copy, plan, &mut pages, &mut delta)?;
+        if let Err(error) = self.fill_target(mappings, &copy, plan, &mut pages, &mut delta) {
+            if is_handed {
+                mappings.end_marks_move(from, to, Moved::No);
+            }
+            return Err(error);
+        }
         // From here on nothing fails.
         let old = from.start..tail.end;
         if let Some(span) = resident_span(mappings, &old, |_| true) {
@@ -269,6 +279,9 @@ impl<M: Machine> Vmar_<M> {
             });
         } else {
             mappings.cut(from, removed);
+        }
+        if is_handed {
+            mappings.end_marks_move(from, to, Moved::Yes);
         }
         mappings.insert(to.clone(), copy);
         Ok(())

@@ -93,6 +93,7 @@ impl<M: Machine> Vmar_<M> {
         }
         self.unmap_entries(&mappings, &part);
         mappings.forget_entries_within(&part);
+        mappings.clear_marks(&part);
         Ok((part, Way::Done))
     }
 }

@@ -153,7 +153,8 @@ impl<M: Machine> Fault<'_, M> {
     /// Returns a block of so many pages, that of the fault among them, as far as the mapping reaches.
     pub(super) fn block(&self, pages: usize) -> Range<usize> {
         const ALONE: MappingFlags = MappingFlags::RANDOM.union(MappingFlags::WATCHED);
-        if self.mapping.flags().intersects(ALONE) || self.is_among_borrowed {
+        let is_alone = self.mapping.flags().intersects(ALONE) || self.mapping.is_handed();
+        if is_alone || self.is_among_borrowed {
             return self.one();
         }
         clip(&block_of::<M>(self.page, pages), &self.range)
@@ -259,4 +260,5 @@ fn shows_zeros<M: Machine>(mapping: &VmMapping<M>) -> bool {
     matches!(mapping.memory(), MappedMemory::Anonymous)
         && mapping.perms().page_flags().contains(PageFlags::READ)
         && !mapping.flags().contains(MappingFlags::RANDOM)
+        && !mapping.is_handed()
 }
