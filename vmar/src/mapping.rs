@@ -30,6 +30,7 @@ use core::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+pub(crate) use self::residency::Noted;
 use self::residency::Residency;
 use crate::{
     backing::withdraw,
@@ -139,13 +140,6 @@ pub enum MappedMemory<M: Machine> {
     },
     /// A child region: what is there is its own affair, and no entry of the page table is its parent's.
     Region(Region<M>),
-}
-
-/// What was noted of a mapping's entries, to be kept when the mapping itself goes: small beside it.
-#[derive(Clone, Debug)]
-pub(crate) struct Noted {
-    span: Range<usize>,
-    mixed: bool,
 }
 
 /// What a contiguous range of addresses means.

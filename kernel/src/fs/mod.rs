@@ -66,6 +66,7 @@ pub mod sysfs;
 #[cfg(ktest)]
 mod tests;
 pub mod types;
+pub mod userfaultfd;
 pub mod xattr;
 
 pub use self::{

@@ -31,6 +31,7 @@ impl From<Error> for Errno {
             Error::NotPermitted | Error::Sealed => EPERM,
             Error::ReserveExhausted => ENOMEM,
             Error::BusError | Error::Destroyed => EFAULT,
+            Error::Interrupted => EINTR,
         }
     }
 }

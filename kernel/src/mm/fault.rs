@@ -75,6 +75,7 @@ fn serve(ctx: &Ctx, fault: PageFault) -> Option<SigInfo> {
     if fault.addr >= TASK_SIZE {
         return Some(segmentation(SEGV_MAPERR));
     }
+    let _serving = ctx.local.serve_user_fault();
     loop {
         match ctx.vm.serve_fault(fault) {
             Ok(()) => return None,
@@ -85,6 +86,8 @@ fn serve(ctx: &Ctx, fault: PageFault) -> Option<SigInfo> {
             }
             // What was promised cannot be kept: this program ends, and nobody is told of a fault.
             Err(FaultError::ReserveExhausted) => return Some(SigInfo::kernel(SIGKILL as u8)),
+            // The signal is delivered first; then the program tries again.
+            Err(FaultError::Interrupted) => return None,
             // Whoever is ended gives memory back. If it is this one, the loop of its thread ends it.
             Err(FaultError::OutOfMemory) => {
                 oom::make_room();

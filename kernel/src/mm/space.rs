@@ -32,6 +32,8 @@ pub struct AddressSpace {
     locks_future: AtomicBool,
     /// Whether a protection key was asked for.
     wished_for_key: AtomicBool,
+    /// Whether a userfaultfd has ever watched any of it.
+    is_watched: AtomicBool,
     barriers: RegisteredBarriers,
     /// Whether its memory was given back ahead of its program's end.
     pub(super) is_reaped: AtomicBool,
@@ -126,6 +128,7 @@ impl AddressSpace {
             peak_pages: AtomicUsize::new(0),
             locks_future: AtomicBool::new(false),
             wished_for_key: AtomicBool::new(false),
+            is_watched: AtomicBool::new(false),
             barriers: RegisteredBarriers::new(),
             is_reaped: AtomicBool::new(false),
         }
@@ -163,6 +166,7 @@ impl AddressSpace {
             peak_pages: AtomicUsize::new(0),
             locks_future: AtomicBool::new(false),
             wished_for_key: AtomicBool::new(self.wished_for_key.load(Ordering::Relaxed)),
+            is_watched: AtomicBool::new(false),
             barriers: self.barriers.clone_for_child(),
             is_reaped: AtomicBool::new(false),
         }))
@@ -259,6 +263,16 @@ impl AddressSpace {
     /// Notes that a program wishes for a protection key; answers whether one did before.
     pub fn note_wish_for_key(&self) -> bool {
         self.wished_for_key.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether a userfaultfd has ever watched any of it: whether there may be somebody to tell of changes.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a userfaultfd is going to watch some of it.
+    pub fn note_watched(&self) {
+        self.is_watched.store(true, Ordering::Relaxed);
     }
 
     /// Whether new mappings may be locked.

@@ -15,6 +15,7 @@ use ostd::{arch::cpu::context::UserContext, mm::MAX_USERSPACE_VADDR, user::UserC
 use vmar_ostd::reserve;
 
 use crate::{
+    fs::userfaultfd,
     mm::AddressSpace,
     prelude::*,
     process::{
@@ -103,6 +104,9 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
     reserve::ensure_user_frame()?;
     let _promise = reserve::promise_kernel_frames(FRAMES_PER_THREAD)?;
     let vm = if args.has(CLONE_VM) { ctx.vm.clone() } else { ctx.vm.fork()? };
+    if !args.has(CLONE_VM) {
+        userfaultfd::event::forked(ctx.vm, &vm)?;
+    }
     let parts = thread_parts(ctx, args)?;
     let pid = ReservedPid::new()?;
     let tid = pid.number();

@@ -41,6 +41,8 @@ pub struct ThreadLocal {
     rseq: Rseq,
     /// Whether a page fault of the kernel on user memory must fail at once.
     in_atomic: Cell<bool>,
+    /// Whether a page fault of user mode is being served.
+    in_user_fault: Cell<bool>,
 }
 
 /// The exception that a thread caused last; a signal's context tells of it.
@@ -67,6 +69,7 @@ impl ThreadLocal {
             last_trap: Cell::new(LastTrap::default()),
             rseq: Rseq::default(),
             in_atomic: Cell::new(false),
+            in_user_fault: Cell::new(false),
         }
     }
 
@@ -89,6 +92,7 @@ impl ThreadLocal {
             last_trap: Cell::new(LastTrap::default()),
             rseq: if is_copy { self.rseq.clone() } else { Rseq::default() },
             in_atomic: Cell::new(false),
+            in_user_fault: Cell::new(false),
         }
     }
 
@@ -135,6 +139,17 @@ impl ThreadLocal {
     /// memory.
     pub fn in_atomic(&self) -> bool {
         self.in_atomic.get()
+    }
+
+    /// Whether the thread serves a page fault of user mode, not one of the kernel's own.
+    pub fn is_in_user_fault(&self) -> bool {
+        self.in_user_fault.get()
+    }
+
+    /// Notes that the thread serves a page fault of user mode for as long as the answer lives.
+    pub fn serve_user_fault(&self) -> UserFault<'_> {
+        self.in_user_fault.set(true);
+        UserFault(&self.in_user_fault)
     }
 
     /// The FS base.
@@ -220,6 +235,16 @@ impl ThreadLocal {
             self.vm.borrow().activate();
         }
         was_astray
+    }
+}
+
+/// The thread serves a page fault of user mode while this lives.
+#[must_use]
+pub struct UserFault<'a>(&'a Cell<bool>);
+
+impl Drop for UserFault<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 

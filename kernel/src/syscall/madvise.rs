@@ -26,7 +26,7 @@ use super::{
     process_vm::check_may_access,
 };
 use crate::{
-    fs::inode::Allocate,
+    fs::{inode::Allocate, userfaultfd},
     ipc::shm::Attachment,
     mm::{
         AddressSpace,
@@ -102,6 +102,7 @@ fn advise(vm: &AddressSpace, addr: Vaddr, len: usize, advice: u32) -> Result<()>
     }
     if matches!(advice, MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE) {
         vm.sample_rss();
+        userfaultfd::event::remove(vm, &range)?;
     }
     let vmar = vm.vmar();
     let done = match (noted, advice) {
@@ -161,6 +162,9 @@ fn remove(vm: &AddressSpace, range: Range<Vaddr>) -> Result<()> {
         if outcome.is_ok() && !query.is_fully_mapped() {
             outcome = Err(ENOMEM);
         }
+    }
+    if !holes.is_empty() {
+        userfaultfd::event::remove(vm, &range)?;
     }
     for (known, hole) in holes {
         punch(&*known, hole)?;

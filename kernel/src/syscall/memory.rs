@@ -25,6 +25,7 @@ use crate::{
         inode_file::touch_atime,
         page_cache::FileVmo,
         types::FileType,
+        userfaultfd,
     },
     mm::{
         commit::{self, Mode, SharedPromise},
@@ -73,7 +74,30 @@ pub fn sys_mmap(
     if commit::may_refuse(len) {
         return map_promised(ctx, addr, len, prot, flags, fd, offset);
     }
+    if ctx.vm.is_watched() && flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED {
+        return map_over_watched(ctx, addr, len, prot, flags, fd, offset);
+    }
     map(ctx, [addr, len, offset], prot, flags, fd, false)
+}
+
+/// `mmap` over what is there, of which a userfaultfd may have to be told.
+#[cold]
+#[inline(never)]
+fn map_over_watched(
+    ctx: &Ctx,
+    addr: Vaddr,
+    len: usize,
+    prot: u32,
+    flags: u32,
+    fd: i32,
+    offset: usize,
+) -> Result<usize> {
+    let size = len.checked_next_multiple_of(PAGE_SIZE);
+    let end = size.and_then(|size| addr.checked_add(size)).ok_or(ENOMEM)?;
+    let announced = userfaultfd::event::unmapping(ctx.vm, &(addr..end))?;
+    let start = map_promised(ctx, addr, len, prot, flags, fd, offset)?;
+    announced.tell();
+    Ok(start)
 }
 
 /// `mmap` of what may be more than can be promised.
@@ -316,11 +340,29 @@ pub(super) fn refresh_lock_limit(ctx: &Ctx) {
 }
 
 /// `munmap(2)`.
+#[inline(always)]
 pub fn sys_munmap(ctx: &Ctx, addr: Vaddr, len: usize) -> Result<usize> {
+    unmap(ctx, addr, len, Announced::No)
+}
+
+/// Whether those who are to be told by their userfaultfd have been found already.
+///
+/// What watched spaces need beside the rest calls the same function a second time: it stays the only one to call the framework, and
+/// is one with it, which spares all others what they would pay for passing arguments on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Announced {
+    No,
+    Yes,
+}
+
+fn unmap(ctx: &Ctx, addr: Vaddr, len: usize, announced: Announced) -> Result<usize> {
     let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
     let end = addr.checked_add(size).filter(|end| *end <= TASK_SIZE).ok_or(EINVAL)?;
     if size >= LARGE {
         ctx.vm.sample_rss();
+    }
+    if announced == Announced::No && ctx.vm.is_watched() {
+        return unmap_watched(ctx, addr, len, end);
     }
     ctx.vm.vmar().unmap(addr..end).map_err(|error| match error {
         Error::OutOfRange => EINVAL,
@@ -329,10 +371,29 @@ pub fn sys_munmap(ctx: &Ctx, addr: Vaddr, len: usize) -> Result<usize> {
     Ok(0)
 }
 
+#[cold]
+#[inline(never)]
+fn unmap_watched(ctx: &Ctx, addr: Vaddr, len: usize, end: Vaddr) -> Result<usize> {
+    let announced = userfaultfd::event::unmapping(ctx.vm, &(addr..end))?;
+    unmap(ctx, addr, len, Announced::Yes)?;
+    announced.tell();
+    Ok(0)
+}
+
 /// `brk(2)` as the kernel has it: answers the end of the heap.
 pub fn sys_brk(ctx: &Ctx, end: Vaddr) -> Result<usize> {
     if ctx.vm.locks_future() {
         refresh_lock_limit(ctx);
     }
-    Ok(ctx.vm.move_heap_end(end, &ctx.process.rlimits))
+    if !ctx.vm.is_watched() {
+        return Ok(ctx.vm.move_heap_end(end, &ctx.process.rlimits));
+    }
+    let new_end = end.checked_next_multiple_of(PAGE_SIZE).unwrap_or(end);
+    let gone = new_end..ctx.vm.heap().end.next_multiple_of(PAGE_SIZE);
+    let announced = userfaultfd::event::unmapping(ctx.vm, &gone)?;
+    let moved = ctx.vm.move_heap_end(end, &ctx.process.rlimits);
+    if moved == end {
+        announced.tell();
+    }
+    Ok(moved)
 }

@@ -15,7 +15,7 @@ use vmar::{
 
 use super::memory::{personality_of, refresh_lock_limit};
 use crate::{
-    fs::{File, file, page_cache::FileVmo},
+    fs::{File, file, page_cache::FileVmo, userfaultfd},
     ipc::shm::Attachment,
     mm::{
         commit,
@@ -73,7 +73,9 @@ pub fn sys_mremap(
     };
     refresh_lock_limit(ctx);
     let more = if keeps { new_size } else { new_size.saturating_sub(old_size) };
-    let moved = if commit::may_refuse(more) && old.end <= TASK_SIZE && is_promised(ctx, old.start) {
+    let moved = if ctx.vm.is_watched() {
+        remap_watched(ctx, more, &old, new_size, target)
+    } else if commit::may_refuse(more) && old.end <= TASK_SIZE && is_promised(ctx, old.start) {
         remap_promised(ctx, more, old.clone(), new_size, target)
     } else {
         remap(ctx, old.clone(), new_size, target)
@@ -124,6 +126,32 @@ fn remap_promised(
 ) -> Result<usize> {
     let _promise = commit::promise(ctx.vm, more).map_err(|_| too_large(ctx, &old))?;
     remap(ctx, old, new_size, target)
+}
+
+/// The same for what a userfaultfd may have to be told of.
+#[cold]
+#[inline(never)]
+fn remap_watched(
+    ctx: &Ctx,
+    more: usize,
+    old: &Range<Vaddr>,
+    new_size: usize,
+    target: RemapTarget,
+) -> Result<usize> {
+    let (fixed, keeps_old) = match target {
+        RemapTarget::Fixed(addr) => (Some(addr), false),
+        RemapTarget::DontUnmap(Placement::Replacing(addr)) => (Some(addr), true),
+        RemapTarget::DontUnmap(_) => (None, true),
+        RemapTarget::InPlace | RemapTarget::MayMove => (None, false),
+    };
+    let announced = userfaultfd::event::moving(ctx.vm, old, new_size, fixed, keeps_old)?;
+    let is_promised = old.end <= TASK_SIZE && is_promised(ctx, old.start);
+    let start = match is_promised {
+        true => remap_promised(ctx, more, old.clone(), new_size, target)?,
+        false => remap(ctx, old.clone(), new_size, target)?,
+    };
+    announced.tell(start);
+    Ok(start)
 }
 
 /// Whether memory is promised to what is mapped at `addr`.

@@ -56,6 +56,7 @@ fn makes_something(number: u32) -> bool {
             | __NR_openat
             | __NR_openat2
             | __NR_memfd_create
+            | __NR_userfaultfd
             | __NR_pipe
             | __NR_pipe2
             | __NR_mkdir

@@ -210,6 +210,7 @@ pub(super) fn call(ctx: &Ctx, registers: &mut UserContext, number: u32) -> Resul
         __NR_pipe => fs_open::sys_pipe, 1;
         __NR_pipe2 => fs_open::sys_pipe2, 2;
         __NR_memfd_create => fs_open::sys_memfd_create, 2;
+        __NR_userfaultfd => crate::fs::userfaultfd::create, 1;
         __NR_read => fs_rw::sys_read, 3;
         __NR_write => fs_rw::sys_write, 3;
         __NR_readv => fs_rw::sys_readv, 3;

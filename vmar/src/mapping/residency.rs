@@ -50,3 +50,10 @@ impl Residency {
         *high = (*high).min(at);
     }
 }
+
+/// What was noted of a mapping's entries, to be kept when the mapping itself goes: small beside it.
+#[derive(Clone, Debug)]
+pub(crate) struct Noted {
+    pub(super) span: Range<usize>,
+    pub(super) mixed: bool,
+}

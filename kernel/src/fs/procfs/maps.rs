@@ -8,7 +8,10 @@ use vmar::{
     mapping::{MappedMemory, MappingFlags},
     object::VmoKind,
     perms::VmPerms,
-    vmar::query::{MappingInfo, PageCounts},
+    vmar::{
+        query::{MappingInfo, PageCounts},
+        watch::WatchModes,
+    },
 };
 use vmar_ostd::Ostd;
 
@@ -281,6 +284,7 @@ fn flags(mapping: &Info<'_>, text: &mut Text) {
     let (perms, flags, is_shared) = (mapping.perms(), mapping.flags(), mapping.is_shared());
     let is_device = matches!(mapping.memory(), MappedMemory::Device { .. });
     let may_write = perms.contains(VmPerms::MAY_WRITE);
+    let watched = mapping.watcher().map_or(WatchModes::empty(), |(_, modes)| modes);
     for (is_set, name) in [
         (perms.contains(VmPerms::READ), "rd"),
         (perms.contains(VmPerms::WRITE), "wr"),
@@ -291,7 +295,9 @@ fn flags(mapping: &Info<'_>, text: &mut Text) {
         (perms.contains(VmPerms::MAY_EXEC), "me"),
         (is_shared, "ms"),
         (flags.contains(MappingFlags::GROWS_DOWN), "gd"),
+        (watched.contains(WatchModes::MISSING), "um"),
         (is_device, "pf"),
+        (watched.contains(WatchModes::WRITES), "uw"),
         (flags.contains(MappingFlags::LOCKED), "lo"),
         (is_device, "io"),
         (flags.contains(MappingFlags::SEQUENTIAL), "sr"),
@@ -308,6 +314,7 @@ fn flags(mapping: &Info<'_>, text: &mut Text) {
         (flags.contains(MappingFlags::HUGE_PAGES), "hg"),
         (flags.contains(MappingFlags::NO_HUGE_PAGES), "nh"),
         (flags.contains(MappingFlags::MERGEABLE), "mg"),
+        (watched.contains(WatchModes::MINOR), "ui"),
         (flags.contains(MappingFlags::SEALED), "sl"),
     ] {
         if is_set {

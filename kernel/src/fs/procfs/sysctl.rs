@@ -10,6 +10,7 @@ use super::{
         file_table::NR_OPEN,
         pipe, protected,
         synthetic::{Row, Text, put},
+        userfaultfd,
     },
     parse_setting,
 };
@@ -149,6 +150,11 @@ const VM: &[Row] = &[
     Row::text("page-cluster", |text| text.push(b"3\n")),
     Row::text("panic_on_oom", |text| text.push(b"0\n")),
     Row::text("swappiness", |text| text.push(b"60\n")),
+    Row::setting(
+        "unprivileged_userfaultfd",
+        |text| put!(text, "{}\n", userfaultfd::unprivileged()),
+        |bytes| userfaultfd::set_unprivileged(parse_setting(bytes)?),
+    ),
     number!("user_reserve_kbytes", Reserve::User.get(), |value| Reserve::User.set(value)),
     Row::text("vfs_cache_pressure", |text| text.push(b"100\n")),
 ];

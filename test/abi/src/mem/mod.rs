@@ -48,6 +48,7 @@ mod sync;
 mod text;
 mod threads;
 mod usage;
+mod userfaultfd;
 
 /// The groups of this area, in the order they run.
 pub const GROUPS: &[&[Case]] = &[
@@ -93,6 +94,12 @@ pub const GROUPS: &[&[Case]] = &[
     efault::TOUCH,
     exec::CASES,
     threads::CASES,
+    userfaultfd::GROUPS[0],
+    userfaultfd::GROUPS[1],
+    userfaultfd::GROUPS[2],
+    userfaultfd::GROUPS[3],
+    userfaultfd::GROUPS[4],
+    userfaultfd::GROUPS[5],
     stress::CASES,
 ];
 
