@@ -5,7 +5,8 @@
 use super::{Case, Said, case};
 use crate::initramfs::Root;
 
-/// A command line that does something many times and says whether as much memory is free afterwards as before.
+/// A command line that does something many times and says whether as much memory is free afterwards as before. What files have in
+/// memory that can be read again counts as free: there is more of it with each part of a program that is used first.
 ///
 /// The kernel's caches of small objects fill up first, in rounds that are not counted, and then they breathe: what is free
 /// goes up and down by some pages with each program that is started to find it out. So the most of twenty readings is what
@@ -20,7 +21,7 @@ macro_rules! keeps_memory {
             "loop() { i=0; while [ $i -lt $1 ]; do ",
             $what,
             "; i=$((i+1)); done; }; ",
-            "free() { sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; }; ",
+            "free() { sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; }; ",
             "most() { i=0; most=0; while [ $i -lt 20 ]; do f=$(free); [ $f -gt $most ] && most=$f; i=$((i+1)); done; }; ",
             "loop ",
             $few,
