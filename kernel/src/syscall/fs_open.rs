@@ -2,7 +2,9 @@
 
 //! Opening and closing: open, openat, openat2, creat, close, close_range, pipe, pipe2, memfd_create.
 
-use linux_raw_sys::general::{MFD_ALLOW_SEALING, MFD_CLOEXEC, O_ACCMODE};
+use linux_raw_sys::general::{
+    MFD_ALLOW_SEALING, MFD_CLOEXEC, MFD_HUGE_MASK, MFD_HUGE_SHIFT, MFD_HUGETLB, O_ACCMODE,
+};
 
 use super::fs_util::{CWD, fd_limit, install, lookup_at};
 use crate::{
@@ -146,8 +148,13 @@ pub(super) fn sys_pipe2(ctx: &Ctx, fds: Vaddr, flags: u32) -> Result<usize> {
 }
 
 pub(super) fn sys_memfd_create(ctx: &Ctx, name: Vaddr, flags: u32) -> Result<usize> {
-    if flags & !(MFD_CLOEXEC | MFD_ALLOW_SEALING) != 0 {
+    let sizes = if flags & MFD_HUGETLB != 0 { MFD_HUGE_MASK << MFD_HUGE_SHIFT } else { 0 };
+    if flags & !(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | sizes) != 0 {
         return Err(EINVAL);
+    }
+    if flags & MFD_HUGETLB != 0 {
+        // As Linux without CONFIG_HUGETLBFS has it.
+        return Err(ENOSYS);
     }
     let name = ctx.vm.read_cstring(name, MEMFD_NAME_MAX + 1).map_err(|error| match error {
         ENAMETOOLONG => EINVAL,

@@ -19,8 +19,10 @@ mod exec;
 mod family;
 mod figures;
 mod file;
+mod flags;
 mod fork;
 mod fork_large;
+mod guard;
 mod madvise;
 mod map_count;
 mod maps;
@@ -38,6 +40,7 @@ mod pkey;
 mod place;
 mod process_madvise;
 mod process_mrelease;
+mod process_vm;
 mod remap_pages;
 mod rlimit;
 mod seal;
@@ -73,6 +76,9 @@ pub const GROUPS: &[&[Case]] = &[
     brk::CASES,
     rlimit::CASES,
     stack::CASES,
+    guard::CASES,
+    flags::CASES,
+    process_vm::CASES,
     madvise::CASES,
     process_madvise::CASES,
     process_mrelease::CASES,
