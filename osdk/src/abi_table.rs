@@ -81,7 +81,7 @@ struct Entry {
 
 impl Entry {
     fn is_absent(&self) -> bool {
-        matches!(self.proof, Proof::Absent(_))
+        matches!(self.proof, Proof::Absent(..))
     }
 }
 
@@ -89,8 +89,8 @@ impl Entry {
 enum Proof {
     /// Names of cases, a `*` in them standing for anything.
     Cases(Vec<String>),
-    /// Why there is none.
-    Absent(String),
+    /// Why there is none, and the cases that skip themselves where it is absent.
+    Absent(String, Vec<String>),
 }
 
 /// A kernel that the suite runs on.
@@ -135,13 +135,12 @@ fn parse_call(name: String, entries: Value) -> Result<Call> {
     let Value::Table(entries) = entries else { bail!("{COVERAGE}: {name} is no table") };
     let entries = entries.into_iter().map(|(what, value)| {
         let proof = match value {
-            Value::Array(cases) => {
-                let names = cases.into_iter().map(|case| case.as_str().map(str::to_owned));
-                names.collect::<Option<Vec<_>>>().filter(|names| !names.is_empty()).map(Proof::Cases)
-            }
-            Value::Table(reason) => {
-                let reason = reason.get("absent").and_then(Value::as_str);
-                reason.filter(|reason| !reason.is_empty()).map(|reason| Proof::Absent(reason.to_owned()))
+            Value::Array(cases) => strings(&cases).filter(|names| !names.is_empty()).map(Proof::Cases),
+            Value::Table(entry) => {
+                let reason = entry.get("absent").and_then(Value::as_str).filter(|reason| !reason.is_empty());
+                let cases = entry.get("cases").and_then(Value::as_array);
+                let cases = cases.map_or(Some(Vec::new()), |cases| strings(cases));
+                reason.zip(cases).map(|(reason, cases)| Proof::Absent(reason.to_owned(), cases))
             }
             _ => None,
         };
@@ -151,6 +150,10 @@ fn parse_call(name: String, entries: Value) -> Result<Call> {
     });
     let entries = entries.collect::<Result<_>>()?;
     Ok(Call { name, entries })
+}
+
+fn strings(values: &[Value]) -> Option<Vec<String>> {
+    values.iter().map(|value| value.as_str().map(str::to_owned)).collect()
 }
 
 /// The names of all cases there are, in the order they run.
@@ -209,14 +212,17 @@ fn faults(calls: &[Call], cases: &[String], runs: &Runs) -> Vec<String> {
     let mut seen: BTreeSet<&String> = BTreeSet::new();
     for Call { name, entries } in calls {
         for Entry { what, proof } in entries {
-            let Proof::Cases(names) = proof else { continue };
+            let (names, is_proved) = match proof {
+                Proof::Cases(names) => (names, true),
+                Proof::Absent(_, names) => (names, false),
+            };
             for pattern in names {
                 let mut found = named(pattern, cases).peekable();
                 if found.peek().is_none() {
                     faults.push(format!("{name}, {what}: there is no case {pattern}"));
                 }
                 for case in found.filter(|case| seen.insert(case)) {
-                    if let Some(why) = why_not(case, runs) {
+                    if let Some(why) = why_not(case, runs).filter(|_| is_proved) {
                         faults.push(format!("{name}, {what}: {case} {why}"));
                     }
                 }

@@ -73,7 +73,7 @@ fn section(page: &mut String, call: &Call, cases: &[String]) {
     put(page, format_args!("\n## {}\n\n| what | proved by |\n| --- | --- |", call.name));
     for Entry { what, proof } in &call.entries {
         let cell = match proof {
-            Proof::Absent(reason) => format!("*absent:* {reason}"),
+            Proof::Absent(reason, _) => format!("*absent:* {reason}"),
             Proof::Cases(patterns) => by_folder(patterns, cases),
         };
         put(page, format_args!("| {what} | {cell} |"));
@@ -102,7 +102,7 @@ fn by_folder(patterns: &[String], cases: &[String]) -> String {
 fn cases_of<'a>(call: &Call, cases: &'a [String]) -> BTreeSet<&'a String> {
     let patterns = call.entries.iter().filter_map(|entry| match &entry.proof {
         Proof::Cases(patterns) => Some(patterns),
-        Proof::Absent(_) => None,
+        Proof::Absent(..) => None,
     });
     patterns.flatten().flat_map(|pattern| named(pattern, cases)).collect()
 }

@@ -21,7 +21,7 @@ fn the_table_is_read_in_its_order() {
     let calls = parse(TABLE).unwrap();
     let names: Vec<&str> = calls.iter().map(|call| call.name.as_str()).collect();
     assert_eq!(names, ["mmap", "brk"]);
-    assert_eq!(calls[0].entries[1].proof, Proof::Absent("no such memory".to_owned()));
+    assert_eq!(calls[0].entries[1].proof, Proof::Absent("no such memory".to_owned(), Vec::new()));
     assert!(parse("[mmap]\n\"x\" = []\n").is_err());
     assert!(parse("[mmap]\n\"x\" = 1\n").is_err());
 }
@@ -57,6 +57,16 @@ fn what_is_wrong_is_found() {
     assert_eq!(faults(&calls, &more, &all_passed()).len(), 1);
     // Nothing is left for the one name, and the other is a case less.
     assert_eq!(faults(&calls, &cases()[..2], &all_passed()).len(), 1);
+}
+
+#[test]
+fn what_is_absent_can_name_the_cases_that_skip() {
+    let table = TABLE.replace("[\"mem/brk/grows\"]", "{ absent = \"no heap\", cases = [\"mem/brk/*\"] }");
+    let calls = parse(&table).unwrap();
+    let mut runs = all_passed();
+    runs.get_mut(&Kernel::Tessera).unwrap().insert("mem/brk/grows".to_owned(), Outcome::Skipped);
+    assert!(faults(&calls, &cases(), &runs).is_empty());
+    assert!(parse("[brk]\n\"all\" = { cases = [\"mem/brk/grows\"] }\n").is_err());
 }
 
 #[test]
