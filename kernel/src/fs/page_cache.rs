@@ -360,7 +360,9 @@ impl PageCache {
         };
         match how {
             Allocate::PunchHole => {
-                self.vmo.decommit(pos as usize..end.min(old).max(pos) as usize).map_err(errno)?;
+                // The last page goes as a whole, with what mappings have written behind the end.
+                let end = end.min(old.next_multiple_of(PAGE_SIZE as u64)).max(pos);
+                self.vmo.decommit(pos as usize..end as usize).map_err(errno)?;
             }
             Allocate::Extend => self.reserve(pos, end, old, grown)?,
             Allocate::KeepSize => {

@@ -9,7 +9,7 @@ use linux_raw_sys::general::{
     MAP_UNINITIALIZED, PROT_EXEC, PROT_READ, PROT_WRITE, RLIMIT_MEMLOCK,
 };
 use vmar::{
-    backing::{Backing, Personality},
+    backing::{Backing, Personality, Refusal},
     error::{Error, Limit},
     mapping::MappingFlags,
     object::{Vmo, VmoKind},
@@ -147,7 +147,7 @@ fn map(
     let placement = placement_for(ctx, addr, size, flags)?;
     let locks = flags & MAP_LOCKED != 0 || ctx.vm.locks_future();
     let refused = |why| refused(ctx, size, placement, locks, why);
-    let is_too_far = |file: &Arc<File>| file.inode().kind() == FileType::Regular && !ends(offset, size);
+    let is_too_far = |file: &Arc<File>| !can_end(file, offset, size);
     let is_shared = match (flags & MAP_TYPE, &file) {
         (_, Some(file)) if is_too_far(file) => return Err(refused(EOVERFLOW)),
         (MAP_PRIVATE, _) => false,
@@ -224,7 +224,16 @@ fn map(
     start.map_err(|error| match error {
         Error::LimitExceeded(Limit::Locked) => EAGAIN,
         Error::InvalidOffset => EOVERFLOW,
-        Error::Refused(_) | Error::InvalidOptions => refused(error.into()),
+        Error::Refused(why) => {
+            if why == Refusal::Sealed
+                && let Placement::Replacing(start) = placement
+            {
+                // Linux asks the file when it has made room.
+                let _ = ctx.vm.vmar().unmap(start..start + size);
+            }
+            refused(error.into())
+        }
+        Error::InvalidOptions => refused(error.into()),
         other => other.into(),
     })
 }
@@ -250,8 +259,9 @@ fn refused(ctx: &Ctx, size: usize, placement: Placement, locks: bool, why: Errno
 }
 
 /// Whether a file can have an end so far away.
-fn ends(offset: usize, size: usize) -> bool {
-    offset.checked_add(size).is_some_and(|end| i64::try_from(end).is_ok())
+fn can_end(file: &File, offset: usize, size: usize) -> bool {
+    let most = if file.inode().kind() == FileType::Regular { i64::MAX as usize } else { usize::MAX };
+    most.checked_sub(size).is_some_and(|last| offset <= last)
 }
 
 /// Where a new mapping goes.
