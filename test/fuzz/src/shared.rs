@@ -36,6 +36,8 @@ pub struct Shared {
     pub told: AtomicU32,
     pub digest: AtomicU64,
     pub pids: [AtomicI32; 2],
+    /// Whether pages of a file were reserved, which Linux counts as resident only once they are touched.
+    pub has_reserved: AtomicU32,
     /// System V segments, one more than the identifier; 0 is none.
     pub segments: [AtomicI32; 4],
     digests: [AtomicU64; STEPS],
@@ -57,6 +59,7 @@ impl Shared {
     pub fn reset(&self) {
         self.turn.store(0, Relaxed);
         self.told.store(0, Relaxed);
+        self.has_reserved.store(0, Relaxed);
         self.digest.store(0, Relaxed);
         self.used.store(0, Relaxed);
         self.pids.iter().chain(&self.segments).for_each(|number| number.store(0, Relaxed));

@@ -131,6 +131,17 @@ pub fn is_one_mapping(world: &mut World, start: u64, end: u64) -> bool {
     is_one
 }
 
+/// Where the mapping of an address starts, as far as a program can tell.
+pub fn start_of_mapping(world: &mut World, addr: u64) -> Option<u64> {
+    let mut start = None;
+    for_each_mapping(world, |_, line| {
+        if (line.start..line.end).contains(&addr) {
+            start = Some(line.start);
+        }
+    });
+    start
+}
+
 /// Whether all of a range is mapped.
 pub fn is_mapped(world: &mut World, start: u64, len: u64) -> bool {
     let (mut at, end) = (start, start.saturating_add(len));

@@ -2,6 +2,8 @@
 
 //! Files, while they are mapped.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{Role, Verb};
 use crate::{
     maker::args,
@@ -94,7 +96,11 @@ pub static FALLOCATE: Verb = Verb {
     },
     run: |world, args| {
         let sizes = sizes();
-        world.tell(syscall!(SYS_fallocate, args[0], args[1], args[2], args[3]));
+        let answer = syscall!(SYS_fallocate, args[0], args[1], args[2], args[3]);
+        world.tell(answer);
+        if answer == 0 {
+            world.shared.has_reserved.store(1, Relaxed);
+        }
         zero_tails(sizes, u64::MAX);
     },
 };

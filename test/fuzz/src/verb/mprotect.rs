@@ -5,7 +5,9 @@
 use super::{Role, Verb};
 use crate::{
     maker::{Maker, args},
-    symbols::{Kind, PROT},
+    symbols::{Kind, PAGE, PROT},
+    view,
+    world::World,
 };
 
 pub static MPROTECT: Verb = Verb {
@@ -18,6 +20,9 @@ pub static MPROTECT: Verb = Verb {
         args([addr, len, protection(maker)])
     },
     run: |world, args| {
+        if leave_out(world, args[0], args[2]) {
+            return;
+        }
         let windows = world.windows();
         world.edges.note(&windows, args[0]..args[0].saturating_add(args[1]));
         world.tell(syscall!(SYS_mprotect, args[0], args[1], args[2]));
@@ -34,4 +39,18 @@ pub fn protection(maker: &mut Maker) -> u64 {
         4 => prot | 0x10,
         _ => prot,
     }
+}
+
+/// Leaves out a call that changes a mapping from its begin on (`PROT_GROWSDOWN`) if nobody knows where that is.
+pub fn leave_out(world: &mut World, addr: u64, prot: u64) -> bool {
+    const GROWS_DOWN: u64 = 0x100_0000;
+    let windows = world.windows();
+    let end = addr.saturating_add(PAGE);
+    let is_left_out = prot & GROWS_DOWN != 0
+        && view::start_of_mapping(world, addr)
+            .is_some_and(|start| world.edges.has_inside(&windows, start..end));
+    if is_left_out {
+        world.out.push_str("left out: perhaps two mappings");
+    }
+    is_left_out
 }

@@ -19,6 +19,9 @@ pub static PKEY_MPROTECT: Verb = Verb {
         args([addr, len, prot, maker.random.weighted(&[(6, u64::MAX), (2, 0), (1, 1)])])
     },
     run: |world, args| {
+        if mprotect::leave_out(world, args[0], args[2]) {
+            return;
+        }
         let windows = world.windows();
         world.edges.note(&windows, args[0]..args[0].saturating_add(args[1]));
         world.tell(syscall!(SYS_pkey_mprotect, args[0], args[1], args[2], args[3]));

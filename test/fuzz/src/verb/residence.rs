@@ -2,6 +2,8 @@
 
 //! `msync`, `mincore` and `remap_file_pages`.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{Role, Verb};
 use crate::{
     access, add,
@@ -42,7 +44,10 @@ pub static MINCORE: Verb = Verb {
         world.tell(answer);
         if answer == 0 {
             let count = (len.div_ceil(PAGE) as usize).min(MOST);
-            let is_counted = view::pages_of_objects(world, addr, count);
+            let mut is_counted = view::pages_of_objects(world, addr, count);
+            if world.shared.has_reserved.load(Relaxed) != 0 {
+                is_counted.fill(false);
+            }
             for (index, _) in (0u64..).zip(is_counted).filter(|(_, is_counted)| *is_counted) {
                 // What is in the other bits is left open.
                 let bit = access::load1(vector + index).map_or(2, |byte| byte & 1);
