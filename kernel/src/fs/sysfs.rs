@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The few files of `/sys` that programs look at: which CPUs there are.
+//! The few files of `/sys` that programs look at: which CPUs there are, and that there are no huge pages.
 
 use linux_raw_sys::general::SYSFS_MAGIC;
 use spin::Once;
@@ -10,6 +10,13 @@ use super::{
     synthetic::{Row, StaticInode, SyntheticFs, Text, put},
 };
 use crate::prelude::*;
+
+/// Huge pages are never used; programs ask here how large they would be.
+const HUGE_PAGES: &[Row] = &[
+    Row::text("enabled", |text| text.push(b"always madvise [never]\n")),
+    Row::text("hpage_pmd_size", |text| text.push(b"2097152\n")),
+    Row::text("shmem_enabled", |text| text.push(b"always within_size advise [never] deny force\n")),
+];
 
 static ROOT: Row = Row::folder(
     "",
@@ -31,7 +38,7 @@ static ROOT: Row = Row::folder(
             )],
         ),
         Row::folder("fs", &[]),
-        Row::folder("kernel", &[Row::folder("mm", &[])]),
+        Row::folder("kernel", &[Row::folder("mm", &[Row::folder("transparent_hugepage", HUGE_PAGES)])]),
     ],
 );
 

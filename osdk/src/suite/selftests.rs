@@ -91,8 +91,17 @@ const LEFT_OUT: &[(&str, &str)] = &[
 ];
 
 /// Those that `make test` runs, too.
-const QUICK: &[&str] =
-    &["map_fixed_noreplace", NOBODY, "map_populate", "mlock-random-test", "mlock2-tests", "mremap_dontunmap"];
+const QUICK: &[&str] = &[
+    "map_fixed_noreplace",
+    NOBODY,
+    "map_populate",
+    "mlock-random-test",
+    "mlock2-tests",
+    "mrelease_test",
+    "mremap_dontunmap",
+    "madv_populate",
+    "soft-dirty",
+];
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
