@@ -10,10 +10,11 @@
 //! ```
 //!
 //! It succeeds if it could end them all; how many things of each kind were had is on standard output. Not to be run on a
-//! machine that somebody needs. `hostile locked` does one thing only ([`locked`]).
+//! machine that somebody needs. `hostile locked` does one thing only ([`locked`]), and `hostile random` anything at all ([`random`]).
 
 mod kinds;
 mod locked;
+mod random;
 mod sys;
 
 use std::{
@@ -36,8 +37,14 @@ fn main() -> ExitCode {
     if word == "locked" {
         return if locked::run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    let number = |at: usize| std::env::args().nth(at).and_then(|word| word.parse().ok());
+    if word == "random" {
+        let seed = number(3).unwrap_or_else(|| u64::from(std::process::id()) << 20 ^ sys::nanoseconds());
+        let is_well = random::run(number(2).unwrap_or(20), seed);
+        return if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let Ok(seconds) = word.parse() else {
-        eprintln!("usage: hostile SECONDS | locked");
+        eprintln!("usage: hostile SECONDS | locked | random [SECONDS [SEED]]");
         return ExitCode::from(2);
     };
     let Some(counts) = sys::shared_counters(KINDS.len()) else {

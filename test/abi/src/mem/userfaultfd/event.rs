@@ -195,7 +195,9 @@ fn nothing_is_filled_until_the_event_is_read() {
     beside(
         || ok!(sys::munmap(at + PAGE, PAGE)),
         |_| {
-            a_moment();
+            uffd.set_nonblocking(true);
+            let mut polled = libc::pollfd { fd: uffd.0, events: libc::POLLIN, revents: 0 };
+            check_eq!(syscall!(SYS_poll, &raw mut polled, 1, 5000), Ok(1));
             errno_is!(uffd.copy_from(at, anon(1), 1, 0).0, EAGAIN);
             errno_is!(uffd.zeropage(at, 1, 0).0, EAGAIN);
             check_eq!(uffd.next(), event(EVENT_UNMAP, [at + PAGE, at + 2 * PAGE, 0]));
