@@ -23,6 +23,7 @@ use crate::{
         File,
         file::{AccessMode, Mappable},
         inode_file::touch_atime,
+        memfd::{SealFlags, Seals},
         page_cache::FileVmo,
         types::FileType,
         userfaultfd,
@@ -227,8 +228,9 @@ fn map(
         Error::Refused(why) => {
             if why == Refusal::Sealed
                 && let Placement::Replacing(start) = placement
+                && is_sealed_for_the_future(ctx, fd)
             {
-                // Linux asks the file when it has made room.
+                // Linux asks the file about that when it has made room.
                 let _ = ctx.vm.vmar().unmap(start..start + size);
             }
             refused(error.into())
@@ -236,6 +238,14 @@ fn map(
         Error::InvalidOptions => refused(error.into()),
         other => other.into(),
     })
+}
+
+/// Whether a file can be written through the mappings that it has, and no others.
+#[cold]
+fn is_sealed_for_the_future(ctx: &Ctx, fd: i32) -> bool {
+    let Ok(file) = ctx.files().get(fd) else { return false };
+    let seals = file.inode().seals().map_or(SealFlags::empty(), Seals::get);
+    seals & (SealFlags::WRITE | SealFlags::FUTURE_WRITE) == SealFlags::FUTURE_WRITE
 }
 
 /// Why a mapping of huge pages is refused: it is no file of any, or there is no such size, or there are none set aside.
