@@ -125,6 +125,8 @@ const PRESENT: u64 = 1 << 63;
 const FILE_OR_SHARED: u64 = 1 << 61;
 /// Nobody else has it.
 const EXCLUSIVE: u64 = 1 << 56;
+/// A userfaultfd is asked before it is written.
+const WRITE_PROTECTED: u64 = 1 << 57;
 /// It was written since `clear_refs`, or mapped.
 const SOFT_DIRTY: u64 = 1 << 55;
 /// The number of its frame, for those who may know.
@@ -179,7 +181,8 @@ impl FileOps for OpenPageMap {
                     entries[part.start / PAGE_SIZE - page..part.end / PAGE_SIZE - page].fill(SOFT_DIRTY);
                 }
                 mapping.for_each_page(&range, |addr, found| {
-                    entries[addr / PAGE_SIZE - page] = self.entry(&found, is_watched);
+                    let protected = if mapping.is_write_protected(addr) { WRITE_PROTECTED } else { 0 };
+                    entries[addr / PAGE_SIZE - page] = self.entry(&found, is_watched) | protected;
                 });
             }
             drop(guard);
