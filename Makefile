@@ -113,6 +113,12 @@ test-flat: setup-test ## Mapping without an MMU: the firmware of a board, in QEM
 fuzz: setup-test ## A million random memory calls, compared with Debian's Linux; STEPS=... SEED=...
 	@$(xtask) fuzz --steps $(or $(STEPS),1000000) $(if $(SEED),--seed $(SEED))
 
+.PHONY: hostile
+hostile: setup-test ## Random system calls for ten minutes on two processors; FOR=seconds SEED=...
+	@cd test && rustup run $(stable) cargo build --quiet --release -p hostile --target x86_64-unknown-linux-musl
+	@TESSERA_CMD='hostile random $(or $(FOR),600) $(SEED)' $(xtask) run --smp 2 --mem 512M \
+		--program test/target/x86_64-unknown-linux-musl/release/hostile
+
 .PHONY: selftests
 selftests: setup-suites ## Linux's own tests of memory on Debian's Linux and on Tessera; writes their table
 	@$(xtask) suite selftests --write

@@ -194,6 +194,15 @@ file-rss:[0-9]+kB, shmem-rss:0kB, UID:0 pgtables:[0-9]+kB oom_score_adj:0$\" && 
         ..small("hostile-smp", HOSTILE, Said::All(&["the shell lives\n"]))
     },
     Case {
+        memory: "512M",
+        processors: 2,
+        ..small(
+            "hostile-random",
+            "hostile random 20 && echo the shell lives",
+            Said::All(&["the shell lives\n"]),
+        )
+    },
+    Case {
         memory: "256M",
         processors: 2,
         ..small("locked", "hostile locked && echo the shell lives", Said::All(&["the shell lives\n"]))
