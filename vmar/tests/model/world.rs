@@ -10,7 +10,7 @@ use aster_rights::{FullRights, Rights, TRightSet};
 use vmar::{
     error::Error,
     fallible::inject,
-    machine::Frame,
+    machine::{Frame, PageFlags},
     mapping::{MappedMemory, MappingFlags, Sharing},
     object::{Vmo, VmoKind},
     perms::VmPerms,
@@ -177,10 +177,25 @@ impl World {
         let access = random_access(random);
         let mut after = space.clone();
         let expected = after.protect(range.clone(), access);
-        if maybe_failing(random, expected, || process.vmar.protect(range, access)) != Err(Error::OutOfMemory)
+        if maybe_failing(random, expected, || process.vmar.protect(range.clone(), access))
+            == Err(Error::OutOfMemory)
         {
-            *space = after;
+            return;
         }
+        // What is locked and can be written now has pages of its own at once, as far as there was memory.
+        let resident = process.resident();
+        let own = |addr: usize| {
+            let found = resident.binary_search_by_key(&addr, |entry| entry.addr);
+            found.is_ok_and(|at| resident[at].props.flags.contains(PageFlags::PRIVATE))
+        };
+        for (addr, page) in after.pages.range_mut(range) {
+            let is_pinned = page.flags & MappingFlags::ANY_LOCK == MappingFlags::LOCKED;
+            let could_be_written = space.pages[addr].perms.contains(VmPerms::WRITE);
+            if is_pinned && !could_be_written && page.private.is_none() && own(*addr) {
+                assert_eq!(page.touch(Access::Write, &self.objects), Ok(()), "{addr:#x}");
+            }
+        }
+        *space = after;
     }
 
     fn remap(&mut self, random: &mut Random, who: usize) {
