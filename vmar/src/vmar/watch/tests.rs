@@ -64,8 +64,10 @@ impl Recorder {
 
 /// Serves a fault as most clients do: fills what is missing with the page's number, and takes marks away.
 fn serve(process: &Process) -> Serve {
-    let vmar = process.vmar.dup();
+    // The space has its handlers: one that had the space would keep both.
+    let (space, rights) = (Arc::downgrade(&process.vmar.inner), process.vmar.rights);
     Box::new(move |fault| {
+        let vmar = Vmar { inner: space.upgrade().ok_or(FaultError::Destroyed)?, rights };
         let page = fault.addr - fault.addr % PAGE_SIZE;
         let one = page..page + PAGE_SIZE;
         match fault.reason {
