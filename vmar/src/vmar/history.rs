@@ -16,6 +16,7 @@
 //!   entry that comes between. Nothing is done there ahead of a write.
 //! - A mapping that is not watched counts as written, all of it: it is newer than the question. So does one that such a mapping has
 //!   become a part of.
+//! - A child of a fork is watched as its parent is, and what its parent has written since counts as written there too.
 //! - A private entry that lacks ACCESSED or DIRTY would mean something else in a backup ([`ForkPolicy`]). A space that was asked
 //!   borrows nothing, and is forked by copying from then on.
 

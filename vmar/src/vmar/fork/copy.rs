@@ -13,7 +13,7 @@ use super::{super::entries::CursorOf, Borrow, Mappings, Vmar_, is_inherited};
 use crate::{
     error::Error,
     machine::{AddressSpace, Cursor, Entry, Machine, PageFlags, PageProps},
-    mapping::MappedMemory,
+    mapping::{MappedMemory, VmMapping},
     rss::RssKind,
 };
 
@@ -32,13 +32,13 @@ impl<M: Machine> Vmar_<M> {
             if let Some(borrow) = &parent.borrow {
                 borrow.share(child, &span)?;
             }
-            self.share_private_pages(child, span)?;
+            self.share_private_pages(child, span, History::of(mapping))?;
         }
         Ok(())
     }
 
     /// Maps the private pages of `span` in the child as well, and takes write access to them from both.
-    fn share_private_pages(&self, child: &Self, span: Range<usize>) -> Result<(), Error> {
+    fn share_private_pages(&self, child: &Self, span: Range<usize>, history: History) -> Result<(), Error> {
         let chunk_size = CHUNK * M::PAGE_SIZE;
         let mut delta = child.rss.delta();
         let mut at = span.start;
@@ -61,6 +61,11 @@ impl<M: Machine> Vmar_<M> {
                                     to.seek(addr);
                                 }
                                 to.map(frame, as_shared(props));
+                                if history == History::Kept && !props.flags.contains(PageFlags::DIRTY) {
+                                    // An entry is made as written, but here that is told.
+                                    to.seek(addr);
+                                    to.narrow(addr + M::PAGE_SIZE, PageFlags::DIRTY);
+                                }
                                 shared += 1;
                             }
                             Looked::Other => {}
@@ -165,6 +170,20 @@ impl<M: Machine> Borrow<M> {
 /// Returns the properties of a page that has become shared.
 fn as_shared(props: PageProps) -> PageProps {
     PageProps { flags: (props.flags | PageFlags::ACCESSED | PageFlags::DIRTY) - PageFlags::WRITE, ..props }
+}
+
+/// Whether it is known of a mapping's pages which were written since somebody asked. The child's pages then count as written if the
+/// parent's do, as in Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum History {
+    Kept,
+    Forgotten,
+}
+
+impl History {
+    fn of<M: Machine>(mapping: &VmMapping<M>) -> Self {
+        if mapping.is_watched() { Self::Kept } else { Self::Forgotten }
+    }
 }
 
 /// What a fork finds in an entry.

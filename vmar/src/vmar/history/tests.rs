@@ -169,9 +169,14 @@ fn a_space_that_was_asked_can_be_forked() {
     process.vmar.watch_writes().unwrap();
     process.vmar.forget_accesses(Which::All).unwrap();
     let child = process.fork_on(1).unwrap();
+    assert_eq!(written(&child, 4), []);
     touch(&process, 0..1);
     assert_eq!(written(&process, 4), [0]);
     child.write(at(1), &[9]).unwrap();
+    assert_eq!(written(&child, 4), [1]);
+    let grandchild = child.fork_on(0).unwrap();
+    assert_eq!(written(&grandchild, 4), [1]);
+    drop(grandchild);
     assert_eq!((child.read_byte(at(0)).unwrap(), process.read_byte(at(1)).unwrap()), (1, 2));
     process.audit();
     child.audit();
