@@ -65,6 +65,9 @@ impl Pager<Ostd> for Archive {
     fn read_page(&self, index: usize, frame: &OstdFrame) -> core::result::Result<(), VmarError> {
         if self.is_intact() {
             frame.write(0, self.page(index));
+            if let Some(thread) = Thread::current() {
+                thread.sched.pages_read.fetch_add(1, Ordering::Relaxed);
+            }
         }
         Ok(())
     }

@@ -58,7 +58,6 @@ pub fn handle_exception(ctx: &Ctx, exception: &CpuException, registers: &UserCon
         other => (vector(other), 0, 0),
     };
     if let CpuException::PageFault(raw) = exception {
-        ctx.thread.sched.minor_faults.fetch_add(1, Ordering::Relaxed);
         if let Some(info) = serve(ctx, raw.into()) {
             ctx.local.set_last_trap(LastTrap { number, error_code, addr });
             signal::force(ctx.thread, info);
@@ -76,9 +75,14 @@ fn serve(ctx: &Ctx, fault: PageFault) -> Option<SigInfo> {
         return Some(segmentation(SEGV_MAPERR));
     }
     let _serving = ctx.local.serve_user_fault();
+    let sched = &ctx.thread.sched;
+    let pages_read = sched.pages_read.load(Ordering::Relaxed);
     loop {
         match ctx.vm.serve_fault(fault) {
-            Ok(()) => return None,
+            Ok(()) => {
+                sched.count_fault(pages_read);
+                return None;
+            }
             Err(FaultError::NotMapped | FaultError::Destroyed) => return Some(segmentation(SEGV_MAPERR)),
             Err(FaultError::NoPermission) => return Some(segmentation(SEGV_ACCERR)),
             Err(FaultError::BusError) => {
@@ -108,9 +112,14 @@ fn handle_kernel_fault(exception: &CpuException) -> Result<(), ()> {
     }
     let vm = local.vm();
     let fault = raw.into();
+    let sched = Thread::of(&task).map(|thread| &thread.sched);
+    let pages_read = sched.map_or(0, |sched| sched.pages_read.load(Ordering::Relaxed));
     loop {
         match vm.serve_fault(fault) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                sched.inspect(|sched| sched.count_fault(pages_read));
+                return Ok(());
+            }
             Err(FaultError::OutOfMemory) => {
                 // The kernel may have locks here that whoever is ended needs. So it does not wait for ever.
                 let outlook = oom::make_room();

@@ -45,6 +45,10 @@ pub struct SchedEntity {
     pub involuntary_switches: AtomicU64,
     /// Page faults served from memory.
     pub minor_faults: AtomicU64,
+    /// Page faults for which a page of a file was read.
+    pub major_faults: AtomicU64,
+    /// Pages of files that were read, for a fault or otherwise.
+    pub pages_read: AtomicU64,
     /// The policy that `sched_setscheduler(2)` has set. All are scheduled fairly.
     pub policy: AtomicU32,
     /// The real-time priority that goes with it.
@@ -86,6 +90,8 @@ impl SchedEntity {
             voluntary_switches: AtomicU64::new(0),
             involuntary_switches: AtomicU64::new(0),
             minor_faults: AtomicU64::new(0),
+            major_faults: AtomicU64::new(0),
+            pages_read: AtomicU64::new(0),
             policy: AtomicU32::new(0),
             priority: AtomicU32::new(0),
             boost: AtomicU32::new(0),
@@ -181,11 +187,18 @@ impl SchedEntity {
             user_nanos,
             system_nanos: total - user_nanos,
             minor_faults: self.minor_faults.load(Ordering::Relaxed),
-            major_faults: 0,
+            major_faults: self.major_faults.load(Ordering::Relaxed),
             voluntary_switches: self.voluntary_switches.load(Ordering::Relaxed),
             involuntary_switches: self.involuntary_switches.load(Ordering::Relaxed),
             ..Usage::default()
         }
+    }
+
+    /// Counts a fault that was served: for a major one more pages have been read than the `before` that were when it began.
+    pub fn count_fault(&self, before: u64) {
+        let is_minor = self.pages_read.load(Ordering::Relaxed) == before;
+        let faults = if is_minor { &self.minor_faults } else { &self.major_faults };
+        faults.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn home(&self) -> Option<CpuId> {

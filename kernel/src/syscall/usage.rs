@@ -78,7 +78,9 @@ pub fn sys_getrusage(ctx: &Ctx, who: i32, addr: Vaddr) -> Result<usize> {
         _ => return Err(EINVAL),
     };
     if who != RUSAGE_CHILDREN {
-        usage.max_rss_kib = usage.max_rss_kib.max(ctx.vm.peak_rss_kib());
+        // Of the programs that were run before this one, too.
+        let of_process = ctx.process.times.lock().own.max_rss_kib;
+        usage.max_rss_kib = of_process.max(ctx.vm.peak_rss_kib());
     }
     ctx.vm.write_val(addr, &Rusage::from(usage))?;
     Ok(0)

@@ -61,7 +61,8 @@ pub(super) fn commit(ctx: &Ctx, program: NewProgram) -> UserContext {
     // The order matters: a vfork parent goes on only when nothing of it is in use any more.
     let old = process.set_vm(Some(vm.clone()));
     if let Some(old) = &old {
-        process.times.lock().own.max_rss_kib = old.peak_rss_kib();
+        let mut times = process.times.lock();
+        times.own.max_rss_kib = times.own.max_rss_kib.max(old.peak_rss_kib());
     }
     ctx.local.set_vm(vm);
     ctx.local.reset();

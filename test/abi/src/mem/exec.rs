@@ -37,6 +37,7 @@ pub const HELPERS: &[Helper] = &[
     Helper { name: "mem/heap", run: print_heap },
     Helper { name: "mem/auxv", run: print_auxv },
     Helper { name: "mem/arguments", run: print_arguments },
+    Helper { name: "mem/peak", run: super::usage::print_peak },
 ];
 
 fn set_personality(persona: i32) {

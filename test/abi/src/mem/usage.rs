@@ -13,6 +13,7 @@ use crate::{
     child::in_child,
     harness::Case,
     procfs::{statm, status_kib},
+    program::{become_role, role},
     sys, tmp,
 };
 
@@ -34,8 +35,14 @@ pub const CASES: &[Case] = cases!["mem/usage":
     minor_faults_do_not_count_second_touches,
     minor_faults_count_copies_after_fork,
     populate_saves_faults,
+    touches_by_the_kernel_count,
+    refused_touches_do_not_count,
+    faults_begin_anew_in_a_child_and_outlive_exec,
     maxrss_tells_the_peak,
+    maxrss_tells_the_peak_of_the_heap,
+    maxrss_outlives_exec,
     children_count_once_waited_for,
+    children_tell_the_largest_peak,
     rusage_errors,
 ];
 
@@ -220,6 +227,83 @@ fn populate_saves_faults() {
     number_pages(at, 300, 1);
     let faults = usage(RUSAGE_SELF).0 - before;
     check!(faults < 50, "{faults} faults for populated pages");
+}
+
+fn touches_by_the_kernel_count() {
+    let (at, fd) = (lone_anon(300), ok!(sys::open("/dev/zero", libc::O_RDONLY, 0)));
+    let before = usage(RUSAGE_SELF).0;
+    (0..300).for_each(|page| check_eq!(syscall!(SYS_read, fd, at + page * PAGE, 1), Ok(1)));
+    let faults = usage(RUSAGE_SELF).0 - before;
+    check!((300..400).contains(&faults), "{faults} faults for 300 touches");
+}
+
+fn refused_touches_do_not_count() {
+    let (at, fd) = (super::free_range(1), ok!(sys::open("/dev/zero", libc::O_RDONLY, 0)));
+    let before = usage(RUSAGE_SELF).0;
+    (0..300).for_each(|_| errno_is!(syscall!(SYS_read, fd, at, 1), EFAULT));
+    (0..300).for_each(|_| check!(crate::fault::try_read(at).is_err()));
+    let faults = usage(RUSAGE_SELF).0 - before;
+    check!(faults < 100, "{faults} faults for pages that cannot be touched");
+}
+
+/// The fields of /proc/self/stat that count faults: minor ones, those of children, major ones, those of children.
+fn stat_faults() -> Vec<usize> {
+    let text = crate::procfs::text("stat");
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(7).take(4).filter_map(|field| field.parse().ok()).collect()
+}
+
+fn faults_begin_anew_in_a_child_and_outlive_exec() {
+    number_pages(anon(MANY), MANY, 1);
+    in_child(|| {
+        check!(usage(RUSAGE_SELF).0 < MANY / 2, "{} faults", usage(RUSAGE_SELF).0);
+        check_eq!((usage(RUSAGE_CHILDREN).0, stat_faults()[1], stat_faults()[3]), (0, 0, 0));
+    });
+    check!(stat_faults()[0] >= MANY && stat_faults()[0] <= usage(RUSAGE_SELF).0);
+    check_eq!(stat_faults()[1], usage(RUSAGE_CHILDREN).0);
+    let told = role(&["mem/peak", "0"], || number_pages(anon(MANY), MANY, 1));
+    let faults = told.split(' ').nth(1).and_then(|faults| faults.parse::<usize>().ok());
+    check!(faults.is_some_and(|faults| faults >= MANY), "{told}");
+}
+
+/// Executes itself as often as the first argument says, and then prints its peak in KiB and its minor faults.
+pub fn print_peak(args: &[String]) -> i32 {
+    match args.first().and_then(|count| count.parse::<usize>().ok()) {
+        Some(count) if count > 0 => become_role(&["mem/peak", &(count - 1).to_string()], &[]),
+        _ => println!("{} {}", usage(RUSAGE_SELF).2, usage(RUSAGE_SELF).0),
+    }
+    0
+}
+
+fn maxrss_outlives_exec() {
+    for count in ["0", "2"] {
+        let told = role(&["mem/peak", count], || number_pages(anon(MANY), MANY, 1));
+        let peak = told.split(' ').next().and_then(|peak| peak.parse::<usize>().ok());
+        check!(peak.is_some_and(|peak| peak >= MANY * 4 * 3 / 4), "{told} after {count} more programs");
+    }
+}
+
+fn maxrss_tells_the_peak_of_the_heap() {
+    let start = sys::brk(0).next_multiple_of(PAGE);
+    check_eq!(sys::brk(start + MANY * PAGE), start + MANY * PAGE);
+    number_pages(start, MANY, 1);
+    check_eq!(sys::brk(start), start);
+    let peak = usage(RUSAGE_SELF).2;
+    check!(peak >= MANY * 4 * 3 / 4, "{peak} KiB");
+}
+
+fn children_tell_the_largest_peak() {
+    in_child(|| number_pages(anon(MANY), MANY, 1));
+    in_child(|| number_pages(anon(1), 1, 1));
+    let peak = usage(RUSAGE_CHILDREN).2;
+    check!(peak >= MANY * 4 * 3 / 4, "{peak} KiB");
+    // Of children's children as well, and of none that was not waited for.
+    in_child(|| {
+        check_eq!(usage(RUSAGE_CHILDREN).2, 0);
+        in_child(|| in_child(|| number_pages(anon(2 * MANY), 2 * MANY, 1)));
+        check!(usage(RUSAGE_CHILDREN).2 >= 2 * MANY * 4 * 3 / 4);
+    });
+    check!(usage(RUSAGE_CHILDREN).2 >= 2 * MANY * 4 * 3 / 4);
 }
 
 fn maxrss_tells_the_peak() {
