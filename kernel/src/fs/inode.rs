@@ -207,6 +207,14 @@ pub trait Inode: Any + Send + Sync {
         None
     }
 
+    /// Whether there is page `index` of the contents, or it takes no memory.
+    fn has_page(&self, _index: usize) -> bool {
+        true
+    }
+
+    /// Has the file system count pages that were added through mappings.
+    fn recount(&self) {}
+
     /// The seals of a memfd, if it is one (`F_SEAL_*`).
     fn seals(&self) -> Option<&super::memfd::Seals> {
         None

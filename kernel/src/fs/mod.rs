@@ -78,6 +78,19 @@ pub use self::{
 };
 use crate::prelude::*;
 
+/// How many pages the file systems in memory have, of files with a name and without.
+pub fn pages_in_memory() -> usize {
+    let mut seen = BTreeSet::new();
+    let mut pages = memfd::pages();
+    for mount in mount::all() {
+        if seen.insert(mount.fs().device()) {
+            let stats = mount.fs().stats();
+            pages += (stats.blocks - stats.free) as usize;
+        }
+    }
+    pages
+}
+
 /// Registers the file systems that are always there, and unpacks the initramfs into the root.
 pub fn init() {
     file_system::register_type(Arc::new(ramfs::Tmpfs));

@@ -27,7 +27,10 @@ use super::{
     io::{Sink, Source},
     types::{MAX_FILE_SIZE, Whence},
 };
-use crate::{mm::cache::Archived, prelude::*};
+use crate::{
+    mm::{cache::Archived, commit},
+    prelude::*,
+};
 
 /// A capability to the contents of a file, as mappings take it.
 pub type FileVmo = Vmo<Ostd>;
@@ -183,7 +186,7 @@ impl PageCache {
     pub fn prepare_write(&self) -> Result<()> {
         if let Some(archived) = self.archived() {
             archived.detach()?;
-            self.charge();
+            self.recount();
         }
         Ok(())
     }
@@ -206,6 +209,11 @@ impl PageCache {
         let page = PAGE_SIZE as u64;
         let beyond = self.reserved_end.load(Ordering::Relaxed).div_ceil(page);
         self.vmo.resident_count() + beyond.saturating_sub(self.size().div_ceil(page)) as usize
+    }
+
+    /// Whether page `index` is there: in memory, or where it can be read again.
+    pub fn has_page(&self, index: usize) -> bool {
+        self.archived().is_some() || self.vmo.page(index).is_some()
     }
 
     /// A capability to the object, with all rights.
@@ -301,7 +309,7 @@ impl PageCache {
         if at > pos && at > old {
             self.size.store(at, Ordering::Release);
         }
-        self.charge();
+        self.recount();
         match failure {
             Err(error) if at == pos => Err(error),
             _ => Ok((at - pos) as usize),
@@ -312,9 +320,10 @@ impl PageCache {
         let frame = match self.vmo.page(piece.index) {
             Some(frame) => frame,
             None => {
-                if self.quota.limit() != usize::MAX {
-                    self.charge();
+                if self.quota.limit() != usize::MAX || commit::is_strict() {
+                    self.recount();
                     self.quota.require(1)?;
+                    commit::require_for_file(1)?;
                 }
                 self.vmo.commit(piece.index).map_err(errno)?
             }
@@ -341,7 +350,7 @@ impl PageCache {
             self.vmo.resize(size as usize).map_err(errno)?;
             self.size.store(size, Ordering::Release);
         }
-        self.charge();
+        self.recount();
         Ok(())
     }
 
@@ -368,6 +377,7 @@ impl PageCache {
             Allocate::KeepSize => {
                 let beyond = end.saturating_sub(old).div_ceil(PAGE_SIZE as u64) as usize;
                 self.quota.require(beyond)?;
+                commit::require_for_file(beyond)?;
                 if beyond > vmar_ostd::reserve::available_frames() {
                     return Err(ENOSPC);
                 }
@@ -378,7 +388,7 @@ impl PageCache {
         if grown > old {
             self.size.store(grown, Ordering::Release);
         }
-        self.charge();
+        self.recount();
         Ok(())
     }
 
@@ -389,12 +399,15 @@ impl PageCache {
         }
         let page = PAGE_SIZE as u64;
         let (first, last) = ((pos / page) as usize, end.div_ceil(page) as usize);
-        self.charge();
+        self.recount();
         // At least so many pages are missing: what cannot succeed is refused before memory is spent on it.
         let missing = (last - first).saturating_sub(self.pages());
         self.quota.require(missing)?;
         if missing > vmar_ostd::reserve::available_frames() {
             return Err(ENOSPC);
+        }
+        if commit::is_strict() {
+            commit::require_for_file((first..last).filter(|index| self.vmo.page(*index).is_none()).count())?;
         }
         if grown > old {
             self.vmo.resize(grown as usize).map_err(errno)?;
@@ -440,7 +453,7 @@ impl PageCache {
     }
 
     /// Brings the quota's count of this file up to date: faults add pages too.
-    fn charge(&self) {
+    pub fn recount(&self) {
         // What can be read again counts for nothing: it is not in anybody's way.
         let pages = if self.archived().is_some() { 0 } else { self.pages() };
         let before = self.charged.swap(pages, Ordering::AcqRel);

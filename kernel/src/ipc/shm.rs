@@ -12,9 +12,13 @@
 //! number of attaches, over fork, exec and exit, without anybody counting. As in Linux a mapping that is cut in two counts twice. When
 //! the last mapping goes, the attachment does; if the segment was marked for removal, that is its end.
 //!
+//! Who attached or detached a segment last, and when, is noted where it happens: by the calls that map and unmap, and with a space
+//! that has segments by its fork and its end ([`note_forked`], [`note_ended`]).
+//!
 //! Locks: the table's first, then a segment's own, which are spin locks.
 
 use alloc::sync::Weak;
+use core::ops::Range;
 
 use aster_rights::{FullRights, TRightSet};
 use vmar::{
@@ -26,9 +30,9 @@ use vmar_ostd::Ostd;
 use super::perm::IpcPerm;
 use crate::{
     fs::synthetic::{Text, put},
-    mm::commit::SharedPromise,
+    mm::{AddressSpace, commit::SharedPromise, layout::TASK_SIZE, mapped_file::known_as},
     prelude::*,
-    process::credentials::Credentials,
+    process::credentials::{CapSet, Credentials, Uid},
     time,
 };
 
@@ -92,6 +96,8 @@ pub struct Status {
     pub maker: Pid,
     /// Who last attached or detached it; 0 for nobody.
     pub last: Pid,
+    /// Whose limit its locked pages count against.
+    pub locker: Option<Uid>,
 }
 
 /// A segment of shared memory.
@@ -122,10 +128,32 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let who = Thread::current().map(|thread| thread.process().pid());
-        self.0.note_detached(who);
         TABLE.lock().remove_if_unused(&self.0);
     }
+}
+
+/// Calls `visit` with the segment of each mapping in `range` of a space that shows one.
+pub fn for_each_attached(vm: &AddressSpace, range: Range<Vaddr>, mut visit: impl FnMut(&Arc<Segment>)) {
+    for mapping in vm.vmar().query(range).iter() {
+        if let Some(Attachment(segment)) = known_as(&mapping) {
+            visit(segment);
+        }
+    }
+}
+
+/// Notes that a fork has attached what is attached in `child`. As in Linux, it is the parent who has done that.
+pub fn note_forked(child: &AddressSpace) {
+    for_each_attached(child, 0..TASK_SIZE, |segment| segment.note_attached());
+}
+
+/// Notes that what is attached in a space goes with it.
+pub fn note_ended(vm: &AddressSpace) {
+    for_each_attached(vm, 0..TASK_SIZE, |segment| segment.note_detached());
+}
+
+/// The process that calls, if one does.
+fn caller() -> Option<Pid> {
+    Thread::current().map(|thread| thread.process().pid())
 }
 
 fn now() -> i64 {
@@ -163,26 +191,28 @@ impl Segment {
         self.attachment.lock().strong_count()
     }
 
-    /// What a new mapping of it holds. Notes who attaches it.
-    pub fn attach(self: &Arc<Self>, who: Pid) -> Arc<Attachment> {
-        let attachment = {
-            let mut known = self.attachment.lock();
-            known.upgrade().unwrap_or_else(|| {
-                let new = Arc::new(Attachment(self.clone()));
-                *known = Arc::downgrade(&new);
-                new
-            })
-        };
-        let mut status = self.status.lock();
-        (status.attached, status.last) = (now(), who);
-        attachment
+    /// What a new mapping of it holds.
+    pub fn attachment(self: &Arc<Self>) -> Arc<Attachment> {
+        let mut known = self.attachment.lock();
+        known.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Attachment(self.clone()));
+            *known = Arc::downgrade(&new);
+            new
+        })
     }
 
-    /// Notes that it was detached, and by whom if that is known.
-    pub fn note_detached(&self, who: Option<Pid>) {
+    /// Notes that the caller has attached it.
+    pub fn note_attached(&self) {
+        let mut status = self.status.lock();
+        status.attached = now();
+        status.last = caller().unwrap_or(status.last);
+    }
+
+    /// Notes that the caller has detached it.
+    pub fn note_detached(&self) {
         let mut status = self.status.lock();
         status.detached = now();
-        status.last = who.unwrap_or(status.last);
+        status.last = caller().unwrap_or(status.last);
     }
 
     /// Changes whose it is (`IPC_SET`).
@@ -198,10 +228,11 @@ impl Segment {
         Ok(())
     }
 
-    /// Notes whether its pages are to stay in memory, where they are anyway.
-    pub fn set_locked(&self, is_locked: bool) {
+    /// Notes that its pages need not stay in memory.
+    pub fn unlock(&self) {
         let mut status = self.status.lock();
-        status.perm.mode = if is_locked { status.perm.mode | LOCKED } else { status.perm.mode & !LOCKED };
+        status.perm.mode &= !LOCKED;
+        status.locker = None;
     }
 
     fn pages(&self) -> usize {
@@ -303,7 +334,7 @@ impl Table {
         }
         let (place, round) = self.next_place(limits.count);
         let id = (round * MOST_SEGMENTS + place) as i32;
-        let status = Status { perm, attached: 0, detached: 0, changed: now(), maker, last: 0 };
+        let status = Status { perm, attached: 0, detached: 0, changed: now(), maker, last: 0, locker: None };
         let segment = Segment {
             id,
             key: perm.key,
@@ -350,6 +381,28 @@ impl Table {
         Ok(())
     }
 
+    /// Notes that the pages of a segment are to stay in memory, where they are anyway. They count against the `limit` in bytes of the
+    /// caller's user until somebody unlocks them, whether the segment is attached or not.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if that is more than the limit.
+    pub fn lock(&self, segment: &Segment, caller: &Credentials, limit: u64) -> Result<()> {
+        let locked_by = |segment: &Arc<Segment>| segment.status.lock().locker;
+        let of_user = self.segments.values().filter(|segment| locked_by(segment) == Some(caller.uid));
+        let locked: usize = of_user.map(|segment| segment.pages()).sum();
+        let mut status = segment.status.lock();
+        if status.perm.mode & LOCKED != 0 {
+            return Ok(());
+        }
+        if (locked + segment.pages()) as u64 > limit / PAGE_SIZE as u64 && !caller.has(CapSet::IPC_LOCK) {
+            return Err(ENOMEM);
+        }
+        status.perm.mode |= LOCKED;
+        status.locker = Some(caller.uid);
+        Ok(())
+    }
+
     /// Takes out a segment that was removed and is mapped nowhere.
     fn remove_if_unused(&mut self, segment: &Arc<Segment>) {
         let place = Self::place_of(segment.id);
@@ -370,7 +423,7 @@ pub fn show(text: &mut Text) {
     );
     put!(text, "      atime      dtime      ctime                   rss                  swap\n");
     for segment in TABLE.lock().segments.values() {
-        let Status { perm, attached, detached, changed, maker, last } = segment.status();
+        let Status { perm, attached, detached, changed, maker, last, .. } = segment.status();
         let (attaches, size) = (segment.attaches(), segment.size);
         put!(text, "{:10} {:10}  {:4o} {size:21} {maker:5} {last:5}  ", perm.key, segment.id, perm.mode);
         put!(text, "{attaches:5} {:5} {:5} {:5} {:5} ", perm.uid, perm.gid, perm.cuid, perm.cgid);

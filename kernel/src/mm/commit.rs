@@ -6,6 +6,7 @@
 //!                       promised to private mappings that can be written, or could be once      the framework adds it up
 //!   Committed_AS = ───┤                                                                           by address space
 //!                       promised to shared anonymous memory and System V segments               SHARED, here
+//!                       pages that files in memory have: tmpfs, memfds                          their file systems count them
 //! ```
 //!
 //! | mode | refused |
@@ -15,13 +16,17 @@
 //! | 2, never | what would make the sum reach the limit, less a reserve for the superuser and for the program itself |
 //!
 //! The sum is only ever made when somebody asks for it: by reading `/proc/meminfo`, or in mode 2. There a lock is held from the look
-//! at the sum until the memory is mapped, so that two programs are not promised the same.
+//! at the sum until the memory is mapped, so that two programs are not promised the same. What grows page by page (stacks, files in
+//! memory) and what takes another's place (exec) is only asked for: between the question and the page somebody else may get it too,
+//! as it may in Linux, whose sum is not exact either.
 
 use ostd::sync::MutexGuard;
-use vmar::mapping::MappingFlags;
+use vmar::{mapping::MappingFlags, vmar::query::MappingInfo};
+use vmar_ostd::Ostd;
 
 use super::{AddressSpace, layout::TASK_SIZE, total_memory};
 use crate::{
+    fs,
     prelude::*,
     process::{credentials::CapSet, table},
 };
@@ -166,13 +171,12 @@ pub fn limit() -> usize {
 ///
 /// To be called without any lock of an address space.
 pub fn promised() -> usize {
-    let mut seen = BTreeSet::new();
-    let of_new = |vm: Arc<AddressSpace>| match seen.insert(Arc::as_ptr(&vm)) {
-        true => vm.vmar().promised(),
-        false => 0,
-    };
-    let private: usize = table::all().filter_map(|process| process.vm()).map(of_new).sum();
-    private + SHARED.load(Ordering::Relaxed)
+    let mut private = 0;
+    super::for_each_space(|vm| {
+        private += vm.vmar().promised();
+        vm.recount_files();
+    });
+    private + SHARED.load(Ordering::Relaxed) + fs::pages_in_memory() * PAGE_SIZE
 }
 
 /// While it lives nobody else is promised the same memory.
@@ -218,13 +222,68 @@ pub fn promise(vm: &AddressSpace, bytes: usize) -> Result<Promise> {
 
 fn promise_strictly(vm: &AddressSpace, bytes: usize) -> Result<Promise> {
     let turn = PROMISING.lock();
+    let sum = promised().checked_add(bytes).ok_or(ENOMEM)?;
+    if is_within_limit(vm, sum) { Ok(Promise { _turn: Some(turn) }) } else { Err(ENOMEM) }
+}
+
+/// Whether `sum` bytes may be promised in mode 2, the last of them to a program in `vm`.
+fn is_within_limit(vm: &AddressSpace, sum: usize) -> bool {
     let is_admin = Thread::current().is_none_or(|thread| thread.credentials().has(CapSet::SYS_ADMIN));
     let kept = if is_admin { 0 } else { Reserve::Admin.get() };
     let own = (vm.vmar().usage().address_space / 32).min(Reserve::User.get().saturating_mul(1024));
-    let allowed = limit().saturating_sub(kept.saturating_mul(1024)).saturating_sub(own);
-    match promised().checked_add(bytes) {
-        Some(sum) if sum < allowed => Ok(Promise { _turn: Some(turn) }),
-        _ => Err(ENOMEM),
+    sum < limit().saturating_sub(kept.saturating_mul(1024)).saturating_sub(own)
+}
+
+/// Whether whoever wants memory page by page has to ask for it: in mode 2.
+#[inline]
+pub fn is_strict() -> bool {
+    mode() == Mode::Never
+}
+
+/// Asks for `bytes` more in a program's space, of which no mapping tells beforehand: its stack grows, say.
+///
+/// # Errors
+///
+/// `ENOMEM` in mode 2 if there is no more to promise.
+pub fn require(vm: &AddressSpace, bytes: usize) -> Result<()> {
+    if is_strict() { promise_strictly(vm, bytes).map(drop) } else { Ok(()) }
+}
+
+/// Asks for `pages` that a file in memory is to have.
+///
+/// # Errors
+///
+/// `ENOSPC` in mode 2 if there is no more to promise (Linux 6.1, `shmem_acct_block`).
+pub fn require_for_file(pages: usize) -> Result<()> {
+    if !is_strict() {
+        return Ok(());
+    }
+    let vm = Thread::current().and_then(|thread| thread.process().vm());
+    vm.map_or(Ok(()), |vm| require(&vm, pages.saturating_mul(PAGE_SIZE)).map_err(|_| ENOSPC))
+}
+
+/// Whether a program in `old` may become one in `new`, which nobody knows yet.
+pub fn allows_exec(old: &Arc<AddressSpace>, new: &AddressSpace) -> bool {
+    match mode() {
+        Mode::Always => true,
+        Mode::Heuristic => {
+            let total = total_memory();
+            let is_too_large = |info: &MappingInfo<'_, Ostd>| {
+                info.flags().contains(MappingFlags::PROMISED) && info.range().len() > total
+            };
+            new.vmar().usage().address_space <= total
+                || !new.vmar().query(0..TASK_SIZE).iter().any(|info| is_too_large(&info))
+        }
+        Mode::Never => {
+            let _turn = PROMISING.lock();
+            let is_in_old = |process: &Arc<Process>| process.vm().is_some_and(|vm| Arc::ptr_eq(&vm, old));
+            let given_back = match table::all().filter(is_in_old).count() {
+                0 | 1 => old.vmar().promised(),
+                _ => 0,
+            };
+            let sum = promised().saturating_sub(given_back).checked_add(new.vmar().promised());
+            sum.is_some_and(|sum| is_within_limit(new, sum))
+        }
     }
 }
 

@@ -44,11 +44,24 @@ impl MappedFile {
 
 impl Mappable for MappedFile {}
 
+impl Drop for MappedFile {
+    /// Nobody will look at the mappings any more to see which pages they have added.
+    fn drop(&mut self) {
+        self.file.inode().recount();
+    }
+}
+
 impl fmt::Debug for MappedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.file.path().display().map_err(|_| fmt::Error)?;
         write!(f, "MappedFile({})", String::from_utf8_lossy(&path))
     }
+}
+
+/// What is known of a mapping's memory, if that is a `T`.
+pub fn known_as<'a, T: Mappable>(mapping: &'a MappingInfo<'_, Ostd>) -> Option<&'a T> {
+    let known: &dyn Any = &**mapping.mappable()?;
+    known.downcast_ref()
 }
 
 /// Whether a mapping is shared in every respect: a file that was opened only for reading is mapped as if it were private, while one
@@ -57,9 +70,7 @@ pub fn is_fully_shared(mapping: &MappingInfo<'_, Ostd>) -> bool {
     if !mapping.is_shared() || mapping.perms().contains(VmPerms::MAY_WRITE) {
         return mapping.is_shared();
     }
-    let known: Option<&dyn Any> = mapping.mappable().map(|known| &**known as &dyn Any);
-    let file = known.and_then(|known| known.downcast_ref::<MappedFile>());
-    file.is_none_or(|mapped| mapped.file().access().contains(AccessMode::WRITE))
+    known_as::<MappedFile>(mapping).is_none_or(|mapped| mapped.file().access().contains(AccessMode::WRITE))
 }
 
 /// What `file` allows its mappings, by the way it was opened, its seals and its mount. Files that can be mapped are in memory,

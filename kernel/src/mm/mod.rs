@@ -24,7 +24,7 @@ use vmar_ostd::{reclaim, reserve};
 
 pub use self::{
     barriers::Barriers,
-    space::{AddressSpace, ProgramLayout, max_mappings, set_max_mappings},
+    space::{AddressSpace, ProgramLayout, for_each_space, max_mappings, set_max_mappings},
 };
 use crate::prelude::*;
 

@@ -17,7 +17,13 @@ use vmar::{
 use vmar_ostd::Ostd;
 
 use crate::{
-    mm::{barriers::RegisteredBarriers, commit, fault},
+    ipc::shm,
+    mm::{
+        barriers::RegisteredBarriers,
+        commit, fault,
+        layout::TASK_SIZE,
+        mapped_file::{MappedFile, is_fully_shared, known_as},
+    },
     prelude::*,
     process::{rlimit::Rlimits, table},
 };
@@ -32,8 +38,10 @@ pub struct AddressSpace {
     locks_future: AtomicBool,
     /// Whether a protection key was asked for.
     wished_for_key: AtomicBool,
-    /// Whether a userfaultfd has ever watched any of it.
+    /// Whether there may be somebody to tell of changes.
     is_watched: AtomicBool,
+    /// Whether a segment of System V memory was ever attached.
+    has_segments: AtomicBool,
     barriers: RegisteredBarriers,
     /// Whether its memory was given back ahead of its program's end.
     pub(super) is_reaped: AtomicBool,
@@ -68,6 +76,16 @@ static FORK_POLICY: SpinLock<ForkPolicy> = SpinLock::new(ForkPolicy::BySize);
 
 /// How many mappings a space may have (`/proc/sys/vm/max_map_count`).
 static MAX_MAPPINGS: AtomicUsize = AtomicUsize::new(Limits::DEFAULT_MAPPINGS);
+
+/// Calls `visit` with the space of each process, once with one that several have.
+pub fn for_each_space(mut visit: impl FnMut(&AddressSpace)) {
+    let mut seen = BTreeSet::new();
+    for vm in table::all().filter_map(|process| process.vm()) {
+        if seen.insert(Arc::as_ptr(&vm)) {
+            visit(&vm);
+        }
+    }
+}
 
 /// How many mappings a space may have.
 pub fn max_mappings() -> usize {
@@ -129,6 +147,7 @@ impl AddressSpace {
             locks_future: AtomicBool::new(false),
             wished_for_key: AtomicBool::new(false),
             is_watched: AtomicBool::new(false),
+            has_segments: AtomicBool::new(false),
             barriers: RegisteredBarriers::new(),
             is_reaped: AtomicBool::new(false),
         }
@@ -159,17 +178,23 @@ impl AddressSpace {
         };
         let vmar = self.vmar.fork()?;
         let layout = self.layout.lock().clone();
-        Ok(Arc::new(Self {
+        let has_segments = self.has_segments.load(Ordering::Relaxed);
+        let child = Arc::new(Self {
             vmar,
             heap: Mutex::new(*heap),
             layout: SpinLock::new(layout),
             peak_pages: AtomicUsize::new(0),
             locks_future: AtomicBool::new(false),
             wished_for_key: AtomicBool::new(self.wished_for_key.load(Ordering::Relaxed)),
-            is_watched: AtomicBool::new(false),
+            is_watched: AtomicBool::new(has_segments),
+            has_segments: AtomicBool::new(has_segments),
             barriers: self.barriers.clone_for_child(),
             is_reaped: AtomicBool::new(false),
-        }))
+        });
+        if has_segments {
+            shm::note_forked(&child);
+        }
+        Ok(child)
     }
 
     /// The capability to the space.
@@ -240,10 +265,13 @@ impl AddressSpace {
         let old = heap.end.next_multiple_of(PAGE_SIZE);
         let moved = match new.cmp(&old) {
             // As Linux has it, the heap shrinks as long as anything of what goes is mapped.
-            core::cmp::Ordering::Less => match self.vmar.unmap_any(new..old) {
-                Ok(false) => return heap.end,
-                other => other.map(drop),
-            },
+            core::cmp::Ordering::Less => {
+                self.sample_rss_before(old - new);
+                match self.vmar.unmap_any(new..old) {
+                    Ok(false) => return heap.end,
+                    other => other.map(drop),
+                }
+            }
             core::cmp::Ordering::Equal => Ok(()),
             core::cmp::Ordering::Greater => {
                 let map = || {
@@ -265,7 +293,8 @@ impl AddressSpace {
         self.wished_for_key.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether a userfaultfd has ever watched any of it: whether there may be somebody to tell of changes.
+    /// Whether there may be somebody to tell of changes: a userfaultfd that watches some of it, or a segment of System V memory,
+    /// which notes who attaches and detaches it.
     pub fn is_watched(&self) -> bool {
         self.is_watched.load(Ordering::Relaxed)
     }
@@ -273,6 +302,21 @@ impl AddressSpace {
     /// Notes that a userfaultfd is going to watch some of it.
     pub fn note_watched(&self) {
         self.is_watched.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that a segment of System V memory is attached.
+    pub fn note_segment(&self) {
+        self.has_segments.store(true, Ordering::Relaxed);
+        self.note_watched();
+    }
+
+    /// Has each file in memory that is mapped here count the pages which faults have added.
+    pub fn recount_files(&self) {
+        for mapping in self.vmar.query(0..TASK_SIZE).iter().filter(|mapping| mapping.is_shared()) {
+            if let Some(mapped) = known_as::<MappedFile>(&mapping) {
+                mapped.file().inode().recount();
+            }
+        }
     }
 
     /// Whether new mappings may be locked.
@@ -300,6 +344,16 @@ impl AddressSpace {
         self.sample_rss();
     }
 
+    /// Takes the present resident set into account for the largest before `size` bytes of memory go, if that can make a difference
+    /// worth the while.
+    #[inline]
+    pub fn sample_rss_before(&self, size: usize) {
+        const LARGE: usize = 16 * PAGE_SIZE;
+        if size >= LARGE {
+            self.sample_rss();
+        }
+    }
+
     /// Takes the present resident set into account for the largest.
     pub fn sample_rss(&self) -> usize {
         let pages = self.vmar.rss().total_pages();
@@ -316,6 +370,45 @@ impl AddressSpace {
         if self.is_reaped.load(Ordering::Relaxed) {
             return Err(FaultError::BusError);
         }
+        if commit::is_strict() {
+            self.ask_for_growth(fault.addr)?;
+        }
         self.vmar.handle_page_fault(fault.addr, fault.access)
+    }
+
+    /// Asks for the memory that a fault takes beyond what was promised to mappings: where a stack grows, and for the page of a file
+    /// in memory.
+    #[cold]
+    fn ask_for_growth(&self, addr: Vaddr) -> core::result::Result<(), FaultError> {
+        enum Growth {
+            Stack(usize),
+            File,
+        }
+        let page = addr / PAGE_SIZE * PAGE_SIZE;
+        let growth = {
+            let query = self.vmar.query(page..TASK_SIZE);
+            let Some(next) = query.first() else { return Ok(()) };
+            let range = next.range();
+            if range.start > page {
+                next.flags().contains(MappingFlags::GROWS_DOWN).then_some(Growth::Stack(range.start - page))
+            } else {
+                let index = (next.offset() + (page - range.start)) / PAGE_SIZE;
+                let mapped = known_as::<MappedFile>(&next).filter(|_| is_fully_shared(&next));
+                mapped.filter(|mapped| !mapped.file().inode().has_page(index)).map(|_| Growth::File)
+            }
+        };
+        match growth {
+            Some(Growth::Stack(more)) => commit::require(self, more).map_err(|_| FaultError::NotMapped),
+            Some(Growth::File) => commit::require(self, PAGE_SIZE).map_err(|_| FaultError::BusError),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        if self.has_segments.load(Ordering::Relaxed) {
+            shm::note_ended(self);
+        }
     }
 }

@@ -59,8 +59,6 @@ const VALIDATED_FLAGS: u32 = MAP_TYPE
     | MAP_32BIT
     | MAP_HUGE_2MB
     | MAP_HUGE_1GB;
-/// From how many bytes on it is worth while to take note of the resident set before memory goes.
-const LARGE: usize = 16 * PAGE_SIZE;
 
 /// `mmap(2)`.
 pub fn sys_mmap(
@@ -378,9 +376,7 @@ enum Announced {
 fn unmap(ctx: &Ctx, addr: Vaddr, len: usize, announced: Announced) -> Result<usize> {
     let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
     let end = addr.checked_add(size).filter(|end| *end <= TASK_SIZE).ok_or(EINVAL)?;
-    if size >= LARGE {
-        ctx.vm.sample_rss();
-    }
+    ctx.vm.sample_rss_before(size);
     if announced == Announced::No && ctx.vm.is_watched() {
         return unmap_watched(ctx, addr, len, end);
     }

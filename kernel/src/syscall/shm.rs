@@ -2,8 +2,6 @@
 
 //! System V shared memory: shmget, shmat, shmdt, shmctl. The errors are those of Linux 6.1 (`ipc/shm.c`).
 
-use core::any::Any;
-
 use linux_raw_sys::general::RLIMIT_MEMLOCK;
 use vmar::{
     backing::{Backing, FileState},
@@ -21,6 +19,7 @@ use crate::{
     mm::{
         commit::{self, Mode, SharedPromise},
         layout::TASK_SIZE,
+        mapped_file::known_as,
     },
     prelude::*,
     process::credentials::CapSet,
@@ -169,9 +168,10 @@ pub fn sys_shmat(ctx: &Ctx, id: i32, addr: Vaddr, flags: u32) -> Result<usize> {
     let attachment = shm::with_table(|table| {
         let segment = table.find(id)?;
         segment.status().perm.check(&ctx.credentials(), wanted)?;
-        Ok::<_, Errno>(segment.attach(ctx.process.pid()))
+        Ok::<_, Errno>(segment.attachment())
     })?;
-    let object = attachment.segment().object();
+    let segment = attachment.segment().clone();
+    let object = segment.object();
     let size = object.size();
     let placement = match (addr, flags & SHM_REMAP) {
         (0, _) => Placement::Anywhere,
@@ -194,10 +194,13 @@ pub fn sys_shmat(ctx: &Ctx, id: i32, addr: Vaddr, flags: u32) -> Result<usize> {
     let vmo = object.dup().to_dynamic();
     let map = ctx.vm.vmar().new_map(size).perms(perms).personality(personality_of(ctx)).placement(placement);
     let map = map.backing(Backing { state, ..Backing::MEMORY }).shared().vmo(vmo).mappable(attachment);
-    map.build().map_err(|error| match error {
+    let start = map.build().map_err(|error| match error {
         Error::Occupied => EINVAL,
         other => other.into(),
-    })
+    })?;
+    ctx.vm.note_segment();
+    segment.note_attached();
+    Ok(start)
 }
 
 /// `shmdt(2)`: takes away what is left of the attach that began at `addr`.
@@ -209,7 +212,7 @@ pub fn sys_shmdt(ctx: &Ctx, addr: Vaddr) -> Result<usize> {
     for part in parts {
         ctx.vm.vmar().unmap(part)?;
     }
-    segment.note_detached(Some(ctx.process.pid()));
+    segment.note_detached();
     Ok(0)
 }
 
@@ -227,12 +230,8 @@ fn attached_at(ctx: &Ctx, addr: Vaddr) -> Result<(Arc<Segment>, Vec<core::ops::R
         {
             break;
         }
-        let known = info.mappable().and_then(|known| {
-            let known: &dyn Any = &**known;
-            known.downcast_ref::<Attachment>()
-        });
         let is_in_place = range.start >= addr && range.start - addr == info.offset();
-        let Some(attachment) = known.filter(|_| is_in_place) else { continue };
+        let Some(attachment) = known_as::<Attachment>(&info).filter(|_| is_in_place) else { continue };
         if segment.as_ref().is_none_or(|found| Arc::ptr_eq(found, attachment.segment())) {
             segment.get_or_insert_with(|| attachment.segment().clone());
             try_push(&mut parts, range)?;
@@ -301,15 +300,21 @@ pub fn sys_shmctl(ctx: &Ctx, id: i32, command: i32, buffer: Vaddr) -> Result<usi
         }
         IPC_RMID => shm::with_table(|table| table.remove(id, &caller)).map(|()| 0),
         SHM_LOCK | SHM_UNLOCK => {
-            let segment = shm::with_table(|table| table.find(id).cloned())?;
             let locks = command == SHM_LOCK;
-            let may_not_lock = locks && ctx.process.rlimits.soft(RLIMIT_MEMLOCK) == 0;
-            let is_owner = segment.status().perm.is_owner(&caller);
-            if !caller.has(CapSet::IPC_LOCK) && (!is_owner || may_not_lock) {
-                return Err(EPERM);
-            }
-            segment.set_locked(locks);
-            Ok(0)
+            let limit = ctx.process.rlimits.soft(RLIMIT_MEMLOCK);
+            shm::with_table(|table| {
+                let segment = table.find(id)?;
+                let is_owner = segment.status().perm.is_owner(&caller);
+                if !caller.has(CapSet::IPC_LOCK) && (!is_owner || locks && limit == 0) {
+                    return Err(EPERM);
+                }
+                if locks {
+                    table.lock(segment, &caller, limit)?;
+                } else {
+                    segment.unlock();
+                }
+                Ok(0)
+            })
         }
         _ => Err(EINVAL),
     }

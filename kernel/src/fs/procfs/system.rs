@@ -2,18 +2,20 @@
 
 //! Files of `/proc` about the machine as a whole.
 
-use core::any::Any;
-
 use ostd::boot::boot_info;
 use vmar::rss::RssKind;
 
 use super::super::{
-    file_system, memfd, mount,
+    self as fs, file_system,
     synthetic::{Text, put},
 };
 use crate::{
     ipc::shm,
-    mm::{self, commit, layout::TASK_SIZE, mapped_file::SharedMemory},
+    mm::{
+        self, commit,
+        layout::TASK_SIZE,
+        mapped_file::{SharedMemory, known_as},
+    },
     prelude::*,
     process::table,
     sched::{self, load},
@@ -92,34 +94,23 @@ impl Census {
     /// Counts.
     pub(super) fn take() -> Self {
         let (mut anonymous, mut mapped, mut locked, mut tables) = (0, 0, 0, 0);
-        let mut seen = BTreeSet::new();
         let mut objects = BTreeMap::new();
-        for vm in table::all().filter_map(|process| process.vm()) {
-            if seen.insert(Arc::as_ptr(&vm)) {
-                let (rss, usage) = (vm.vmar().rss(), vm.vmar().usage());
-                anonymous += rss.pages(RssKind::Anonymous);
-                mapped += rss.pages(RssKind::File) + rss.pages(RssKind::SharedMemory);
-                locked += usage.locked;
-                tables += vm.vmar().space().table_pages();
-                for mapping in vm.vmar().query(0..TASK_SIZE).iter() {
-                    let any = mapping.mappable().map(|mappable| -> &dyn Any { &**mappable });
-                    if let Some(memory) = any.and_then(|any| any.downcast_ref::<SharedMemory>()) {
-                        objects.insert(memory.object().id(), memory.object().resident_count());
-                    }
+        mm::for_each_space(|vm| {
+            let (rss, usage) = (vm.vmar().rss(), vm.vmar().usage());
+            anonymous += rss.pages(RssKind::Anonymous);
+            mapped += rss.pages(RssKind::File) + rss.pages(RssKind::SharedMemory);
+            locked += usage.locked;
+            tables += vm.vmar().space().table_pages();
+            vm.recount_files();
+            for mapping in vm.vmar().query(0..TASK_SIZE).iter() {
+                if let Some(memory) = known_as::<SharedMemory>(&mapping) {
+                    objects.insert(memory.object().id(), memory.object().resident_count());
                 }
             }
-        }
+        });
         // Shared memory is a file that has no name, or none that is to be seen.
-        let mut files = objects.values().sum::<usize>() + memfd::pages();
         let (_, in_segments) = shm::with_table(|table| table.pages());
-        files += in_segments;
-        let mut seen = BTreeSet::new();
-        for mount in mount::all() {
-            if seen.insert(mount.fs().device()) {
-                let stats = mount.fs().stats();
-                files += (stats.blocks - stats.free) as usize;
-            }
-        }
+        let files = objects.values().sum::<usize>() + in_segments + fs::pages_in_memory();
         let cached = mm::cache::pages();
         let stacks = table::with(|table| table.thread_count()) * mm::KERNEL_STACK;
         let free = mm::free_memory();

@@ -450,6 +450,16 @@ impl Inode for RamInode {
         Some(self.contents().ok()?.0.vmo())
     }
 
+    fn has_page(&self, index: usize) -> bool {
+        self.contents().map_or(true, |(cache, _)| cache.has_page(index))
+    }
+
+    fn recount(&self) {
+        if let Body::Regular(cache, _) = &self.body {
+            cache.recount();
+        }
+    }
+
     fn seals(&self) -> Option<&Seals> {
         match &self.body {
             Body::Regular(_, seals) => seals.as_ref(),

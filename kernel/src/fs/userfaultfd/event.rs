@@ -21,6 +21,7 @@ use super::{
     abi::{Features, Message},
 };
 use crate::{
+    ipc::shm::{self, Segment},
     mm::AddressSpace,
     prelude::*,
     wait::{WaitQueue, wait_killable},
@@ -114,14 +115,19 @@ impl UserFaultFd {
 
 /// A change that is about to be made, and who is to be told when it is.
 #[must_use = "those who are to be told fill nothing until they are"]
-pub struct Announcement(Vec<(Changing, Message)>);
+pub struct Announcement {
+    told: Vec<(Changing, Message)>,
+    /// Segments of System V memory that are detached; they note by whom.
+    segments: Vec<Arc<Segment>>,
+}
 
 impl Announcement {
-    const NOBODY: Self = Self(Vec::new());
+    const NOBODY: Self = Self { told: Vec::new(), segments: Vec::new() };
 
     /// Tells everybody, one after the other, and waits until they have read of it.
     pub fn tell(self) {
-        for (changing, message) in self.0 {
+        self.segments.iter().for_each(|segment| segment.note_detached());
+        for (changing, message) in self.told {
             changing.tell(message, None);
         }
     }
@@ -172,7 +178,15 @@ pub fn unmapping(vm: &AddressSpace, range: &Range<Vaddr>) -> Result<Announcement
             try_push(&mut told, (Changing::of(uffd), message))?;
         }
     }
-    Ok(Announcement(told))
+    let mut segments = Vec::new();
+    let mut outcome = Ok(());
+    shm::for_each_attached(vm, range.clone(), |segment| {
+        if outcome.is_ok() {
+            outcome = try_push(&mut segments, segment.clone());
+        }
+    });
+    outcome?;
+    Ok(Announcement { told, segments })
 }
 
 /// Tells that the content of `range` is about to go while its mappings stay, and waits until that has been read

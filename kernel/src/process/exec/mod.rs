@@ -19,6 +19,7 @@ mod image;
 mod program_file;
 mod stack;
 
+use linux_raw_sys::general::SIGSEGV;
 use ostd::arch::cpu::context::UserContext;
 
 pub use self::{
@@ -27,9 +28,10 @@ pub use self::{
 };
 use crate::{
     fs::{lookup::Lookup, open::lookup_from},
-    mm::{AddressSpace, layout::Randomize},
+    mm::{AddressSpace, commit, layout::Randomize},
     prelude::*,
     process::credentials::Credentials,
+    signal::{self, SigInfo},
 };
 
 /// `personality(2)`: addresses are not random.
@@ -68,13 +70,21 @@ struct NewProgram {
 ///
 /// # Errors
 ///
-/// Those of `execve(2)`; the old program goes on then.
+/// Those of `execve(2)`; the old program goes on then. More memory than may be promised is none of them: the new program is
+/// ended then, before it begins.
 pub fn exec(ctx: &Ctx, registers: &mut UserContext, request: ExecRequest) -> Result<()> {
     let credentials = ctx.credentials();
     let personality = ctx.process.personality.load(Ordering::Relaxed);
+    // The first page of the new stack, which Linux maps before anything else.
+    commit::require(ctx.vm, PAGE_SIZE)?;
     let program = prepare(request, &credentials, &ctx.process.rlimits, personality)?;
     become_program::end_other_threads(ctx)?;
+    let may_be = commit::allows_exec(ctx.vm, &program.vm);
     *registers = become_program::commit(ctx, program);
+    if !may_be {
+        // Linux maps the new program when the old one is gone already, and finds out too late for an error.
+        signal::force(ctx.thread, SigInfo::kernel(SIGSEGV as u8));
+    }
     Ok(())
 }
 

@@ -5,6 +5,8 @@
 //! A setting is the whole machine's: the cases that change one run only where the suite may change the machine, and put back
 //! what was there, whatever has happened.
 
+pub(super) mod growth;
+
 use libc::{MAP_NORESERVE, MAP_PRIVATE, MREMAP_MAYMOVE, PROT_READ};
 
 use super::{ANON, ANON_SHARED, PAGE, RW, anon, lone_anon, number_pages};

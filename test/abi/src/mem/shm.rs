@@ -48,6 +48,8 @@ pub const CASES: &[Case] = cases!["mem/shm":
     attaches_are_counted,
     attaches_are_counted_over_fork_and_exit,
     attaches_end_with_exec,
+    fork_unmapping_and_exit_are_noted,
+    exec_is_noted,
     cut_in_two_it_counts_twice,
     shows_in_maps,
     shows_in_proc_sysvipc,
@@ -417,6 +419,53 @@ fn attaches_end_with_exec() {
     });
     child.join();
     check_eq!(stat(id).attaches, 1);
+}
+
+fn fork_unmapping_and_exit_are_noted() {
+    let segment = Segment::new(0o600);
+    let at = ok!(attach(segment.0, 0, 0));
+    let attached = stat(segment.0).attached;
+    check_eq!(stat(segment.0).detached, 0);
+    let (go, done) = (Turn::new(), Turn::new());
+    sys::sleep_us(1_100_000);
+    let child = Child::spawn(|| {
+        done.post();
+        go.wait();
+        ok!(sys::munmap(at, PAGE));
+        check_eq!(stat(segment.0).last, sys::getpid());
+        check!(stat(segment.0).detached > attached);
+        ok!(attach(segment.0, 0, 0));
+        done.post();
+        go.wait();
+    });
+    let pid = child.pid;
+    done.wait();
+    // It is the parent who has attached it for the child.
+    let status = stat(segment.0);
+    check_eq!((status.last, status.detached, status.attaches), (sys::getpid(), 0, 2));
+    check!(status.attached > attached, "{} after {attached}", status.attached);
+    go.post();
+    done.wait();
+    check_eq!(stat(segment.0).last, pid);
+    ok!(detach(at));
+    check_eq!(stat(segment.0).last, sys::getpid());
+    go.post();
+    child.join();
+    check_eq!((stat(segment.0).last, stat(segment.0).attaches), (pid, 0));
+}
+
+fn exec_is_noted() {
+    let segment = Segment::new(0o600);
+    let at = ok!(attach(segment.0, 0, 0));
+    let words = crate::child::shared_words();
+    crate::program::role(&["mem/status", "VmSize"], || {
+        words[0].store(sys::getpid() as usize, std::sync::atomic::Ordering::Relaxed);
+    });
+    let pid = words[0].load(std::sync::atomic::Ordering::Relaxed) as i32;
+    let status = stat(segment.0);
+    check_eq!((status.last, status.attaches), (pid, 1));
+    check!(status.detached >= status.attached);
+    ok!(detach(at));
 }
 
 fn cut_in_two_it_counts_twice() {

@@ -32,6 +32,7 @@ pub const CASES: &[Case] = cases!["mem/shm":
     permissions_of_others,
     lock_marks_the_mode,
     lock_needs_a_limit_or_the_capability,
+    locked_pages_count_against_the_limit,
     info_tells_the_limits,
     info_counts_what_there_is,
     unknown_command_is_einval,
@@ -200,6 +201,29 @@ fn lock_needs_a_limit_or_the_capability() {
         check_eq!(control(own.0, SHM_UNLOCK, null), Ok(0));
         ok!(sys::setrlimit(RLIMIT_MEMLOCK, 0, 0));
         errno_is!(control(own.0, SHM_LOCK, null), EPERM);
+    });
+    check_eq!(child.wait(), 0);
+}
+
+fn locked_pages_count_against_the_limit() {
+    let null = std::ptr::null_mut();
+    let child = Child::spawn(|| {
+        sys::become_unprivileged();
+        ok!(sys::setrlimit(RLIMIT_MEMLOCK, 2 * PAGE as u64, 2 * PAGE as u64));
+        let large = ok!(get(IPC_PRIVATE, 2 * PAGE + 1, 0o600));
+        let refused = control(large, SHM_LOCK, null);
+        ok!(remove(large));
+        errno_is!(refused, ENOMEM);
+        let [first, second, third] = [(); 3].map(|()| Segment::new(0o600));
+        check_eq!((control(first.0, SHM_LOCK, null), control(second.0, SHM_LOCK, null)), (Ok(0), Ok(0)));
+        errno_is!(control(third.0, SHM_LOCK, null), ENOMEM);
+        check_eq!(stat(third.0).mode & SHM_LOCKED, 0);
+        // One that is locked already takes nothing more, and what is unlocked or goes makes room.
+        check_eq!(control(first.0, SHM_LOCK, null), Ok(0));
+        ok!(control(first.0, SHM_UNLOCK, null));
+        check_eq!(control(third.0, SHM_LOCK, null), Ok(0));
+        drop(second);
+        check_eq!(control(first.0, SHM_LOCK, null), Ok(0));
     });
     check_eq!(child.wait(), 0);
 }
