@@ -65,6 +65,7 @@ pub mod synthetic;
 pub mod sysfs;
 #[cfg(ktest)]
 mod tests;
+pub mod text;
 pub mod types;
 pub mod userfaultfd;
 pub mod xattr;

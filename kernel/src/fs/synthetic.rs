@@ -2,12 +2,16 @@
 
 //! Files whose text is made up when they are read: what procfs and sysfs are built of.
 //!
-//! A tree that is always the same is a table of [`Row`]s. What comes and goes (a process's folder) is an [`Inode`] of its own, and
+//! A tree that is always the same is a table of [`Row`]s, one of which may stand for a family: `cpu0`, `cpu1` and so on. What comes and goes (a process's folder) is an [`Inode`] of its own, and
 //! uses [`OpenText`] for its files.
 //!
 //! A text is made when a read begins at offset 0, and kept in the open file for the reads that follow: however small they
 //! are, together they see one moment.
 
+use alloc::borrow::Cow;
+
+pub(crate) use super::text::put;
+pub use super::text::{Fields, Text};
 use super::{
     file::{File, FileOps, OpenFlags, Position, WriteAt},
     file_system::{FileSystem, anonymous_device},
@@ -19,176 +23,6 @@ use crate::prelude::*;
 
 /// The longest text that can be written to a file in one go.
 const MAX_WRITE: usize = PAGE_SIZE;
-
-/// Formats into a [`Text`].
-macro_rules! put {
-    ($text:expr, $($arg:tt)*) => {
-        $text.put(format_args!($($arg)*))
-    };
-}
-pub(crate) use put;
-
-/// The text of a file, as bytes: names need not be Unicode.
-///
-/// Without memory for more, what is added is left out; [`Text::finish`] tells.
-#[derive(Debug, Default)]
-pub struct Text {
-    bytes: Vec<u8>,
-    is_cut: bool,
-}
-
-impl Text {
-    /// Adds bytes.
-    pub fn push(&mut self, bytes: &[u8]) {
-        if try_reserve(&mut self.bytes, bytes.len()).is_ok() {
-            self.bytes.extend_from_slice(bytes);
-        } else {
-            self.is_cut = true;
-        }
-    }
-
-    /// Adds a byte so many times.
-    fn fill(&mut self, byte: u8, count: usize) {
-        if try_reserve(&mut self.bytes, count).is_ok() {
-            self.bytes.resize(self.bytes.len() + count, byte);
-        } else {
-            self.is_cut = true;
-        }
-    }
-
-    /// The text.
-    ///
-    /// # Errors
-    ///
-    /// ENOMEM if something was left out.
-    pub fn finish(self) -> Result<Vec<u8>> {
-        if self.is_cut { Err(ENOMEM) } else { Ok(self.bytes) }
-    }
-
-    /// Adds formatted text.
-    pub fn put(&mut self, arguments: fmt::Arguments<'_>) {
-        // Writing to memory does not fail.
-        let _ = fmt::Write::write_fmt(self, arguments);
-    }
-
-    /// Makes room for `more` bytes, if there is any: what comes is then not moved about.
-    pub fn reserve(&mut self, more: usize) {
-        // Without it the room is made bit by bit.
-        let _ = try_reserve(&mut self.bytes, more);
-    }
-
-    /// Adds bytes, those in `special` as a backslash and three octal digits.
-    pub fn push_escaped(&mut self, bytes: &[u8], special: &[u8]) {
-        for byte in bytes {
-            if special.contains(byte) {
-                put!(self, "\\{byte:03o}");
-            } else {
-                self.push(&[*byte]);
-            }
-        }
-    }
-
-    /// Adds spaces until the line that began at `start` has `width` columns.
-    pub fn pad_from(&mut self, start: usize, width: usize) {
-        self.fill(b' ', (start + width).saturating_sub(self.bytes.len()));
-    }
-
-    /// How many bytes there are.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-}
-
-impl fmt::Write for Text {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.push(text.as_bytes());
-        Ok(())
-    }
-}
-
-/// The fields of a line, put together on the stack: for texts of thousands of lines, in which each piece that is added to a
-/// [`Text`] by itself, let alone formatted, would take several times as long.
-///
-/// Whoever makes the line knows that `SIZE` bytes are enough, and 15 more than it needs; what is too much is left out.
-pub struct Fields<const SIZE: usize> {
-    bytes: [u8; SIZE],
-    len: usize,
-}
-
-impl<const SIZE: usize> Default for Fields<SIZE> {
-    #[inline]
-    fn default() -> Self {
-        Self { bytes: [0; SIZE], len: 0 }
-    }
-}
-
-impl<const SIZE: usize> Fields<SIZE> {
-    /// Adds bytes.
-    #[inline]
-    pub fn push<const COUNT: usize>(&mut self, bytes: [u8; COUNT]) {
-        self.push_first(bytes, COUNT);
-    }
-
-    /// Adds the first `count` bytes, and writes the others behind them: how many are written is known to the compiler.
-    #[inline]
-    fn push_first<const COUNT: usize>(&mut self, bytes: [u8; COUNT], count: usize) {
-        if let Some(place) = self.bytes.get_mut(self.len..self.len + COUNT) {
-            place.copy_from_slice(&bytes);
-            self.len += count;
-        }
-    }
-
-    /// Adds `number` in hexadecimal, with at least `width` digits, which is 1 to 16.
-    #[inline]
-    pub fn push_hex(&mut self, number: u64, width: u32) {
-        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).clamp(width, 16);
-        let from_the_left = number << (u64::BITS - 4 * digits);
-        self.push_first(hex((from_the_left >> 32) as u32), digits.min(8) as usize);
-        if digits > 8 {
-            self.push_first(hex(from_the_left as u32), digits as usize - 8);
-        }
-    }
-
-    /// Adds `number` in decimal.
-    pub fn push_decimal(&mut self, mut number: u64) {
-        let mut digits = [0; 20];
-        let mut first = digits.len();
-        loop {
-            first -= 1;
-            digits[first] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        for digit in &digits[first..] {
-            self.push([*digit]);
-        }
-    }
-
-    /// The line.
-    #[inline]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-/// The eight digits of `number` in hexadecimal, all at once: each gets a byte of one word.
-fn hex(number: u32) -> [u8; 8] {
-    let spread = u64::from(number);
-    let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
-    let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
-    let digits = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 1 in the bytes of those that are letters.
-    let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
-    let to_letter = u64::from(b'a' - b'0' - 10);
-    (digits + 0x3030_3030_3030_3030 + letters * to_letter).to_be_bytes()
-}
 
 type Show = Box<dyn Fn(&mut Text) -> Result<()> + Send + Sync>;
 type Store = Box<dyn Fn(&[u8]) -> Result<()> + Send + Sync>;
@@ -269,18 +103,27 @@ pub struct Row {
     pub mode: u16,
     /// What it is.
     pub node: Node,
+    /// How many there are, if this is a family: their names end in numbers from 0 on.
+    pub family: Option<fn() -> usize>,
 }
+
+/// The numbers of the families that a file is in: that of the innermost first.
+pub type Numbers = [usize; 2];
 
 /// What a [`Row`] is.
 pub enum Node {
     /// A file with this text.
     Text(fn(&mut Text)),
+    /// A file whose text depends on the families it is in.
+    NumberedText(fn(&mut Text, Numbers)),
     /// A file with this text that can be written.
     Setting(fn(&mut Text), fn(&[u8]) -> Result<()>),
     /// A symbolic link.
     Link(&'static str),
     /// A symbolic link whose target depends on who asks.
     DynamicLink(fn() -> Result<String>),
+    /// A symbolic link whose target ends in the number of the family it is in.
+    NumberedLink(&'static str),
     /// A folder.
     Folder(&'static [Row]),
 }
@@ -288,41 +131,83 @@ pub enum Node {
 impl Row {
     /// A file that everybody can read.
     pub const fn text(name: &'static str, show: fn(&mut Text)) -> Self {
-        Self { name, mode: 0o444, node: Node::Text(show) }
+        Self::of(name, 0o444, Node::Text(show))
+    }
+
+    /// A file that everybody can read, whose text depends on the families it is in.
+    pub const fn numbered_text(name: &'static str, show: fn(&mut Text, Numbers)) -> Self {
+        Self::of(name, 0o444, Node::NumberedText(show))
     }
 
     /// A file that everybody can read and the superuser can write.
     pub const fn setting(name: &'static str, show: fn(&mut Text), store: fn(&[u8]) -> Result<()>) -> Self {
-        Self { name, mode: 0o644, node: Node::Setting(show, store) }
+        Self::of(name, 0o644, Node::Setting(show, store))
     }
 
     /// A symbolic link.
     pub const fn link(name: &'static str, target: &'static str) -> Self {
-        Self { name, mode: 0o777, node: Node::Link(target) }
+        Self::of(name, 0o777, Node::Link(target))
     }
 
     /// A symbolic link whose target depends on who asks.
     pub const fn dynamic_link(name: &'static str, target: fn() -> Result<String>) -> Self {
-        Self { name, mode: 0o777, node: Node::DynamicLink(target) }
+        Self::of(name, 0o777, Node::DynamicLink(target))
+    }
+
+    /// A symbolic link to what `target` and the number of the family it is in make.
+    pub const fn numbered_link(name: &'static str, target: &'static str) -> Self {
+        Self::of(name, 0o777, Node::NumberedLink(target))
     }
 
     /// A folder.
     pub const fn folder(name: &'static str, rows: &'static [Row]) -> Self {
-        Self { name, mode: 0o555, node: Node::Folder(rows) }
+        Self::of(name, 0o555, Node::Folder(rows))
+    }
+
+    const fn of(name: &'static str, mode: u16, node: Node) -> Self {
+        Self { name, mode, node, family: None }
+    }
+
+    /// As many of it as `count` says, their names ending in numbers.
+    pub const fn each(self, count: fn() -> usize) -> Self {
+        Self { family: Some(count), ..self }
+    }
+
+    /// The names that it stands for, with the number of each.
+    fn names(&'static self) -> impl Iterator<Item = (Cow<'static, str>, usize)> {
+        let count = self.family.map_or(1, |count| count());
+        (0..count).map(move |number| match self.family {
+            None => (self.name.into(), 0),
+            Some(_) => (format!("{}{number}", self.name).into(), number),
+        })
+    }
+
+    /// The number by which it goes under `name`, if it does.
+    fn number_of(&self, name: &[u8]) -> Option<usize> {
+        let rest = name.strip_prefix(self.name.as_bytes())?;
+        let Some(count) = self.family else { return rest.is_empty().then_some(0) };
+        let is_number = rest.iter().all(u8::is_ascii_digit) && (rest.len() == 1 || !rest.starts_with(b"0"));
+        let number = core::str::from_utf8(rest).ok().filter(|_| is_number)?.parse().ok()?;
+        (number < count()).then_some(number)
     }
 
     /// The type of the file.
     pub fn kind(&self) -> FileType {
         match self.node {
-            Node::Text(_) | Node::Setting(..) => FileType::Regular,
-            Node::Link(_) | Node::DynamicLink(_) => FileType::Symlink,
+            Node::Text(_) | Node::NumberedText(_) | Node::Setting(..) => FileType::Regular,
+            Node::Link(_) | Node::DynamicLink(_) | Node::NumberedLink(_) => FileType::Symlink,
             Node::Folder(_) => FileType::Directory,
         }
     }
 
     /// The inode number: rows stay where they are.
     pub fn ino(&self) -> u64 {
-        0xf000_0000 | (core::ptr::from_ref(self).addr() as u64 & 0x0fff_ffff)
+        self.numbered_ino([0; 2])
+    }
+
+    fn numbered_ino(&self, [inner, outer]: Numbers) -> u64 {
+        let row = 0xf000_0000 | (core::ptr::from_ref(self).addr() as u64 & 0x0fff_ffff);
+        row | (inner as u64) << 32 | (outer as u64) << 48
     }
 }
 
@@ -369,13 +254,23 @@ impl FileSystem for SyntheticFs {
 pub struct StaticInode {
     fs: Arc<SyntheticFs>,
     row: &'static Row,
+    numbers: Numbers,
     born: Timestamp,
 }
 
 impl StaticInode {
     /// The inode of `row`.
     pub fn inode(fs: &Arc<SyntheticFs>, row: &'static Row) -> Arc<dyn Inode> {
-        Arc::new(Self { fs: fs.clone(), row, born: super::current::now() })
+        Self::numbered(fs, row, [0; 2])
+    }
+
+    fn numbered(fs: &Arc<SyntheticFs>, row: &'static Row, numbers: Numbers) -> Arc<dyn Inode> {
+        Arc::new(Self { fs: fs.clone(), row, numbers, born: super::current::now() })
+    }
+
+    /// The numbers of `row`, which is in this folder and has `number` in its family.
+    fn numbers_in(numbers: Numbers, row: &Row, number: usize) -> Numbers {
+        if row.family.is_some() { [number, numbers[0]] } else { numbers }
     }
 
     fn rows(&self) -> Result<&'static [Row]> {
@@ -394,11 +289,21 @@ pub fn metadata(fs: &SyntheticFs, ino: u64, kind: FileType, mode: u16, born: Tim
 
 /// Hands those of `rows` on to `visit` whose position, counted from 2 on, is `from` or more. Answers whether to go on.
 pub fn list_rows(rows: &'static [Row], from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> bool {
+    list_numbered(rows, [0; 2], from, visit)
+}
+
+fn list_numbered(
+    rows: &'static [Row],
+    numbers: Numbers,
+    from: u64,
+    visit: &mut dyn FnMut(DirEntry<'_>) -> bool,
+) -> bool {
     let skipped = usize::try_from(from.saturating_sub(2)).unwrap_or(usize::MAX);
-    rows.iter().enumerate().skip(skipped).all(|(index, row)| {
+    let names = rows.iter().flat_map(|row| row.names().map(move |name| (row, name)));
+    names.enumerate().skip(skipped).all(|(index, (row, (name, number)))| {
         visit(DirEntry {
-            name: row.name.as_bytes(),
-            ino: row.ino(),
+            name: name.as_bytes(),
+            ino: row.numbered_ino(StaticInode::numbers_in(numbers, row, number)),
             kind: row.kind(),
             next: index as u64 + 3,
         })
@@ -407,9 +312,11 @@ pub fn list_rows(rows: &'static [Row], from: u64, visit: &mut dyn FnMut(DirEntry
 
 impl Inode for StaticInode {
     fn metadata(&self) -> Metadata {
-        let mut meta = metadata(&self.fs, self.row.ino(), self.row.kind(), self.row.mode, self.born);
+        let ino = self.row.numbered_ino(self.numbers);
+        let mut meta = metadata(&self.fs, ino, self.row.kind(), self.row.mode, self.born);
         if let Node::Folder(rows) = self.row.node {
-            meta.nlink += rows.iter().filter(|row| row.kind() == FileType::Directory).count() as u32;
+            let folders = rows.iter().filter(|row| row.kind() == FileType::Directory);
+            meta.nlink += folders.map(|row| row.family.map_or(1, |count| count())).sum::<usize>() as u32;
         }
         meta
     }
@@ -423,12 +330,13 @@ impl Inode for StaticInode {
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        let row = self.rows()?.iter().find(|row| row.name.as_bytes() == name).ok_or(ENOENT)?;
-        Ok(Self::inode(&self.fs, row))
+        let found = self.rows()?.iter().find_map(|row| Some((row, row.number_of(name)?)));
+        let (row, number) = found.ok_or(ENOENT)?;
+        Ok(Self::numbered(&self.fs, row, Self::numbers_in(self.numbers, row, number)))
     }
 
     fn readdir(&self, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
-        list_rows(self.rows()?, from, visit);
+        list_numbered(self.rows()?, self.numbers, from, visit);
         Ok(())
     }
 
@@ -436,6 +344,9 @@ impl Inode for StaticInode {
         match &self.row.node {
             Node::Link(target) => Ok(LinkTarget::Path(target.as_bytes().into())),
             Node::DynamicLink(target) => Ok(LinkTarget::Path(target()?.into_bytes().into())),
+            Node::NumberedLink(target) => {
+                Ok(LinkTarget::Path(format!("{target}{}", self.numbers[0]).into_bytes().into()))
+            }
             _ => Err(EINVAL),
         }
     }
@@ -454,40 +365,15 @@ impl Inode for StaticInode {
         };
         Ok(match self.row.node {
             Node::Text(show) => Some(Arc::new(text(show))),
+            Node::NumberedText(show) => {
+                let numbers = self.numbers;
+                Some(Arc::new(OpenText::new(move |text| {
+                    show(text, numbers);
+                    Ok(())
+                })))
+            }
             Node::Setting(show, store) => Some(Arc::new(text(show).with_store(store))),
             _ => None,
         })
-    }
-}
-
-#[cfg(ktest)]
-mod tests {
-    use ostd::prelude::ktest;
-
-    use super::*;
-
-    #[ktest]
-    fn fields_are_what_formatting_makes_of_them() {
-        let numbers =
-            (0..64).flat_map(|bit| [0, 1 << bit, (1 << bit) - 1, u64::MAX >> bit, 0x0123_4567_89ab_cdef]);
-        for number in numbers {
-            let mut fields = Fields::<80>::default();
-            fields.push_hex(number, 8);
-            fields.push(*b"-");
-            fields.push_hex(number, 2);
-            fields.push(*b" ");
-            fields.push_decimal(number);
-            let expected = format!("{number:08x}-{number:02x} {number}");
-            assert_eq!(fields.as_bytes(), expected.as_bytes());
-        }
-    }
-
-    #[ktest]
-    fn what_is_too_much_is_left_out() {
-        let mut fields = Fields::<4>::default();
-        fields.push(*b"abc");
-        fields.push(*b"de");
-        fields.push_hex(1, 1);
-        assert_eq!(fields.as_bytes(), b"abc");
     }
 }

@@ -4,12 +4,13 @@
 
 mod cases;
 mod io;
+mod sysfs;
 
 use std::ops::Range;
 
 use crate::harness::Case;
 
-pub const GROUPS: &[&[Case]] = &[cases::CASES, io::CASES];
+pub const GROUPS: &[&[Case]] = &[cases::CASES, io::CASES, sysfs::CASES];
 
 /// One line of `/proc/self/maps`.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -9,7 +9,10 @@ use ostd::{
     cpu::num_cpus,
 };
 
-use super::super::synthetic::{Text, put};
+use super::super::{
+    synthetic::{Text, put},
+    sysfs::cache,
+};
 use crate::{
     prelude::*,
     process::{Usage, table},
@@ -137,7 +140,10 @@ pub(super) fn cpuinfo(text: &mut Text) {
         put!(text, "cpu family\t: {family}\nmodel\t\t: {model}\n");
         put!(text, "model name\t: {}\nstepping\t: {stepping}\n", String::from_utf8_lossy(&name).trim());
         put!(text, "cpu MHz\t\t: {}.{:03}\n", kilohertz / 1000, kilohertz % 1000);
-        put!(text, "physical id\t: {cpu}\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\n");
+        if let Some(cache) = cache::all().find(|cache| cache.level == 2) {
+            put!(text, "cache size\t: {} KB\n", cache.size / 1024);
+        }
+        put!(text, "physical id\t: 0\nsiblings\t: {count}\ncore id\t\t: {cpu}\ncpu cores\t: {count}\n");
         put!(text, "apicid\t\t: {cpu}\ninitial apicid\t: {cpu}\nfpu\t\t: yes\nfpu_exception\t: yes\n");
         put!(text, "cpuid level\t: {}\nwp\t\t: yes\nflags\t\t:", cpuid(0, 0).map_or(0, |leaf| leaf.eax));
         for (leaf, register, names) in FLAGS {

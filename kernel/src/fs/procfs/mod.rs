@@ -31,6 +31,7 @@ use linux_raw_sys::general::PROC_SUPER_MAGIC;
 use spin::Once;
 
 use self::task::{Task, TaskFolder};
+pub(super) use self::{system::node_meminfo, vmstat::node_vmstat};
 use super::{
     file_system::{FileSystem, FileSystemType},
     inode::Inode,

@@ -122,10 +122,72 @@ impl Census {
 
 /// `meminfo`: every line of Debian's Linux 6.1, in its order.
 pub(super) fn meminfo(text: &mut Text) {
+    for (name, value) in memory() {
+        let unit = if name.starts_with("HugePages_") { "" } else { " kB" };
+        let name = format!("{name}:");
+        put!(text, "{name:<16}{value:8}{unit}\n");
+    }
+}
+
+/// `meminfo` of the one node of memory, in Linux's order: what it has of the machine's.
+pub(in super::super) fn node_meminfo(text: &mut Text) {
+    const BEFORE: [&str; 2] = ["MemTotal", "MemFree"];
+    const BEHIND: [&str; 29] = [
+        "SwapCached",
+        "Active",
+        "Inactive",
+        "Active(anon)",
+        "Inactive(anon)",
+        "Active(file)",
+        "Inactive(file)",
+        "Unevictable",
+        "Mlocked",
+        "Dirty",
+        "Writeback",
+        "FilePages",
+        "Mapped",
+        "AnonPages",
+        "Shmem",
+        "KernelStack",
+        "PageTables",
+        "SecPageTables",
+        "NFS_Unstable",
+        "Bounce",
+        "WritebackTmp",
+        "KReclaimable",
+        "Slab",
+        "SReclaimable",
+        "SUnreclaim",
+        "AnonHugePages",
+        "ShmemHugePages",
+        "ShmemPmdMapped",
+        "FileHugePages",
+    ];
+    let rows = memory();
+    let value = |name: &str| {
+        let name = if name == "FilePages" { "Cached" } else { name };
+        rows.iter().find(|row| row.0 == name).map_or(0, |row| row.1)
+    };
+    let mut put = |name: &str, value: usize| {
+        let name = format!("{name}:");
+        put!(text, "Node 0 {name:<16}{value:8} kB\n");
+    };
+    BEFORE.iter().for_each(|name| put(name, value(name)));
+    put("MemUsed", value("MemTotal").saturating_sub(value("MemFree")));
+    BEHIND.iter().for_each(|name| put(name, value(name)));
+    put("FilePmdMapped", 0);
+    for name in ["HugePages_Total", "HugePages_Free", "HugePages_Surp"] {
+        let name = format!("{name}:");
+        put!(text, "Node 0 {name:<16} {:5}\n", 0);
+    }
+}
+
+/// What `meminfo` tells, most of it in KiB.
+fn memory() -> [(&'static str, usize); 51] {
     let census = Census::take();
     let kib = |bytes: usize| bytes / 1024;
     let in_kib = |pages: usize| pages * (PAGE_SIZE / 1024);
-    let rows = [
+    [
         ("MemTotal", kib(mm::total_memory())),
         ("MemFree", kib(census.free)),
         ("MemAvailable", kib(mm::available_memory()) + in_kib(census.cached)),
@@ -177,10 +239,5 @@ pub(super) fn meminfo(text: &mut Text) {
         ("DirectMap4k", 0),
         ("DirectMap2M", kib(mm::total_memory())),
         ("DirectMap1G", 0),
-    ];
-    for (name, value) in rows {
-        let unit = if name.starts_with("HugePages_") { "" } else { " kB" };
-        let name = format!("{name}:");
-        put!(text, "{name:<16}{value:8}{unit}\n");
-    }
+    ]
 }

@@ -246,6 +246,14 @@ pub(super) fn vmstat(text: &mut Text) {
     }
 }
 
+/// `vmstat` of the one node of memory.
+pub(in super::super) fn node_vmstat(text: &mut Text) {
+    let counts = Counts::take();
+    for name in ZONE.iter().chain(&NUMA).chain(&NODE) {
+        put!(text, "{name} {}\n", counts.get(name));
+    }
+}
+
 /// `zoneinfo`.
 pub(super) fn zoneinfo(text: &mut Text) {
     let counts = Counts::take();

@@ -45,7 +45,6 @@ pub const CASES: &[Case] = cases!["procfs":
     uuid_is_new_each_time,
     filesystems_have_their_form,
     pagemap_tells_what_is_present,
-    cpus_are_online,
     numbers_with_zeros_are_nobody,
 ];
 
@@ -427,14 +426,6 @@ fn pagemap_tells_what_is_present() {
     let present = |page: usize| bytes[page * 8 + 7] & 0x80 != 0;
     check_eq!([present(0), present(1), present(2)], [false, true, false]);
     errno_is!(sys::pread(fd, &mut bytes[..7], 0), EINVAL);
-}
-
-fn cpus_are_online() {
-    if !std::path::Path::new("/sys/devices").exists() {
-        skip!("no sysfs");
-    }
-    let online = text("/sys/devices/system/cpu/online");
-    check!(online.starts_with('0') && online.ends_with('\n'), "{online:?}");
 }
 
 fn numbers_with_zeros_are_nobody() {

@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The few files of `/sys` that programs look at: which CPUs there are, and that there are no huge pages.
+//! The few files of `/sys` that programs look at: the processors and their caches, the one node of memory, and that there are no
+//! huge pages.
+//!
+//! ```text
+//! devices/system/cpu/    online, possible, ...    which processors there are
+//!                        cpu0/topology, cache     how they lie beside each other, and what they share
+//! devices/system/node/   node0                    all memory and all processors
+//! ```
+
+pub mod cache;
+mod cpu;
+mod node;
 
 use linux_raw_sys::general::SYSFS_MAGIC;
 use spin::Once;
 
 use super::{
     file_system::{FileSystem, FileSystemType},
-    synthetic::{Row, StaticInode, SyntheticFs, Text, put},
+    synthetic::{Row, StaticInode, SyntheticFs, Text},
 };
 use crate::prelude::*;
 
@@ -23,30 +34,17 @@ static ROOT: Row = Row::folder(
     &[
         Row::folder(
             "devices",
-            &[Row::folder(
-                "system",
-                &[Row::folder(
-                    "cpu",
-                    &[
-                        Row::text("online", cpus),
-                        Row::text("possible", cpus),
-                        Row::text("present", cpus),
-                        Row::text("offline", |text| text.push(b"\n")),
-                        Row::text("kernel_max", |text| put!(text, "{}\n", crate::sched::MAX_CPUS - 1)),
-                    ],
-                )],
-            )],
+            &[Row::folder("system", &[Row::folder("cpu", cpu::FOLDER), Row::folder("node", node::FOLDER)])],
         ),
         Row::folder("fs", &[]),
         Row::folder("kernel", &[Row::folder("mm", &[Row::folder("transparent_hugepage", HUGE_PAGES)])]),
     ],
 );
 
-fn cpus(text: &mut Text) {
-    match ostd::cpu::num_cpus() {
-        1 => text.push(b"0\n"),
-        count => put!(text, "0-{}\n", count - 1),
-    }
+/// A file with nothing but a line, which may be empty.
+fn line(text: &mut Text, line: &str) {
+    text.push(line.as_bytes());
+    text.push(b"\n");
 }
 
 /// The type `sysfs`: one instance.
