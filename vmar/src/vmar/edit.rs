@@ -75,7 +75,10 @@ impl<M: Machine> Removed<M> {
 impl<M: Machine> Mappings<M> {
     /// Adds a mapping at a free range, as a part of a neighbour where one mapping can stand for both. Needs room for
     /// one insertion.
-    pub(crate) fn insert(&mut self, range: Range<usize>, mapping: VmMapping<M>) {
+    pub(crate) fn insert(&mut self, range: Range<usize>, mut mapping: VmMapping<M>) {
+        if self.is_watched && mapping.is_watched() {
+            self.unwatch_like_neighbour(&range, &mut mapping);
+        }
         self.count(&range, &mapping);
         self.note_peak(range.len());
         if !self.insert_into_neighbour(&range, &mapping) {
@@ -409,6 +412,21 @@ impl<M: Machine> Mappings<M> {
         let above = above.filter(|(_, neighbour)| mapping.would_continue_with(range.len(), neighbour));
         let starts = [below, above].map(|found| found.map(|(found, _)| found.start));
         self.unwatch(starts.into_iter().flatten());
+    }
+
+    /// Watches `mapping`, which comes to `range`, no more if a neighbour there is not watched and continues it.
+    #[cold]
+    #[inline(never)]
+    fn unwatch_like_neighbour(&self, range: &Range<usize>, mapping: &mut VmMapping<M>) {
+        let [below, above] = self.map.beside(range);
+        let is_uneven = below.is_some_and(|(found, neighbour)| {
+            !neighbour.is_watched() && neighbour.would_continue_with(found.len(), mapping)
+        }) || above.is_some_and(|(_, neighbour)| {
+            !neighbour.is_watched() && mapping.would_continue_with(range.len(), neighbour)
+        });
+        if is_uneven {
+            mapping.set_flags(mapping.flags() - MappingFlags::WATCHED);
+        }
     }
 
     /// Watches those mappings no more that are in `range` or touch it, and could be one with a neighbour that is not watched.

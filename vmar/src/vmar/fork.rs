@@ -104,6 +104,7 @@ impl<M: Machine> Vmar_<M> {
             let pages = self.rss.pages(RssKind::Anonymous);
             let can_lend = parent.borrow.is_none()
                 && parent.watch.is_none()
+                && !parent.is_asked
                 && !traits.has_devices
                 && regions.is_empty();
             if can_lend && parent.fork_policy.is_through_backup(pages) {

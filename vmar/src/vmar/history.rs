@@ -17,14 +17,14 @@
 //! - A mapping that is not watched counts as written, all of it: it is newer than the question. So does one that such a mapping has
 //!   become a part of.
 //! - A child of a fork is watched as its parent is, and what its parent has written since counts as written there too.
-//! - A private entry that lacks ACCESSED or DIRTY would mean something else in a backup ([`ForkPolicy`]). A space that was asked
-//!   borrows nothing, and is forked by copying from then on.
+//! - A private entry that lacks ACCESSED or DIRTY would mean something else in a backup. A space that was asked
+//!   borrows nothing, and is forked by copying from then on, whatever its policy is.
 
 use core::ops::Range;
 
 use aster_rights::{TRightSet, TRights, require};
 
-use super::{ForkPolicy, Mappings, Vmar, Vmar_};
+use super::{Mappings, Vmar, Vmar_};
 use crate::{
     error::Error,
     machine::{AddressSpace, Cursor, Machine, PageFlags},
@@ -94,7 +94,7 @@ impl<M: Machine> Vmar_<M> {
             self.reunite_locked(root);
             self.show_all(root, &self.space.user_range())?;
             let ended = root.borrow.take();
-            root.fork_policy = ForkPolicy::Copy;
+            root.is_asked = true;
             all.iter_mut().for_each(|mappings| ask(self, mappings));
             Ok::<_, Error>(ended)
         })??;

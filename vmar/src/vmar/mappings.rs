@@ -37,8 +37,10 @@ pub struct Mappings<M: Machine> {
     pub(crate) borrow: Option<Borrow<M>>,
     /// Who is handed faults, if anybody ever was.
     pub(super) watch: Option<TryBox<Watch>>,
-    /// How the space is forked.
+    /// How the space is forked, unless somebody [asks](super::history) what is done to its pages.
     pub(super) fork_policy: ForkPolicy,
+    /// Whether somebody has asked what is done to pages: entries may lack ACCESSED or DIRTY then.
+    pub(super) is_asked: bool,
     /// Whether some may be watched.
     pub(super) is_watched: bool,
     /// What the space refuses.
@@ -113,6 +115,7 @@ impl<M: Machine> Mappings<M> {
             borrow: None,
             watch: None,
             fork_policy: ForkPolicy::default(),
+            is_asked: false,
             is_watched: false,
             policy: policy::InForce::default(),
             account: Account::default(),
@@ -126,6 +129,7 @@ impl<M: Machine> Mappings<M> {
     pub(super) fn take_settings_of(&mut self, parent: &Self) {
         self.window = parent.window;
         self.fork_policy = parent.fork_policy;
+        self.is_asked = parent.is_asked;
         self.is_watched = parent.is_watched;
         self.policy = parent.policy;
     }

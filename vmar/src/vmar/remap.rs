@@ -248,6 +248,8 @@ impl<M: Machine> Vmar_<M> {
         removed.try_reserve_for_all(mappings, [to, tail, from])?;
         let Some((found, mapping)) = mappings.find(from.start) else { return Err(Error::NotMapped) };
         let mut copy = mapping.copy_at(from.start - found.start);
+        // All of it counts as written (Linux: `VM_SOFTDIRTY` of what is moved).
+        copy.set_flags(copy.flags() - MappingFlags::WATCHED);
         if mappings.borrow.is_some() {
             self.show_all(mappings, from)?;
         }

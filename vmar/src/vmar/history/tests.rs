@@ -3,7 +3,12 @@
 use alloc::vec::Vec;
 
 use super::{super::testing::*, *};
-use crate::{object::VmoKind, sim::Process};
+use crate::{
+    object::VmoKind,
+    placement::Placement,
+    sim::{PAGE_SIZE, Process},
+    vmar::ForkPolicy,
+};
 
 /// The pages of the test's range, up to `end`, that count as written.
 fn written(process: &Process, end: usize) -> Vec<usize> {
@@ -11,7 +16,7 @@ fn written(process: &Process, end: usize) -> Vec<usize> {
     let guard = process.vmar.query(range.clone());
     let mut found = Vec::new();
     for info in guard.iter() {
-        let number = |addr: usize| (addr - BASE) / crate::sim::PAGE_SIZE;
+        let number = |addr: usize| (addr - BASE) / PAGE_SIZE;
         if !info.flags().contains(MappingFlags::WATCHED) {
             found.extend(number(info.range().start)..number(info.range().end));
             continue;
@@ -168,6 +173,8 @@ fn a_space_that_was_asked_can_be_forked() {
     touch(&process, 0..4);
     process.vmar.watch_writes().unwrap();
     process.vmar.forget_accesses(Which::All).unwrap();
+    // Whatever is wanted of it now.
+    process.vmar.set_fork_policy(ForkPolicy::Backup);
     let child = process.fork_on(1).unwrap();
     assert_eq!(written(&child, 4), []);
     touch(&process, 0..1);
@@ -191,6 +198,23 @@ fn moved_pages_count_as_written() {
     let target = crate::vmar::remap::RemapTarget::Fixed(at(4));
     process.vmar.remap(pages(0..2), pages(0..2).len(), target).unwrap();
     assert_eq!(written(&process, 8), [4, 5]);
+    process.audit();
+}
+
+#[test]
+fn what_is_watched_and_what_is_newer_become_one_mapping_wherever_they_meet() {
+    let process = process();
+    map(&process, 0..2, RW);
+    map(&process, 8..10, RW);
+    process.vmar.watch_writes().unwrap();
+    // A region's mapping is newer, and comes to lie beside one that is watched when the region goes.
+    let region = process.vmar.new_region(2 * PAGE_SIZE).placement(Placement::Exactly(at(2))).build().unwrap();
+    region.new_map(2 * PAGE_SIZE).perms(RW).placement(Placement::Exactly(at(2))).build().unwrap();
+    region.dissolve().unwrap();
+    assert_eq!(pages_and_perms(&process), [(0..4, RW), (8..10, RW)]);
+    let target = crate::vmar::remap::RemapTarget::Fixed(at(4));
+    process.vmar.remap(pages(8..10), 2 * PAGE_SIZE, target).unwrap();
+    assert_eq!(pages_and_perms(&process), [(0..6, RW)]);
     process.audit();
 }
 
