@@ -113,6 +113,10 @@ test-flat: setup-test ## Mapping without an MMU: the firmware of a board, in QEM
 fuzz: setup-test ## A million random memory calls, compared with Debian's Linux; STEPS=... SEED=...
 	@$(xtask) fuzz --steps $(or $(STEPS),1000000) $(if $(SEED),--seed $(SEED))
 
+.PHONY: fuzz-framework
+fuzz-framework: setup-fuzz ## New paths through the framework, looked for with cargo-fuzz; FOR=seconds
+	@$(xtask) fuzz-framework --for $(or $(FOR),300)
+
 .PHONY: hostile
 hostile: setup-test ## Random system calls for ten minutes on two processors; FOR=seconds SEED=...
 	@cd test && rustup run $(stable) cargo build --quiet --release -p hostile --target x86_64-unknown-linux-musl
@@ -176,6 +180,6 @@ docs: setup-docs ## Build the book and the API documentation
 initramfs: setup-run ## Pack the root without starting anything
 	@$(xtask) initramfs $(if $(ROOT),--root $(ROOT)) $(if $(ADD),--add '$(ADD)')
 
-.PHONY: setup-run setup-test setup-bench setup-docs setup-fresh setup-guest setup-suites
-setup-run setup-test setup-bench setup-docs setup-fresh setup-guest setup-suites: setup-%:
+.PHONY: setup-run setup-test setup-bench setup-docs setup-fresh setup-fuzz setup-guest setup-suites
+setup-run setup-test setup-bench setup-docs setup-fresh setup-fuzz setup-guest setup-suites: setup-%:
 	@osdk/setup.sh $*

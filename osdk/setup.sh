@@ -8,6 +8,7 @@
 #     osdk/setup.sh bench   the same as test: Debian's Linux is fetched by what measures it, and never installed
 #     osdk/setup.sh guest   what `make test-guest` needs: a linker, the toolchain, cross compilers, what builds unicorn
 #     osdk/setup.sh suites  the same as run, and what unpacks and builds Linux's own tests
+#     osdk/setup.sh fuzz    what `make fuzz-framework` needs: a linker, the toolchains, cargo-fuzz
 #     osdk/setup.sh docs    the same as run, and mdbook
 #     osdk/setup.sh fresh   the same as run, and debootstrap
 #
@@ -31,6 +32,7 @@ targets=$(sed -n 's/^targets = \[\(.*\)\]/\1/p' "$root/rust-toolchain.toml" | tr
 stable=1.95.0
 cargo_osdk=0.19.0
 mdbook=0.4.52
+cargo_fuzz=0.13.1
 
 say() { echo "setup: $*" >&2; }
 stop() { echo "setup: error: $*" >&2; exit 1; }
@@ -66,6 +68,8 @@ if [ "$verb" = guest ]; then
     need riscv64-linux-gnu-gcc gcc-riscv64-linux-gnu
     [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || missing="$missing libc6-dev-arm64-cross"
     [ -e /usr/riscv64-linux-gnu/include/stdio.h ] || missing="$missing libc6-dev-riscv64-cross"
+elif [ "$verb" = fuzz ]; then
+    need g++ g++
 else
     need qemu-system-x86_64 qemu-system-x86
 fi
@@ -124,7 +128,7 @@ if ! toolchain_has "$nightly" $parts; then
     rustup toolchain install "$nightly" --profile minimal --no-self-update $options >&2 ||
         stop "rustup could not install $nightly"
 fi
-if { [ "$verb" = test ] || [ "$verb" = bench ]; } && ! toolchain_has "$stable" rust-std-x86_64-unknown-linux-musl rust-std-thumbv7m-none-eabi clippy-preview rustfmt-preview; then
+if { [ "$verb" = test ] || [ "$verb" = bench ] || [ "$verb" = fuzz ]; } && ! toolchain_has "$stable" rust-std-x86_64-unknown-linux-musl rust-std-thumbv7m-none-eabi clippy-preview rustfmt-preview; then
     say "installing the Rust toolchain $stable, for the programs that run on the kernel and for the firmware"
     rustup toolchain install "$stable" --profile minimal --no-self-update -c clippy -c rustfmt \
         -t x86_64-unknown-linux-musl -t thumbv7m-none-eabi >&2 || stop "rustup could not install $stable"
@@ -133,7 +137,7 @@ fi
 # ---- Tools built from source ----------------------------------------------------------------------------
 
 # Builds a crate's program: at the user's usual place if they have none of it, else beside this clone.
-tool() { # crate version
+tool() { # crate version [toolchain]
     for list in "$cargo_home/.crates.toml" "$root/target/tools/.crates.toml"; do
         ! grep -q "^\"$1 $2 " "$list" 2>/dev/null || return 0
     done
@@ -143,10 +147,12 @@ tool() { # crate version
     # In a folder of its own, so that nothing of this workspace has a say in how it is built.
     mkdir -p "$root/target/tools"
     (cd "$root/target/tools" && CARGO_TARGET_DIR=$root/target/tools/build \
-        rustup run "$nightly" cargo install "$1" --version "$2" --locked --quiet --root "$where" >&2) ||
+        rustup run "${3:-$nightly}" cargo install "$1" --version "$2" --locked --quiet --root "$where" >&2) ||
         stop "$1 $2 could not be built: see above"
     rm -rf "$root/target/tools/build"
 }
 
-[ "$verb" = guest ] || tool cargo-osdk "$cargo_osdk"
+[ "$verb" = guest ] || [ "$verb" = fuzz ] || tool cargo-osdk "$cargo_osdk"
 [ "$verb" != docs ] || tool mdbook "$mdbook"
+# Not with the nightly: one of its dependencies takes that for another one.
+[ "$verb" != fuzz ] || tool cargo-fuzz "$cargo_fuzz" "$stable"

@@ -16,6 +16,7 @@
 //! bench ── peer ───────── report        the same operations on this kernel and on Linux, side by side
 //! bench-check             budget        no operation takes more than it did
 //! fuzz ── peer ───────── shrink         random memory calls on this kernel and on Linux, compared step by step
+//! fuzz-framework                        operations of the framework beside the model of it, with cargo-fuzz
 //! suite ── machines ───── report        other people's tests of memory, on this kernel and on Linux
 //! check-rows                            docs/src/systems.md against the tests that ran
 //! abi-table                             docs/src/linux-abi.md from the cases that ran
@@ -27,6 +28,7 @@ mod abi_table;
 mod bench;
 mod child;
 mod fuzz;
+mod fuzz_framework;
 mod guest;
 mod initramfs;
 mod interact;
@@ -67,6 +69,8 @@ enum Verb {
     BenchCheck(bench::CheckOptions),
     /// Run random sequences of memory calls here and on Debian's Linux, and compare what comes of each.
     Fuzz(fuzz::Options),
+    /// Look for new paths through the framework, beside the naive model of it.
+    FuzzFramework(fuzz_framework::Options),
     /// Run other people's tests of memory on this kernel and on Debian's Linux, and compare.
     Suite(suite::Options),
     /// Check that every test named in docs/src/systems.md exists and passed.
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run(&options),
         Verb::BenchCheck(options) => bench::check(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
+        Verb::FuzzFramework(options) => fuzz_framework::run(&options),
         Verb::Suite(options) => suite::run(&options),
         Verb::CheckRows(options) => rows::run(&options),
         Verb::AbiTable(options) => abi_table::run(&options),

@@ -36,6 +36,7 @@ pub fn all() -> Vec<Step> {
         Step::new("lint", "clippy-ktest", Count::Step, 10, CLIPPY_KERNEL).env("RUSTFLAGS", "--cfg ktest"),
         Step::new("lint", "clippy-guest", Count::Step, 10, CLIPPY_GUEST),
         Step::new("lint", "fmt-flat", Count::Step, 1, "guest-cargo fmt --check").folder(FIRMWARE),
+        Step::new("lint", "fmt-fuzz", Count::Step, 1, "cargo fmt --check").folder("fuzz"),
         Step::new("lint", "clippy-flat", Count::Step, 10, CLIPPY_FIRMWARE).folder(FIRMWARE),
         Step::new("lint", "rustdoc", Count::Step, 10, RUSTDOC).env("RUSTDOCFLAGS", "-D warnings"),
         Step::new("lint", "rustdoc-kernel", Count::Step, 10, RUSTDOC_KERNEL)
@@ -75,9 +76,9 @@ const CLIPPY_HOST: &str = "cargo clippy --workspace --exclude tessera --exclude 
 const FIRMWARE: &str = "flat/examples/mps2";
 const CLIPPY_FIRMWARE: &str = "guest-cargo clippy --release -- -D warnings";
 const CLIPPY_GUEST: &str = "guest-cargo clippy --workspace --all-targets -- -D warnings";
-const RUSTDOC: &str = "cargo doc --workspace --exclude tessera --exclude xtask --exclude vmar-hosted --no-deps --target x86_64-unknown-none";
-/// It is for a host, which the target of the others is not.
-const RUSTDOC_HOSTED: &str = "cargo doc -p vmar-hosted --no-deps";
+const RUSTDOC: &str = "cargo doc --workspace --exclude tessera --exclude xtask --exclude vmar-hosted --exclude vmar-model --no-deps --target x86_64-unknown-none";
+/// They are for a host, which the target of the others is not.
+const RUSTDOC_HOSTED: &str = "cargo doc -p vmar-hosted -p vmar-model --no-deps";
 const RUSTDOC_KERNEL: &str =
     "cargo doc -p tessera --document-private-items --no-deps --target x86_64-unknown-none";
 const HOST: &str =

@@ -4,6 +4,10 @@
 //!
 //! Of each page's content two words are followed, one near its start and one past its middle.
 
+mod object;
+mod remap;
+mod watch;
+
 use std::{collections::BTreeMap, ops::Range};
 
 use vmar::{
@@ -12,10 +16,13 @@ use vmar::{
     perms::VmPerms,
     sim::PAGE_SIZE,
     vmar::{
+        advise::Advice,
         fault::{Access, FaultError},
-        remap::RemapTarget,
+        watch::{HandReason, WatchModes},
     },
 };
+
+pub use self::object::Object;
 
 /// Where in a page the two words lie.
 pub const WORDS: [usize; 2] = [0, 3000];
@@ -29,20 +36,28 @@ pub enum Source {
     Object { id: usize, index: usize },
 }
 
+/// Which of the two handlers of a process watches: the one that moved and forked memory is lost to, or the other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Stays,
+    Follows,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
     pub perms: VmPerms,
     pub sharing: Sharing,
     pub flags: MappingFlags,
     pub source: Source,
+    pub label: u8,
+    /// Who is handed which of its faults.
+    pub watch: Option<(Who, WatchModes)>,
+    /// Whether writes are handed over.
+    pub is_marked: bool,
     /// What the mapping has written for itself alone.
     pub private: Option<Content>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct Object {
-    pub size: usize,
-    pub pages: BTreeMap<usize, Content>,
+    /// Whether the program has written it since somebody asked.
+    pub is_written: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -67,7 +82,26 @@ impl Page {
             }
             _ => false,
         };
-        sources && (self.perms, self.sharing, self.flags) == (next.perms, next.sharing, next.flags)
+        sources && self.traits() == next.traits()
+    }
+
+    fn traits(&self) -> (VmPerms, Sharing, MappingFlags, u8, Option<(Who, WatchModes)>) {
+        (self.perms, self.sharing, self.flags, self.label, self.watch)
+    }
+
+    /// A page that nobody has touched yet.
+    pub fn new(perms: VmPerms, sharing: Sharing, source: Source) -> Self {
+        Self {
+            perms,
+            sharing,
+            flags: MappingFlags::empty(),
+            source,
+            label: 0,
+            watch: None,
+            is_marked: false,
+            private: None,
+            is_written: false,
+        }
     }
 
     /// The page `distance` pages further on in the same mapping.
@@ -76,7 +110,21 @@ impl Page {
             Source::Anonymous => Source::Anonymous,
             Source::Object { id, index } => Source::Object { id, index: index + distance },
         };
-        Self { source, private: None, ..*self }
+        Self { source, private: None, is_marked: false, is_written: false, ..*self }
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.flags.contains(MappingFlags::SEALED)
+    }
+
+    /// Whether some of its faults are handed over for this reason.
+    pub fn is_watched_for(&self, reason: HandReason) -> bool {
+        let mode = match reason {
+            HandReason::Missing => WatchModes::MISSING,
+            HandReason::Minor => WatchModes::MINOR,
+            HandReason::Write => WatchModes::WRITES,
+        };
+        self.watch.is_some_and(|(_, modes)| modes.contains(mode))
     }
 
     pub fn is_shared(&self) -> bool {
@@ -92,6 +140,21 @@ impl Page {
         }
     }
 
+    /// Writes a word of a page that may be written.
+    pub fn set_word(&mut self, objects: &mut [Object], which: usize, value: u64) {
+        self.is_written = true;
+        match (self.sharing, self.source) {
+            (Sharing::Shared, Source::Object { id, index }) => {
+                objects[id].pages.entry(index).or_default()[which] = value;
+            }
+            _ => {
+                let mut content = self.content(objects).unwrap_or_default();
+                content[which] = value;
+                self.private = Some(content);
+            }
+        }
+    }
+
     /// Makes the page present for `access`, if it can be.
     pub fn touch(&mut self, access: Access, objects: &[Object]) -> Result<(), FaultError> {
         if !self.perms.page_flags().contains(access.flag()) {
@@ -102,41 +165,6 @@ impl Page {
             self.private = Some(content);
         }
         Ok(())
-    }
-}
-
-impl Object {
-    pub fn count(&self) -> usize {
-        self.size.div_ceil(PAGE_SIZE)
-    }
-
-    pub fn content(&self, index: usize) -> Option<Content> {
-        (index < self.count()).then(|| self.pages.get(&index).copied().unwrap_or_default())
-    }
-
-    fn zero(&mut self, range: Range<usize>) {
-        for (index, content) in &mut self.pages {
-            for (word, offset) in content.iter_mut().zip(WORDS) {
-                if range.contains(&(index * PAGE_SIZE + offset)) {
-                    *word = 0;
-                }
-            }
-        }
-    }
-
-    /// Resizes, and returns the indices that are gone.
-    pub fn resize(&mut self, size: usize) -> Range<usize> {
-        let old_count = self.count();
-        self.zero(self.size..old_count * PAGE_SIZE);
-        self.size = size;
-        let count = self.count();
-        self.pages.retain(|index, _| *index < count);
-        self.zero(size..count * PAGE_SIZE);
-        count..old_count.max(count)
-    }
-
-    pub fn decommit(&mut self, range: Range<usize>) {
-        self.zero(range);
     }
 }
 
@@ -179,7 +207,21 @@ impl Space {
         self.pages.retain(|addr, _| !range.contains(addr));
     }
 
+    pub fn is_sealed(&self, range: &Range<usize>) -> bool {
+        self.pages.range(range.clone()).any(|(_, page)| page.is_sealed())
+    }
+
+    /// Whether something in `range` may be dropped by nobody: it is sealed, and can be changed in no other way.
+    fn keeps_content(&self, range: &Range<usize>) -> bool {
+        self.pages.range(range.clone()).any(|(_, page)| {
+            page.is_sealed() && page.source == Source::Anonymous && !page.perms.contains(VmPerms::WRITE)
+        })
+    }
+
     pub fn protect(&mut self, range: Range<usize>, access: VmPerms) -> Result<(), Error> {
+        if self.is_sealed(&range) {
+            return Err(Error::Sealed);
+        }
         for addr in addrs(range) {
             let page = self.pages.get_mut(&addr).ok_or(Error::NotMapped)?;
             if !page.perms.contains(access.to_may()) {
@@ -215,6 +257,9 @@ impl Space {
     }
 
     pub fn discard(&mut self, range: Range<usize>, locked_too: bool, objects_too: bool) -> Result<(), Error> {
+        if self.keeps_content(&range) {
+            return Err(Error::Sealed);
+        }
         let mut outcome = Ok(());
         for addr in addrs(range) {
             let Some(page) = self.pages.get_mut(&addr) else {
@@ -226,16 +271,46 @@ impl Space {
                 return Err(Error::NotSupported);
             }
             page.private = None;
+            page.is_written = false;
+            page.is_marked &= page.source != Source::Anonymous;
         }
         outcome
     }
 
-    pub fn advise(
-        &mut self,
-        range: Range<usize>,
-        clear: MappingFlags,
-        set: MappingFlags,
-    ) -> Result<(), Error> {
+    /// Makes pages zeros, up to the first that cannot be.
+    pub fn zero(&mut self, range: Range<usize>, objects: &mut [Object]) -> Result<(), Error> {
+        for addr in addrs(range) {
+            let page = self.pages.get_mut(&addr).ok_or(Error::NotMapped)?;
+            if !page.perms.contains(VmPerms::WRITE) {
+                return Err(Error::AccessDenied);
+            }
+            if page.source == Source::Anonymous && !page.flags.intersects(MappingFlags::ANY_LOCK) {
+                page.private = None;
+                page.is_written = false;
+                page.is_marked = false;
+                continue;
+            }
+            page.content(objects).ok_or(Error::BusError)?;
+            (0..WORDS.len()).for_each(|which| page.set_word(objects, which, 0));
+        }
+        Ok(())
+    }
+
+    pub fn advise(&mut self, range: Range<usize>, advice: Advice) -> Result<(), Error> {
+        const NONE: MappingFlags = MappingFlags::empty();
+        const ORDER: MappingFlags = MappingFlags::RANDOM.union(MappingFlags::SEQUENTIAL);
+        let (clear, set) = match advice {
+            Advice::DontFork => (NONE, MappingFlags::DONT_FORK),
+            Advice::DoFork => (MappingFlags::DONT_FORK, NONE),
+            Advice::WipeOnFork => (NONE, MappingFlags::WIPE_ON_FORK),
+            Advice::KeepOnFork => (MappingFlags::WIPE_ON_FORK, NONE),
+            Advice::Random => (ORDER, MappingFlags::RANDOM),
+            Advice::Normal => (ORDER, NONE),
+            other => unreachable!("{other:?} is no advice that is given"),
+        };
+        if matches!(advice, Advice::DontFork | Advice::WipeOnFork) && self.keeps_content(&range) {
+            return Err(Error::Sealed);
+        }
         let mut outcome = Ok(());
         for addr in addrs(range) {
             let Some(page) = self.pages.get_mut(&addr) else {
@@ -258,96 +333,21 @@ impl Space {
             page.flags -= MappingFlags::ANY_LOCK;
             if page.flags.contains(MappingFlags::WIPE_ON_FORK) {
                 page.private = None;
+                page.is_marked = false;
+                page.is_written = false;
             }
+            page.watch = page.watch.filter(|(who, _)| *who == Who::Follows);
+            page.is_marked &= page.watch.is_some();
         }
         child
     }
 
-    /// Whether what is mapped in `old` can become `new_size` bytes large where it is.
-    pub fn has_room_behind(&self, old: &Range<usize>, new_size: usize) -> bool {
-        old.end == self.mapping_end(old.start) && self.is_free(old.end..old.start + new_size)
-    }
-
-    /// Whether all of `kept`, or for an empty range a shared page, lies within one mapping.
-    pub fn can_move(&self, kept: &Range<usize>) -> bool {
-        let Some(first) = self.pages.get(&kept.start) else { return false };
-        kept.end <= self.mapping_end(kept.start) && (!kept.is_empty() || first.is_shared())
-    }
-
-    /// How a resize or move ends, and where it leads if it succeeds.
-    pub fn expect_remap(
-        &self,
-        old: &Range<usize>,
-        new_size: usize,
-        target: RemapTarget,
-        window: &Range<usize>,
-    ) -> Result<usize, Error> {
-        if matches!(target, RemapTarget::DontUnmap(_)) && old.len() != new_size {
-            return Err(Error::InvalidSize);
-        }
-        if !self.pages.contains_key(&old.start) {
+    pub fn seal(&mut self, range: Range<usize>) -> Result<(), Error> {
+        if self.covered_until(&range) < range.end {
             return Err(Error::NotMapped);
         }
-        let mut flat = self.clone();
-        flat.dissolve(old);
-        flat.expect_flat_remap(old, new_size, target, window)
-    }
-
-    /// Forgets the regions that a change of what is in `range` dissolves, or of its first page.
-    fn dissolve(&mut self, range: &Range<usize>) {
-        let end = range.end.max(range.start + PAGE_SIZE);
-        self.reserved.retain(|kept| end <= kept.start || kept.end <= range.start);
-    }
-
-    fn expect_flat_remap(
-        &self,
-        old: &Range<usize>,
-        new_size: usize,
-        target: RemapTarget,
-        window: &Range<usize>,
-    ) -> Result<usize, Error> {
-        let kept = old.start..old.start + old.len().min(new_size);
-        match target {
-            RemapTarget::InPlace | RemapTarget::MayMove if old.len() >= new_size => return Ok(old.start),
-            _ if !self.can_move(&kept) => return Err(Error::NotMapped),
-            RemapTarget::InPlace | RemapTarget::MayMove if self.has_room_behind(old, new_size) => {
-                return Ok(old.start);
-            }
-            RemapTarget::InPlace => return Err(Error::NoRoom),
-            RemapTarget::Fixed(addr) if addr < old.end && old.start < addr + new_size && !old.is_empty() => {
-                return Err(Error::InvalidOptions);
-            }
-            RemapTarget::Fixed(addr) => return Ok(addr),
-            RemapTarget::MayMove | RemapTarget::DontUnmap(_) => {}
-        }
-        self.highest_room(new_size, window).ok_or(Error::NoRoom)
-    }
-
-    /// Moves `old` to `to`, or resizes it if they start alike; what was at the target is gone.
-    pub fn remap(&mut self, old: Range<usize>, to: Range<usize>, keeps_old: bool, objects: &[Object]) {
-        let kept = old.start..old.start + old.len().min(to.len());
-        let first = self.pages[&old.start];
-        let private: Vec<_> = addrs(kept.clone()).map(|addr| self.pages[&addr].private).collect();
-        if keeps_old {
-            for addr in addrs(kept) {
-                if let Some(page) = self.pages.get_mut(&addr) {
-                    page.private = None;
-                    page.flags -= MappingFlags::ANY_LOCK;
-                }
-            }
-        } else {
-            self.unmap(old.clone());
-        }
-        self.unmap(to.clone());
-        self.map(to.clone(), first);
-        for (addr, private) in addrs(to.clone()).zip(private) {
-            if let Some(page) = self.pages.get_mut(&addr) {
-                page.private = private;
-            }
-        }
-        if first.flags & MappingFlags::ANY_LOCK == MappingFlags::LOCKED && to.len() > old.len() {
-            let _ = self.populate(to.start + old.len()..to.end, None, objects);
-        }
+        self.pages.range_mut(range).for_each(|(_, page)| page.flags |= MappingFlags::SEALED);
+        Ok(())
     }
 }
 
