@@ -16,6 +16,7 @@ use vmar_ostd::Ostd;
 
 use crate::{
     fs::{File, file::AccessMode, mount::MountFlags},
+    ipc::shm::Attachment,
     mm::commit::SharedPromise,
     prelude::*,
 };
@@ -64,13 +65,15 @@ pub fn known_as<'a, T: Mappable>(mapping: &'a MappingInfo<'_, Ostd>) -> Option<&
     known.downcast_ref()
 }
 
-/// Whether a mapping is shared in every respect: a file that was opened only for reading is mapped as if it were private, while one
-/// whose seals forbid to write is shared all the same.
+/// Whether a mapping is shared in every respect: a file that was opened only for reading is mapped as if it were private, as is a
+/// segment that was attached so, while a file whose seals forbid to write is shared all the same.
 pub fn is_fully_shared(mapping: &MappingInfo<'_, Ostd>) -> bool {
     if !mapping.is_shared() || mapping.perms().contains(VmPerms::MAY_WRITE) {
         return mapping.is_shared();
     }
-    known_as::<MappedFile>(mapping).is_none_or(|mapped| mapped.file().access().contains(AccessMode::WRITE))
+    known_as::<Attachment>(mapping).is_none()
+        && known_as::<MappedFile>(mapping)
+            .is_none_or(|mapped| mapped.file().access().contains(AccessMode::WRITE))
 }
 
 /// What `file` allows its mappings, by the way it was opened, its seals and its mount. Files that can be mapped are in memory,

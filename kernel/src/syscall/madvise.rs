@@ -157,6 +157,11 @@ fn remove(vm: &AddressSpace, range: Range<Vaddr>) -> Result<()> {
             let part = mapped.start.max(range.start)..mapped.end.min(range.end);
             let shift = info.offset().wrapping_sub(mapped.start);
             let hole = part.start.wrapping_add(shift)..part.end.wrapping_add(shift);
+            // No offset of a file is so high, whatever is mapped there.
+            if hole.end > isize::MAX as usize {
+                outcome = Err(if hole.start > isize::MAX as usize { EINVAL } else { EFBIG });
+                break;
+            }
             try_push(&mut holes, (known.clone(), hole))?;
         }
         if outcome.is_ok() && !query.is_fully_mapped() {

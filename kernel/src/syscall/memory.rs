@@ -92,7 +92,10 @@ fn map_over_watched(
     offset: usize,
 ) -> Result<usize> {
     let size = len.checked_next_multiple_of(PAGE_SIZE);
-    let end = size.and_then(|size| addr.checked_add(size)).ok_or(ENOMEM)?;
+    let Some(end) = size.and_then(|size| addr.checked_add(size)) else {
+        // It is refused, but what is wrong with the file comes first.
+        return map(ctx, [addr, len, offset], prot, flags, fd, false);
+    };
     let announced = userfaultfd::event::unmapping(ctx.vm, &(addr..end))?;
     let start = map_promised(ctx, addr, len, prot, flags, fd, offset)?;
     announced.tell();
@@ -111,7 +114,9 @@ fn map_promised(
     fd: i32,
     offset: usize,
 ) -> Result<usize> {
-    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
+    let Some(size) = len.checked_next_multiple_of(PAGE_SIZE) else {
+        return map(ctx, [addr, len, offset], prot, flags, fd, false);
+    };
     let is_unreserved = flags & MAP_NORESERVE != 0 && commit::mode() != Mode::Never;
     let is_promised = !is_unreserved && flags & MAP_TYPE == MAP_PRIVATE && prot & PROT_WRITE != 0;
     let promise = match flags & MAP_FIXED {
@@ -196,12 +201,12 @@ fn map(
         if is_shared {
             map = map.shared();
         }
-        if is_too_much {
-            // What lies behind it has the first word.
-            map.plan()?;
-            return Err(ENOMEM);
-        }
         match (contents, file) {
+            // What lies behind it has the first word.
+            _ if is_too_much => match map.plan() {
+                Ok(_) => return Err(ENOMEM),
+                Err(error) => Err(error),
+            },
             (Some(Contents::Pages(vmo)), Some(file)) => {
                 touch_atime(&file);
                 map.vmo(vmo).vmo_offset(offset).mappable(MappedFile::of(file)).fault_around().build()

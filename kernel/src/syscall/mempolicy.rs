@@ -7,7 +7,12 @@
 
 use core::ops::Range;
 
-use vmar::{mapping::MappedMemory, vmar::populate::Populate};
+use vmar::{
+    mapping::MappedMemory,
+    perms::VmPerms,
+    vmar::{populate::Populate, query::MappingInfo},
+};
+use vmar_ostd::Ostd;
 
 use super::process_vm::check_may_access;
 use crate::{
@@ -115,7 +120,10 @@ fn look_up_policy(ctx: &Ctx, addr: Vaddr, flags: usize) -> Result<(u32, u64)> {
         // Where the page is, which is looked at as if it were read.
         _ if flags & F_ADDR != 0 => {
             let page = page_of(addr).ok_or(EFAULT)?;
-            ctx.vm.vmar().populate(page, Populate::Read).map_err(|_| EFAULT)?;
+            let populated = ctx.vm.vmar().populate(page.clone(), Populate::Read);
+            if populated.is_err() && !is_in_reach(ctx, page) {
+                return Err(EFAULT);
+            }
             ONLY_NODE as u32
         }
         // Where the next page comes from.
@@ -123,6 +131,16 @@ fn look_up_policy(ctx: &Ctx, addr: Vaddr, flags: usize) -> Result<(u32, u64)> {
         _ => return Err(EINVAL),
     };
     Ok((number, policy.nodes()))
+}
+
+/// Whether a page is resident that may be written or executed: the processor reads it then, whatever the mapping says.
+#[cold]
+fn is_in_reach(ctx: &Ctx, page: Range<Vaddr>) -> bool {
+    let may_access = |info: MappingInfo<'_, Ostd>| info.perms().intersects(VmPerms::WRITE | VmPerms::EXEC);
+    let mut is_resident = [false];
+    ctx.vm.vmar().query(page.clone()).first().is_some_and(may_access)
+        && ctx.vm.vmar().resident(page, &mut is_resident).is_ok()
+        && is_resident[0]
 }
 
 /// The page that an address is in.

@@ -6,6 +6,7 @@ use core::{any::Any, ops::Range};
 
 use linux_raw_sys::general::{MAP_NONBLOCK, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
 use vmar::{
+    backing::Refusal,
     error::{Error, Limit},
     mapping::{Mappable, MappedMemory, MappingFlags},
     perms::VmPerms,
@@ -201,6 +202,11 @@ pub fn sys_remap_file_pages(
     map.vmo(shown.vmo).vmo_offset(offset).mappable(shown.mappable).build().map_err(|error| match error {
         Error::LimitExceeded(Limit::Locked) => EAGAIN,
         Error::InvalidOffset => EOVERFLOW,
+        Error::Refused(Refusal::Sealed) => {
+            // Linux asks the file when it has made room.
+            let _ = ctx.vm.vmar().unmap(start..end);
+            EPERM
+        }
         other => other.into(),
     })?;
     Ok(0)

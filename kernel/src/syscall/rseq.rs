@@ -59,8 +59,8 @@ pub fn sys_membarrier(ctx: &Ctx, command: u32, flags: u32, cpu: u32) -> Result<u
         QUERY => return Ok(ALL as usize),
         REGISTER_GLOBAL => {}
         REGISTER_PRIVATE => registered.register(Barriers::PRIVATE),
-        REGISTER_SYNC_CORE => registered.register(Barriers::PRIVATE | Barriers::SYNC_CORE),
-        REGISTER_RSEQ => registered.register(Barriers::PRIVATE | Barriers::RSEQ),
+        REGISTER_SYNC_CORE => registered.register(Barriers::SYNC_CORE),
+        REGISTER_RSEQ => registered.register(Barriers::RSEQ),
         GLOBAL | GLOBAL_EXPEDITED => interrupt(&CpuSet::new_full(), fence),
         PRIVATE => {
             registered.require(Barriers::PRIVATE)?;

@@ -175,7 +175,8 @@ pub fn sys_shmat(ctx: &Ctx, id: i32, addr: Vaddr, flags: u32) -> Result<usize> {
     let size = object.size();
     let placement = match (addr, flags & SHM_REMAP) {
         (0, _) => Placement::Anywhere,
-        (_, 0) => {
+        // What is rounded to address 0 replaces, as in Linux.
+        (_, 0) if start != 0 => {
             let end = start.checked_add(size).ok_or(EINVAL)?;
             if ctx.vm.vmar().query(start..end).first().is_some() {
                 return Err(EINVAL);

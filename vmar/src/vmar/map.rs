@@ -283,7 +283,8 @@ fn check_limits_by<M: Machine>(
     }
     check(Limit::AddressSpace, usage.address_space - replaced.address_space, range.len())?;
     if is_data {
-        check(Limit::Data, usage.data - replaced.data, range.len())?;
+        // As in Linux, whatever is replaced makes room.
+        check(Limit::Data, usage.data, range.len() - replaced.address_space)?;
     }
     Ok(())
 }

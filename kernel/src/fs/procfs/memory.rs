@@ -49,8 +49,8 @@ impl OpenMem {
     }
 }
 
-/// Runs `step` with the address and number of bytes of each piece of `len` bytes at `addr`, until it does less than it was asked
-/// to. Answers how many bytes were done.
+/// Runs `step` with the address and number of bytes of each piece of `len` bytes at `addr`, until it fails. Answers how many bytes
+/// were done.
 ///
 /// # Errors
 ///
@@ -61,12 +61,8 @@ fn in_pieces(addr: u64, len: usize, mut step: impl FnMut(Vaddr, usize) -> Result
         let at = (addr as Vaddr).checked_add(done).ok_or(EIO)?;
         let wanted = CHUNK.min(len - done);
         match step(at, wanted) {
-            Ok(count) => {
-                done += count;
-                if count < wanted {
-                    break;
-                }
-            }
+            // What stands in the way of the rest is in the way of the next piece, too.
+            Ok(count) => done += count,
             Err(error) if done == 0 || error == EFAULT => return Err(error),
             Err(_) => break,
         }
@@ -92,12 +88,16 @@ impl FileOps for OpenMem {
         let WriteAt::Offset(start) = at else { return Err(EINVAL) };
         let Some(vm) = self.vm.upgrade() else { return Ok((start, 0)) };
         let mut bytes = try_filled(0, CHUNK)?;
+        // How many bytes were taken from the source, but not written.
+        let mut left = 0;
         let count = in_pieces(start, src.remain(), |at, wanted| {
-            let count = src.read_bytes(&mut bytes[..wanted])?;
-            if count < wanted {
+            if src.read_bytes(&mut bytes[left..wanted])? < wanted - left {
                 return Err(EFAULT);
             }
-            vm.vmar().write_bytes_forced(at, &bytes[..count]).map_err(|_| EIO)
+            let count = vm.vmar().write_bytes_forced(at, &bytes[..wanted]).map_err(|_| EIO)?;
+            bytes.copy_within(count..wanted, 0);
+            left = wanted - count;
+            Ok(count)
         })?;
         Ok((start, count))
     }

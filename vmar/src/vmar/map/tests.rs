@@ -437,6 +437,10 @@ fn v11_data_limit_counts_private_writable_memory() {
     assert_eq!(process.vmar.usage().data, 3 * PAGE_SIZE);
     assert_eq!(over(&process, 3..5, RW).build(), Err(Error::LimitExceeded(Limit::Data)));
     assert_eq!(over(&process, 2..4, RW).build(), Ok(at(2)));
+    // What is replaced makes room, whatever it was.
+    assert_eq!(over(&process, 9..11, RW).build(), Err(Error::LimitExceeded(Limit::Data)));
+    assert_eq!(over(&process, 10..14, RW).build(), Ok(at(10)));
+    assert_eq!(process.vmar.usage().data, 8 * PAGE_SIZE);
     process.audit();
 }
 

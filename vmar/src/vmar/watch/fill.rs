@@ -37,9 +37,9 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// Nothing has changed then.
     ///
     /// - [`Error::NotMapped`] unless `within` lies in one mapping, and that is watched.
-    /// - [`Error::InvalidOptions`] if the page is to be marked in what is not watched for [`WatchModes::WRITES`], or anonymous memory
-    ///   to show an object's page.
-    /// - [`Error::BusError`] past the end of the object, or if the object was to have the page and has not.
+    /// - [`Error::InvalidOptions`] if the page is to be marked in what is not watched for [`WatchModes::WRITES`], or an object's page
+    ///   to be shown by anonymous memory or from past its end.
+    /// - [`Error::BusError`] past the end of the object otherwise, or if the object was to have the page and has not.
     /// - [`Error::Occupied`] if there is a page.
     /// - [`Error::InvalidAlignment`], [`Error::InvalidSize`], [`Error::OutOfRange`] for a bad range.
     /// - [`Error::OutOfMemory`].
@@ -99,6 +99,7 @@ impl<M: Machine> Vmar_<M> {
             MappedMemory::Vmo { object, offset } => {
                 let index = (offset + (page - found.start)) / M::PAGE_SIZE;
                 match (content, object.look(index, Purpose::Write)) {
+                    (Fill::Object, Lookup::PastEnd) => Err(Error::InvalidOptions),
                     (_, Lookup::PastEnd) => Err(Error::BusError),
                     (Fill::Object, Lookup::Resident(frame)) => {
                         flags.set(PageFlags::WRITE, flags.contains(PageFlags::WRITE) && mapping.is_shared());
