@@ -6,7 +6,7 @@ use crate::{
     random::{Random, mix},
     step::{Args, Step},
     symbols::{ARENA, ARENA_PAGES, FILES, HEAP_MARK, PAGE, SCRATCH, SCRATCH_MARK},
-    verb::{self, Role, VERBS},
+    verb::{self, Role, VERBS, Verb},
 };
 
 /// First page and number of pages of each zone of the arena: at its begin; within the guard gap of what grows down from the next
@@ -23,21 +23,35 @@ pub struct Maker {
     pub has_heap: bool,
     /// Whether there is a process 1.
     is_two: bool,
+    /// Where something was mapped last, at an address that was insisted on: address and length.
+    pub last_map: Option<(u64, u64)>,
+    /// What many steps are about: the last segment, or what a userfaultfd was told to watch.
+    pub focus: Option<(u64, u64)>,
 }
 
 /// The steps that a seed makes.
 pub fn sequence(seed: u64, length: usize) -> Vec<Step> {
     /// So many steps first map something.
     const FIRST: usize = 6;
-    let mut maker = Maker { random: Random::new(mix(seed)), has_heap: false, is_two: false };
+    let mut maker =
+        Maker { random: Random::new(mix(seed)), has_heap: false, is_two: false, last_map: None, focus: None };
     let mut steps = vec![maker.step(verb::find("setup").unwrap_or(VERBS[0]))];
-    let weights: Vec<_> = VERBS.iter().map(|verb| (verb.weight, *verb)).collect();
+    let (has_segments, has_uffd) = (maker.random.one_in(4), maker.random.one_in(4));
+    let of = |verbs: &'static [&'static Verb], is_there| if is_there { verbs } else { &[] };
+    let more = of(verb::sysv::VERBS, has_segments).iter().chain(of(verb::uffd::VERBS, has_uffd));
+    let weights: Vec<_> = VERBS.iter().chain(more).map(|verb| (verb.weight, *verb)).collect();
+    if has_uffd {
+        steps.extend(verb::uffd::VERBS[..2].iter().map(|verb| maker.step(verb)));
+    }
     while steps.len() < length {
         let verb = if steps.len() < FIRST { &verb::mmap::MMAP } else { maker.random.weighted(&weights) };
         match verb.role {
             Role::Fork if maker.is_two => continue,
             Role::Exit if !maker.is_two => continue,
             _ => steps.push(maker.step(verb)),
+        }
+        if verb.name == "uffd_close" {
+            steps.extend(verb::uffd::VERBS[..2].iter().map(|verb| maker.step(verb)));
         }
     }
     for name in ["look_all", "exit", "files"] {
@@ -50,7 +64,7 @@ pub fn sequence(seed: u64, length: usize) -> Vec<Step> {
 
 impl Maker {
     /// A step with this verb.
-    fn step(&mut self, verb: &'static verb::Verb) -> Step {
+    fn step(&mut self, verb: &'static Verb) -> Step {
         let who = match verb.role {
             Role::Plain => usize::from(self.is_two && self.random.below(5) < 2),
             Role::Fork => 0,
@@ -66,6 +80,12 @@ impl Maker {
 
     /// Whole pages of a zone, at most so many: address and length.
     pub fn pages(&mut self, most: u64) -> (u64, u64) {
+        if let Some((start, len)) = self.focus
+            && self.random.one_in(2)
+        {
+            let (page, count) = (self.random.below(len / PAGE), 1 + self.random.below(most.min(4)));
+            return (start + page * PAGE, count.min(len / PAGE - page) * PAGE);
+        }
         let (base, first, count) = if self.has_heap && self.random.one_in(6) {
             (HEAP_MARK, 0, HEAP_ZONE)
         } else {

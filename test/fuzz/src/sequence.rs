@@ -30,8 +30,8 @@ use crate::{
 const LIMIT: u64 = 20;
 /// The end of what programs can use.
 const TASK_END: u64 = (1 << 47) - PAGE;
-/// Nothing can be mapped below.
-const TASK_START: u64 = 1 << 16;
+/// Nothing can be mapped below. Of what follows the superuser may use all, and on Linux gets it when nothing else is left.
+const TASK_START: u64 = PAGE;
 
 /// Where the steps come from.
 pub enum Source {

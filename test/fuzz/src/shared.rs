@@ -36,10 +36,15 @@ pub struct Shared {
     pub told: AtomicU32,
     pub digest: AtomicU64,
     pub pids: [AtomicI32; 2],
-    /// Whether pages of a file were reserved, which Linux counts as resident only once they are touched.
-    pub has_reserved: AtomicU32,
+    /// Whether there are pages that were reserved, or looked at by another way than by touching them: whether those count as
+    /// resident is left open.
+    pub has_untouched: AtomicU32,
+    /// Whether there has been a userfaultfd.
+    pub has_uffd: AtomicU32,
     /// System V segments, one more than the identifier; 0 is none.
     pub segments: [AtomicI32; 4],
+    /// How many bytes each of them has.
+    pub segment_sizes: [AtomicU64; 4],
     digests: [AtomicU64; STEPS],
     used: AtomicUsize,
     text: UnsafeCell<[u8; ROOM]>,
@@ -59,9 +64,11 @@ impl Shared {
     pub fn reset(&self) {
         self.turn.store(0, Relaxed);
         self.told.store(0, Relaxed);
-        self.has_reserved.store(0, Relaxed);
+        self.has_untouched.store(0, Relaxed);
+        self.has_uffd.store(0, Relaxed);
         self.digest.store(0, Relaxed);
         self.used.store(0, Relaxed);
+        self.segment_sizes.iter().for_each(|size| size.store(0, Relaxed));
         self.pids.iter().chain(&self.segments).for_each(|number| number.store(0, Relaxed));
     }
 

@@ -12,9 +12,9 @@ use crate::{access, add, symbols::PAGE, world::World};
 /// The figures of `/proc/self/status` that do not depend on what is resident, in KiB.
 #[derive(Clone, Copy, Default)]
 pub struct Figures {
-    size: u64,
+    pub size: u64,
     locked: u64,
-    data: u64,
+    pub data: u64,
 }
 
 /// From so many KiB on what is locked is more than the windows.
@@ -197,8 +197,8 @@ pub fn tell_figures(world: &mut World) {
 }
 
 /// The marks of `VmFlags` that are told: those that a call sets, and the rights.
-const MARKS: [&str; 14] =
-    ["rd", "wr", "ex", "sh", "mr", "mw", "me", "gd", "lo", "sr", "rr", "dc", "dd", "wf"];
+const MARKS: [&str; 17] =
+    ["rd", "wr", "ex", "sh", "mr", "mw", "me", "gd", "lo", "sr", "rr", "dc", "dd", "wf", "um", "uw", "ui"];
 
 /// Tells how much memory of its own the process has in each mapping, and the marks of the mapping.
 pub fn tell_smaps(world: &mut World) {

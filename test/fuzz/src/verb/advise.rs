@@ -3,12 +3,15 @@
 //! `madvise`, but for the advice that may do harm to the machine (`MADV_HWPOISON`, `MADV_SOFT_OFFLINE`) and `MADV_COLLAPSE`,
 //! whose answer depends on how a kernel makes huge pages.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{Role, Verb};
 use crate::{
     access,
     maker::args,
-    symbols::{Kind, Names, PAGE},
-    view,
+    symbols::{Kind, Names, PAGE, WHO},
+    sys, view,
+    world::World,
 };
 
 const ADVICE: Names = &[
@@ -83,6 +86,10 @@ pub static FREE: Verb = Verb {
         args([addr, len, maker.random.next()])
     },
     run: |world, args| {
+        if world.shared.has_uffd.load(Relaxed) != 0 {
+            world.out.push_str("left out: what goes could be missed");
+            return;
+        }
         let [addr, len, value, ..] = *args;
         let answer = syscall!(SYS_madvise, addr, len, FREE_ADVICE);
         world.tell(answer);
@@ -95,3 +102,49 @@ pub static FREE: Verb = Verb {
         }
     },
 };
+
+/// `process_madvise`, for a range that is named twice.
+pub static OF_OTHERS: Verb = Verb {
+    name: "process_madvise",
+    kinds: &[Kind::One(WHO), Kind::Address, Kind::Number, Kind::One(ADVICE), Kind::Number],
+    weight: 2,
+    role: Role::Plain,
+    make: |maker| {
+        let who = maker.who();
+        let (addr, len) = maker.any_range();
+        let advice = maker.random.weighted(&[(5, 20), (5, 21), (4, 3), (1, 4), (1, 0), (1, 9), (1, 99)]);
+        args([who, addr, len, advice, u64::from(maker.random.one_in(20))])
+    },
+    run: |world, args| {
+        let [who, addr, len, advice, flags, _] = *args;
+        let Some(fd) = open(world, who) else { return };
+        let parts = [[addr, len]; 2];
+        world.tell(syscall!(SYS_process_madvise, fd, parts.as_ptr(), parts.len(), advice, flags));
+        syscall!(SYS_close, fd);
+    },
+};
+
+/// `process_mrelease`, of a process that is not about to end.
+pub static REAP: Verb = Verb {
+    name: "process_mrelease",
+    kinds: &[Kind::One(WHO), Kind::Number],
+    weight: 1,
+    role: Role::Plain,
+    make: |maker| args([maker.who(), u64::from(maker.random.one_in(4))]),
+    run: |world, args| {
+        let Some(fd) = open(world, args[0]) else { return };
+        world.tell(syscall!(SYS_process_mrelease, fd, args[1]));
+        syscall!(SYS_close, fd);
+    },
+};
+
+/// Opens a process; tells why not.
+fn open(world: &mut World, who: u64) -> Option<i64> {
+    let pid = world.shared.pids.get(who as usize).map_or(0, |pid| pid.load(Relaxed));
+    let fd = syscall!(SYS_pidfd_open, if pid == 0 { i32::MAX } else { pid }, 0);
+    if sys::errno(fd).is_some() {
+        world.tell(fd);
+        return None;
+    }
+    Some(fd)
+}

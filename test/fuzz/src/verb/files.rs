@@ -99,7 +99,7 @@ pub static FALLOCATE: Verb = Verb {
         let answer = syscall!(SYS_fallocate, args[0], args[1], args[2], args[3]);
         world.tell(answer);
         if answer == 0 {
-            world.shared.has_reserved.store(1, Relaxed);
+            world.shared.has_untouched.store(1, Relaxed);
         }
         zero_tails(sizes, u64::MAX);
     },
@@ -144,7 +144,7 @@ fn sizes() -> [u64; 4] {
     WRITABLE.map(|fd| syscall!(SYS_lseek, fd, 0, libc::SEEK_END) as u64)
 }
 
-/// Zeroes what lay beyond the end in the last page of a file that has grown, up to `limit`.
+/// Zeroes what lay beyond the end in the last page of a file that has grown, up to `limit` and beyond the new end.
 ///
 /// Mappings can write there, and whether that is seen once it belongs to the file is left open (`mmap(2)`).
 fn zero_tails(before: [u64; 4], limit: u64) {
@@ -153,6 +153,10 @@ fn zero_tails(before: [u64; 4], limit: u64) {
         let end = old.next_multiple_of(PAGE).min(new).min(limit);
         if end > old {
             syscall!(SYS_pwrite64, fd, ZEROS.as_ptr(), end - old, old);
+        }
+        if new > old && new < old.next_multiple_of(PAGE) {
+            // What is beyond the end of a file goes when it is cut there.
+            syscall!(SYS_ftruncate, fd, new);
         }
     }
 }

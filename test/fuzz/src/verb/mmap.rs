@@ -91,6 +91,9 @@ fn make(maker: &mut Maker) -> Args {
     };
     // A private mapping of /dev/zero is anonymous memory, and on Linux keeps the file's name and offset all the same.
     let file = if file == ZERO && flags & SHARED == 0 { FILES[0].1 } else { file };
+    if flags & FIXED != 0 {
+        maker.last_map = Some((addr, len));
+    }
     let prot = maker.protection();
     args([addr, len, prot, flags | if is_anonymous { ANON } else { 0 }, file, offset])
 }

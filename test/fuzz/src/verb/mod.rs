@@ -3,9 +3,11 @@
 //! What a step can do. To add a verb, write it and name it in [`VERBS`].
 
 mod advise;
+mod barrier;
 mod brk;
 mod control;
 mod files;
+mod limit;
 mod lock;
 mod memory;
 pub mod mmap;
@@ -14,7 +16,10 @@ mod mremap;
 mod munmap;
 mod other;
 mod pkey;
+mod policy;
 mod residence;
+pub mod sysv;
+pub mod uffd;
 
 use crate::{maker::Maker, step::Args, symbols::Kind, world::World};
 
@@ -43,7 +48,7 @@ pub struct Verb {
     pub run: fn(&mut World, &Args),
 }
 
-/// All of them.
+/// Those of all sequences. Some sequences have those of [`sysv`], or of [`uffd`], too.
 pub static VERBS: &[&Verb] = &[
     &mmap::MMAP,
     &munmap::MUNMAP,
@@ -52,6 +57,8 @@ pub static VERBS: &[&Verb] = &[
     &brk::BRK,
     &advise::MADVISE,
     &advise::FREE,
+    &advise::OF_OTHERS,
+    &advise::REAP,
     &residence::MSYNC,
     &residence::MINCORE,
     &lock::MLOCK,
@@ -82,6 +89,11 @@ pub static VERBS: &[&Verb] = &[
     &pkey::PKEY_MPROTECT,
     &pkey::PKEY_ALLOC,
     &pkey::PKEY_FREE,
+    &policy::MBIND,
+    &policy::SET,
+    &policy::GET,
+    &limit::PRLIMIT,
+    &barrier::MEMBARRIER,
     &control::SETUP,
     &control::FORK,
     &control::EXIT,
@@ -92,5 +104,5 @@ pub static VERBS: &[&Verb] = &[
 
 /// The verb of that name.
 pub fn find(name: &str) -> Option<&'static Verb> {
-    VERBS.iter().find(|verb| verb.name == name).copied()
+    VERBS.iter().chain(sysv::VERBS).chain(uffd::VERBS).find(|verb| verb.name == name).copied()
 }

@@ -9,7 +9,7 @@ use crate::{
     maker::{Maker, args},
     step::Args,
     symbols::{Kind, PAGE, WHO},
-    sys,
+    sys, view,
     world::World,
 };
 
@@ -26,6 +26,7 @@ pub static VM_READV: Verb = Verb {
         if overlap(world, args) {
             return;
         }
+        note_look(world, args[0], args[3], args[4]);
         let (pid, local, remote) = vectors(world, args);
         world.tell(syscall!(SYS_process_vm_readv, pid, local.as_ptr(), 1, remote.as_ptr(), 1, 0));
     },
@@ -69,6 +70,15 @@ fn overlap(world: &mut World, args: &Args) -> bool {
     is_overlap
 }
 
+/// Notes that memory is read without being touched: whether pages of a file or of shared memory are resident then is left open.
+fn note_look(world: &mut World, who: u64, start: u64, len: u64) {
+    let count = (start % PAGE + len).div_ceil(PAGE) as usize;
+    let start = start / PAGE * PAGE;
+    if who as usize != world.me || view::pages_of_objects(world, start, count).contains(&true) {
+        world.shared.has_untouched.store(1, Relaxed);
+    }
+}
+
 /// The process that is meant; one that there is not has a number that is none.
 fn pid(world: &World, who: u64) -> i32 {
     let pid = world.shared.pids.get(who as usize).map_or(0, |pid| pid.load(Relaxed));
@@ -83,6 +93,7 @@ pub static MEM_READ: Verb = Verb {
     make: mem,
     run: |world, args| {
         let Some(fd) = open(world, args[0]) else { return };
+        note_look(world, args[0], args[2], args[3]);
         world.tell(syscall!(SYS_pread64, fd, args[1], args[3], args[2]));
         syscall!(SYS_close, fd);
     },

@@ -45,7 +45,7 @@ pub static MINCORE: Verb = Verb {
         if answer == 0 {
             let count = (len.div_ceil(PAGE) as usize).min(MOST);
             let mut is_counted = view::pages_of_objects(world, addr, count);
-            if world.shared.has_reserved.load(Relaxed) != 0 {
+            if world.shared.has_untouched.load(Relaxed) != 0 {
                 is_counted.fill(false);
             }
             for (index, _) in (0u64..).zip(is_counted).filter(|(_, is_counted)| *is_counted) {
