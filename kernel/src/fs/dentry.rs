@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A dentry is one name of one inode. The tree serves `..`, `getcwd` and mount points, and saves asking the file system for
-//! names it has told before. A file system whose directories change by themselves is asked each time.
+//! names it has told before. A directory that changes by itself is asked each time, and so is everything below it: what is found
+//! there is kept by nobody but its users, and would keep itself if it also kept its children.
 //!
 //! Invariants: a name that has been removed or replaced is out of its parent's `children` before the call that removed it
 //! returns, and its dentry says so (`is_removed`); parents outlive children. The cycle of strong references is broken when
@@ -32,6 +33,8 @@ pub struct Dentry {
     inode: Arc<dyn Inode>,
     place: SpinLock<Place>,
     children: Mutex<Children>,
+    /// Whether the parent keeps this name. Nothing is renamed from or to a directory that changes by itself.
+    is_kept: bool,
     removed: AtomicBool,
     mounts: AtomicU32,
 }
@@ -60,10 +63,12 @@ impl Dentry {
     }
 
     fn build(inode: Arc<dyn Inode>, place: Place) -> Arc<Self> {
+        let is_kept = place.parent.as_ref().is_none_or(|parent| parent.keeps_children());
         Arc::new(Self {
             inode,
             place: SpinLock::new(place),
             children: Mutex::new(BTreeMap::new()),
+            is_kept,
             removed: AtomicBool::new(false),
             mounts: AtomicU32::new(0),
         })
@@ -92,6 +97,17 @@ impl Dentry {
     /// Whether something is mounted here.
     pub fn is_mount_point(&self) -> bool {
         self.mounts.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether names that were found are known from then on.
+    fn keeps_children(&self) -> bool {
+        self.is_kept && self.inode.lookup_is_stable()
+    }
+
+    /// Whether something is mounted here, or below where names are kept only for that reason.
+    fn leads_to_mount(&self) -> bool {
+        self.is_mount_point()
+            || !self.keeps_children() && self.lock_children().values().any(|child| child.leads_to_mount())
     }
 
     /// Counts one more mount here.
@@ -124,9 +140,8 @@ impl Dentry {
     ///
     /// ENOENT; ENOTDIR.
     pub fn lookup_locked(self: &Arc<Self>, children: &mut Children, name: &[u8]) -> Result<Arc<Self>> {
-        let stable = self.inode.lookup_is_stable();
         if let Some(child) = children.get(name)
-            && (stable || child.is_mount_point())
+            && (self.keeps_children() || child.leads_to_mount())
         {
             return Ok(child.clone());
         }
@@ -137,7 +152,7 @@ impl Dentry {
     /// Makes the dentry of an inode that the file system has just found or created under `name`.
     pub fn adopt(self: &Arc<Self>, children: &mut Children, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Self> {
         let child = Self::new_child(self, name, inode);
-        if self.inode.lookup_is_stable() {
+        if self.keeps_children() {
             children.insert(name.into(), child.clone());
         }
         child
@@ -158,15 +173,19 @@ impl Dentry {
         );
         // Dropped only here, with the spin lock released: it may be the last reference to the old parent.
         drop(old);
-        if parent.inode.lookup_is_stable() {
+        if parent.keeps_children() {
             children.insert(name.into(), self.clone());
         }
     }
 
-    /// Keeps an entry of an unstable directory in the tree, because something is mounted on it.
+    /// Keeps an entry in the tree that would not be kept otherwise, and those that lead to it, because something is mounted on it.
     pub fn pin(self: &Arc<Self>) {
-        if let Some(parent) = self.parent() {
-            parent.lock_children().insert(self.name(), self.clone());
+        let mut at = self.clone();
+        while !at.is_kept
+            && let Some(parent) = at.parent()
+        {
+            parent.lock_children().insert(at.name(), at);
+            at = parent;
         }
     }
 

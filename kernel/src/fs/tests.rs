@@ -6,6 +6,7 @@ use ostd::prelude::ktest;
 
 use super::{
     file::{AccessMode, File, OpenFlags},
+    file_system::FileSystemType,
     inode::{Allocate, LinkTarget},
     io::{Sink, Source},
     lookup::{LastLink, Lookup, Resolve},
@@ -16,6 +17,7 @@ use super::{
     path::Path,
     pipe,
     poll::{PollEvents, PollTable},
+    procfs::Procfs,
     ramfs::RamFs,
     types::*,
 };
@@ -374,6 +376,37 @@ fn mounts_hide_and_reveal() {
     assert_eq!(mount::detach(inside, Detach::Unused), Ok(()));
     assert!(exists(&tree, b"mnt/below"));
     assert_eq!(mount::detach(point, Detach::Unused), Err(EINVAL));
+}
+
+/// A lookup in procfs, whose root changes by itself.
+fn procfs() -> Lookup {
+    let volume = Volume::of(Procfs.mount(b"", b"").unwrap());
+    let mount = Mount::new(volume, None, b"proc", MountFlags::RELATIME);
+    let root = Path::new(mount.clone(), mount.root().clone());
+    Lookup { base: root.clone(), root, cred: Arc::new(Credentials::root()), resolve: Resolve::empty() }
+}
+
+#[ktest]
+fn what_a_changing_directory_says_is_kept_by_its_users_alone() {
+    let tree = procfs();
+    let file = tree.find(b"sys/kernel/pid_max", LastLink::Follow).unwrap();
+    let folder = file.dentry().parent().unwrap();
+    let (file_left, folder_left) = (Arc::downgrade(file.dentry()), Arc::downgrade(&folder));
+    drop((file, folder));
+    assert!(file_left.upgrade().is_none() && folder_left.upgrade().is_none());
+}
+
+#[ktest]
+fn a_mount_is_found_below_a_changing_directory() {
+    let tree = procfs();
+    let point = tree.find(b"sys/kernel", LastLink::Follow).unwrap();
+    let inner = Mount::new(Volume::of(RamFs::new_root()), None, b"inner", MountFlags::RELATIME);
+    mount::attach(inner, point.clone()).unwrap();
+    assert!(!exists(&tree, b"sys/kernel/pid_max"));
+    assert!(exists(&tree, b"sys/vm/overcommit_memory"));
+    let inside = tree.find(b"sys/kernel", LastLink::Follow).unwrap();
+    assert_eq!(mount::detach(inside, Detach::Unused), Ok(()));
+    assert!(exists(&tree, b"sys/kernel/pid_max"));
 }
 
 #[ktest]
