@@ -2,6 +2,8 @@
 
 //! What the scheduler keeps of each task.
 
+use core::sync::atomic::fence;
+
 use ostd::{
     cpu::{CpuId, num_cpus},
     task::Task,
@@ -36,6 +38,7 @@ pub struct SchedEntity {
     affinity: AtomicU64,
     last_cpu: AtomicU32,
     home: Option<CpuId>,
+    has_ended: AtomicBool,
     run_nanos: AtomicU64,
     user_ticks: AtomicU64,
     system_ticks: AtomicU64,
@@ -84,6 +87,7 @@ impl SchedEntity {
             affinity: AtomicU64::new(affinity),
             last_cpu: AtomicU32::new(NO_CPU),
             home,
+            has_ended: AtomicBool::new(false),
             run_nanos: AtomicU64::new(0),
             user_ticks: AtomicU64::new(0),
             system_ticks: AtomicU64::new(0),
@@ -96,6 +100,18 @@ impl SchedEntity {
             priority: AtomicU32::new(0),
             boost: AtomicU32::new(0),
         }
+    }
+
+    /// Notes that the task is about to leave its queue for good.
+    pub(super) fn note_end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+        fence(Ordering::Release);
+    }
+
+    /// Whether it has left its queue for good: certain for whoever has found it in no queue.
+    pub(super) fn has_ended(&self) -> bool {
+        fence(Ordering::Acquire);
+        self.has_ended.load(Ordering::Relaxed)
     }
 
     /// The real-time priority that it has set; 0 if none.

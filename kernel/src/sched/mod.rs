@@ -216,6 +216,11 @@ impl Scheduler<Task> for FairScheduler {
                     }
                 }
             }
+            // Whoever wakes a task tells it first and queues it then. In between it may have seen that it was woken, and ended.
+            if entity::of(&task).is_some_and(SchedEntity::has_ended) {
+                task.cpu().set_to_none();
+                return None;
+            }
             let preempts = queue.add(task, at);
             cpu.waiting.store(queue.waiting(), Ordering::Relaxed);
             return preempts.then_some(at);
@@ -246,4 +251,29 @@ impl Scheduler<Task> for FairScheduler {
 /// What tells one task from another.
 fn address(task: &Arc<Task>) -> usize {
     Arc::as_ptr(task).addr()
+}
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    #[ktest]
+    fn a_task_that_has_ended_is_not_queued_by_a_late_waker() {
+        let build = || {
+            let options = TaskOptions::new(|| {}).data(TaskData::Kernel(SchedEntity::pinned(CpuId::bsp())));
+            Arc::new(options.build().unwrap())
+        };
+        let (ended, asleep) = (build(), build());
+        entity::of(&ended).unwrap().note_end();
+        assert_eq!(SCHEDULER.enqueue(ended.clone(), EnqueueFlags::Wake), None);
+        assert_eq!(ended.cpu().get(), None);
+        assert_eq!(SCHEDULER.cpu(CpuId::bsp()).queue.lock().waiting(), 0);
+        assert_eq!(SCHEDULER.enqueue(asleep.clone(), EnqueueFlags::Wake), Some(CpuId::bsp()));
+        assert_eq!(asleep.cpu().get(), Some(CpuId::bsp()));
+        let mut queue = SCHEDULER.cpu(CpuId::bsp()).queue.lock();
+        assert_eq!(queue.waiting(), 1);
+        assert!(queue.give_away(CpuId::bsp(), 0).is_some());
+    }
 }

@@ -197,7 +197,12 @@ impl LocalRunQueue<Task> for RunQueue {
                 self.count_switch(true);
                 true
             }
-            UpdateFlags::Exit => true,
+            UpdateFlags::Exit => {
+                if let Some(entity) = self.current.as_ref().and_then(entity::of) {
+                    entity.note_end();
+                }
+                true
+            }
         }
     }
 
