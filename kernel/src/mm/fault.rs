@@ -17,7 +17,7 @@ use vmar::vmar::fault::{Access, FaultError};
 use crate::{
     mm::{
         layout::TASK_SIZE,
-        oom::{self, Outlook},
+        oom::{self, Need, Outlook},
     },
     prelude::*,
     process::local::{self, LastTrap},
@@ -94,7 +94,7 @@ fn serve(ctx: &Ctx, fault: PageFault) -> Option<SigInfo> {
             Err(FaultError::Interrupted) => return None,
             // Whoever is ended gives memory back. If it is this one, the loop of its thread ends it.
             Err(FaultError::OutOfMemory) => {
-                oom::make_room();
+                oom::make_room(Need::Page);
                 if ctx.thread.must_exit.load(Ordering::Relaxed) || signal::has_pending(ctx.thread) {
                     return None;
                 }
@@ -122,7 +122,7 @@ fn handle_kernel_fault(exception: &CpuException) -> Result<(), ()> {
             }
             Err(FaultError::OutOfMemory) => {
                 // The kernel may have locks here that whoever is ended needs. So it does not wait for ever.
-                let outlook = oom::make_room();
+                let outlook = oom::make_room(Need::Page);
                 if outlook == Outlook::Stuck || Thread::of(&task).is_none_or(|thread| is_memory_lost(thread))
                 {
                     return Err(());

@@ -31,11 +31,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// would go next.
 const AFTERMATH: Duration = Duration::from_millis(50);
 
+/// Who wants memory that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A program, for a page.
+    Page,
+    /// The kernel, for a note that a program can also be refused. Nobody is ended for it who has less than a hundredth of
+    /// all memory: many such notes would be paid for with many programs.
+    Note,
+}
+
 /// What is to be expected when memory has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlook {
     /// A process is about to end.
     Hopeful,
+    /// There is nobody to be ended.
+    Hopeless,
     /// It has been for long and does not get there. Perhaps it waits for a lock that the caller has.
     Stuck,
 }
@@ -88,7 +100,7 @@ pub fn count_ended() -> u64 {
 /// anyway, and waits a moment for it to do so.
 ///
 /// If the caller is the victim, it returns at once: the caller must come to its end.
-pub fn make_room() -> Outlook {
+pub fn make_room(need: Need) -> Outlook {
     if cache::give_back() {
         return Outlook::Hopeful;
     }
@@ -102,7 +114,7 @@ pub fn make_room() -> Outlook {
         match known.cloned().or_else(|| table.find(is_ending)) {
             Some(ending) => (Some(ending), None),
             None if is_being_freed => (None, None),
-            None => (None, own_process().or_else(|| table.heaviest(weight))),
+            None => (None, own_process().or_else(|| table.heaviest(|process| weight(process, need)))),
         }
     });
     let outlook = match (ending, victim) {
@@ -125,9 +137,10 @@ pub fn make_room() -> Outlook {
             Outlook::Hopeful
         }
         (None, None) if is_being_freed => Outlook::Hopeful,
+        (None, None) if need == Need::Note => return Outlook::Hopeless,
         (None, None) => {
             error!("Out of memory and no killable processes...");
-            Outlook::Hopeful
+            Outlook::Hopeless
         }
     };
     let sleeper = Sleeper::new();
@@ -159,10 +172,11 @@ fn all_pages() -> i64 {
     (mm::total_memory() / PAGE_SIZE).max(1) as i64
 }
 
-/// The same in hundredths of all memory, and when the process started.
-fn weight(process: &Process) -> Option<(i64, Duration)> {
+/// The same in hundredths of all memory, and when the process started. `None` if it is not to be ended for that need.
+fn weight(process: &Process, need: Need) -> Option<(i64, Duration)> {
     let hundredths = badness(process)? * 100 / all_pages();
-    Some((hundredths.max(0), process.start_time))
+    let is_enough = need == Need::Page || hundredths > 0;
+    is_enough.then_some((hundredths.max(0), process.start_time))
 }
 
 /// What `/proc/PID/oom_score` says: the share of memory in thousandths, from which Linux 6.1 makes two thirds above a third of a

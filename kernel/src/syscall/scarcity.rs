@@ -5,11 +5,18 @@
 //! Programs get no more pages once only the reserve is left, but they can still have the kernel take notes: of mappings,
 //! files, sockets, processes. Each note is small, and most cannot be refused where it is made. So they are refused here, before
 //! a call has begun: while a part of the reserve is used up, calls that make something fail, and those that end something,
-//! wait or go on with what is there succeed.
+//! wait or go on with what is there succeed. Before one is refused, a program with much memory is ended if there is one, as it
+//! would be for a page.
 
 use linux_raw_sys::general::*;
 
-use crate::{mm, prelude::*};
+use crate::{
+    mm::{
+        self,
+        oom::{self, Need, Outlook},
+    },
+    prelude::*,
+};
 
 /// Refuses a call that makes something while the kernel is short of memory.
 ///
@@ -24,7 +31,16 @@ pub(super) fn check(number: u32) -> Result<()> {
 #[cold]
 #[inline(never)]
 fn check_closely(number: u32) -> Result<()> {
-    if makes_something(number) && !mm::relieve_kernel() { Err(ENOMEM) } else { Ok(()) }
+    if !makes_something(number) {
+        return Ok(());
+    }
+    while !mm::relieve_kernel() {
+        let is_ended = Thread::current().is_some_and(|thread| thread.must_exit.load(Ordering::Relaxed));
+        if is_ended || oom::make_room(Need::Note) != Outlook::Hopeful {
+            return Err(ENOMEM);
+        }
+    }
+    Ok(())
 }
 
 #[expect(non_upper_case_globals, reason = "the numbers have Linux's own names")]
