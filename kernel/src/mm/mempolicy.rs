@@ -5,8 +5,20 @@
 //! Wherever a policy wants memory, that is where it comes from: all that is left of a policy is that it can be asked for, and that
 //! mappings with different ones are different mappings. A thread has one, which its children inherit; a mapping may have one of its
 //! own, kept as the mapping's label.
+//!
+//! ```text
+//!   label   0b00fff_mmm       flags and mode; of nodes the one that there is
+//!           64 and more       a policy with nodes that do not exist, for the day when they do: its place in a list
+//! ```
 
 use crate::prelude::*;
+
+/// The label of the first policy in the list of those that are not told by their mode and flags.
+const FIRST_LISTED: u8 = 64;
+
+/// Policies that say how their nodes count (`MPOL_F_STATIC_NODES`, `MPOL_F_RELATIVE_NODES`) and have others than the one there is. What
+/// is here stays, for mappings that may have it: there are few that anybody wants.
+static LISTED: Mutex<Vec<MemPolicy>> = Mutex::new(Vec::new());
 
 /// What a policy does with its nodes; the numbers are Linux's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,13 +154,25 @@ impl MemPolicy {
         }
     }
 
-    /// As the label of a mapping. Nodes that do not exist are forgotten.
+    /// As the label of a mapping. Nodes that do not exist are forgotten where no program can ask for them, and when so many different
+    /// sets of them are known that there is no label for another.
     pub fn to_label(self) -> u8 {
-        self.mode as u8 | (self.flags.bits() >> 10) as u8
+        let plain = self.mode as u8 | (self.flags.bits() >> 10) as u8;
+        if self.nodes() == Self::from_label(plain).nodes() {
+            return plain;
+        }
+        let mut listed = LISTED.lock();
+        let place = listed.iter().position(|policy| *policy == self).unwrap_or(listed.len());
+        let label = u8::try_from(usize::from(FIRST_LISTED) + place).ok();
+        let is_listed = place < listed.len() || (label.is_some() && try_push(&mut *listed, self).is_ok());
+        label.filter(|_| is_listed).unwrap_or(plain)
     }
 
     /// The policy that a label stands for.
     pub fn from_label(label: u8) -> Self {
+        if let Some(place) = label.checked_sub(FIRST_LISTED) {
+            return LISTED.lock().get(usize::from(place)).copied().unwrap_or_default();
+        }
         let mode = Mode::ALL.get(usize::from(label & 0b111)).copied().unwrap_or_default();
         let flags = ModeFlags::from_bits_truncate(u32::from(label) << 10);
         let nodes = if matches!(mode, Mode::Default | Mode::Local) { Nodes::default() } else { Nodes::ONLY };
@@ -171,6 +195,19 @@ mod tests {
             assert_eq!(policy.map(|policy| MemPolicy::from_label(policy.to_label())), policy);
             assert_eq!(policy.map(MemPolicy::number), Ok(number as u32));
         }
+    }
+
+    #[ktest]
+    fn a_label_keeps_nodes_that_count_for_something() {
+        let policy = |flags, low| MemPolicy::new((Mode::Bind, flags), Nodes { low, has_more: false });
+        let both = [policy(ModeFlags::STATIC, 0b11), policy(ModeFlags::RELATIVE, 0b10)];
+        let labels = both.map(|policy| policy.map(MemPolicy::to_label));
+        assert_ne!(labels[0], labels[1]);
+        assert_eq!(both.map(|policy| policy.map(MemPolicy::to_label)), labels);
+        assert_eq!(labels.map(|label| label.map(MemPolicy::from_label)), both);
+        let plain = policy(ModeFlags::empty(), 0b11).map(MemPolicy::to_label);
+        assert_eq!(plain, Ok(Mode::Bind as u8));
+        assert_eq!(MemPolicy::from_label(u8::MAX), MemPolicy::default());
     }
 
     #[ktest]

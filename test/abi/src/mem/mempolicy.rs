@@ -23,6 +23,7 @@ pub const CASES: &[Case] = cases!["mem/mempolicy":
     node_of_an_address,
     node_of_an_address_that_cannot_be_read_is_efault,
     mbind_is_got_by_address,
+    mbind_keeps_nodes_of_its_own,
     mbind_splits_and_default_merges,
     mbind_goes_with_a_move_and_a_fork,
     mbind_keeps_the_content,
@@ -264,6 +265,29 @@ fn mbind_is_got_by_address() {
     check_eq!(mbind(at, PAGE, LOCAL, NONE, 0), Ok(0));
     check_eq!(get(at, F_ADDR), Ok((LOCAL, NONE)));
     check_eq!(get(0, 0), Ok((DEFAULT, NONE)));
+}
+
+fn mbind_keeps_nodes_of_its_own() {
+    one_node();
+    let at = lone_anon(4);
+    check_eq!(mbind(at, PAGE, BIND | STATIC, FIRST | SECOND, 0), Ok(0));
+    check_eq!(mbind(at + PAGE, PAGE, BIND | STATIC, FIRST | SECOND, 0), Ok(0));
+    check_eq!(mbind(at + 2 * PAGE, PAGE, PREFERRED_MANY | RELATIVE, SECOND, 0), Ok(0));
+    check_eq!(mbind(at + 3 * PAGE, PAGE, BIND | STATIC, FIRST, 0), Ok(0));
+    errno_is!(mbind(at + 3 * PAGE, PAGE, BIND | STATIC, SECOND, 0), EINVAL);
+    let expected = [
+        (BIND | STATIC, FIRST | SECOND),
+        (BIND | STATIC, FIRST | SECOND),
+        (PREFERRED_MANY | RELATIVE, SECOND),
+        (BIND | STATIC, FIRST),
+    ];
+    let policies = || [0, 1, 2, 3].map(|page| get(at + page * PAGE, F_ADDR));
+    check_eq!(policies(), expected.map(Ok));
+    check_eq!(procfs::layout(at..at + 4 * PAGE).len(), 3);
+    in_child(|| check_eq!(policies(), expected.map(Ok)));
+    // Without a word on how they count, nodes that do not exist are forgotten.
+    check_eq!(mbind(at, 4 * PAGE, INTERLEAVE, FIRST | SECOND, 0), Ok(0));
+    check_eq!(policies(), [Ok((INTERLEAVE, FIRST)); 4]);
 }
 
 fn mbind_splits_and_default_merges() {
