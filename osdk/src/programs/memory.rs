@@ -106,6 +106,20 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         root: Root::Debian,
+        ..case(
+            "major-faults",
+            // A program whose file must be read, and the same once more: first the files of all that is asked with.
+            looking!(
+                "majors() { set -- $(cat /proc/$$/stat); echo ${13}; }; look() { find /proc/self -maxdepth 0 >/dev/null; }; \
+                 echo 1 >/proc/sys/vm/drop_caches; majors >/dev/null; none=$(majors); look; once=$(majors); look; twice=$(majors); \
+                 [ $none -gt 0 ] && [ $once -gt $none ] && [ $twice = $once ] && echo read once \
+                     || echo $none major faults, then $once, then $twice"
+            ),
+            Said::Exactly("read once\n"),
+        )
+    },
+    Case {
+        root: Root::Debian,
         memory: "384M",
         ..small(
             "cache-before-programs",

@@ -148,7 +148,8 @@ const VM: &[Row] = &[
     number!("overcommit_memory", commit::mode() as u32, commit::set_mode),
     number!("overcommit_ratio", commit::ratio(), commit::set_ratio),
     Row::text("page-cluster", |text| text.push(b"3\n")),
-    Row::text("panic_on_oom", |text| text.push(b"0\n")),
+    // The kernel does not panic for lack of memory, whoever wishes that.
+    number!("panic_on_oom", 0, |value| if value == 0 { Ok(()) } else { Err(EINVAL) }),
     Row::text("swappiness", |text| text.push(b"60\n")),
     Row::setting(
         "unprivileged_userfaultfd",

@@ -174,12 +174,14 @@ fn limit_follows_ratio_and_kbytes() {
 }
 
 fn settings_keep_their_bounds() {
-    with_settings(&["overcommit_memory", "max_map_count"], || {
+    with_settings(&["overcommit_memory", "max_map_count", "panic_on_oom"], || {
         for (name, value) in [
             ("overcommit_memory", "3"),
             ("overcommit_memory", "-1"),
             ("overcommit_memory", "x"),
             ("max_map_count", "-1"),
+            ("panic_on_oom", "3"),
+            ("panic_on_oom", "-1"),
         ] {
             errno_is!(set(name, value), EINVAL);
         }
@@ -187,6 +189,7 @@ fn settings_keep_their_bounds() {
             check_eq!(set("overcommit_memory", mode), Ok(mode.len()));
         }
         check_eq!(setting("overcommit_memory"), 0);
+        check_eq!(set("panic_on_oom", "0"), Ok(1));
     });
 }
 
