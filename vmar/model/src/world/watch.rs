@@ -261,6 +261,9 @@ impl World {
             Some(page) if marks && !page.is_watched_for(HandReason::Write) => Err(Error::InvalidOptions),
             Some(page) => match (page.source, filling) {
                 (Source::Anonymous, Filling::Object) => Err(Error::InvalidOptions),
+                (Source::Object { id, index }, Filling::Object) if index >= self.objects[id].count() => {
+                    Err(Error::InvalidOptions)
+                }
                 (Source::Object { id, index }, _) if index >= self.objects[id].count() => {
                     Err(Error::BusError)
                 }

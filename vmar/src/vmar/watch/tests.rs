@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: MPL-2.0
 
+mod follow;
+mod marks;
+mod objects;
+
 use alloc::{boxed::Box, vec};
 use std::sync::Mutex;
 
 use super::*;
 use crate::{
+    error::Error,
     machine::{Blank, Frame},
     object::VmoKind,
     placement::Placement,
     sim::{PAGE_SIZE, Process, Sim},
     vmar::{
-        ForkPolicy,
+        ForkPolicy, Vmar,
         advise::Advice,
         discard::Discard,
         fault::Access,
@@ -186,59 +191,6 @@ fn a_page_is_filled_only_where_there_is_none() {
 }
 
 #[test]
-fn a_write_to_a_marked_page_is_handed_over_and_a_read_is_not() {
-    let (process, handler) = watched(0..4, WRITES);
-    touch(&process, 0..3);
-    mark(&process, 0..4);
-    assert_eq!(process.read_byte(at(1)).unwrap(), 2);
-    // It was not resident, so it could not be marked.
-    process.write(at(3), &[1]).unwrap();
-    assert_eq!(handler.take(), []);
-    process.write(at(1), &[9]).unwrap();
-    process.write(at(1), &[10]).unwrap();
-    assert_eq!(handler.take(), [(1, HandReason::Write, Access::Write)]);
-    process.audit();
-    process.vmar.write_protect(pages(0..4), WriteProtection::Cleared).unwrap();
-    touch(&process, 0..4);
-    assert_eq!(handler.take(), []);
-    process.audit();
-}
-
-#[test]
-fn marks_stay_whatever_the_permissions_do() {
-    let (process, handler) = watched(0..2, WRITES);
-    touch(&process, 0..2);
-    mark(&process, 0..2);
-    process.vmar.protect(pages(0..1), R).unwrap();
-    assert_eq!(process.write(at(0), &[1]), Err(FaultError::NoPermission));
-    process.vmar.protect(pages(0..1), RW).unwrap();
-    process.audit();
-    process.write(at(0), &[1]).unwrap();
-    process.vmar.protect(pages(0..2), R).unwrap();
-    process.vmar.protect(pages(0..2), RW).unwrap();
-    process.write(at(1), &[1]).unwrap();
-    assert_eq!(handler.take().len(), 2);
-    process.audit();
-}
-
-#[test]
-fn marks_go_with_the_pages() {
-    let (process, handler) = watched(0..4, WRITES);
-    touch(&process, 0..4);
-    mark(&process, 0..4);
-    process.vmar.discard(pages(0..1), Discard::Now).unwrap();
-    process.vmar.zero(pages(1..2)).unwrap();
-    process.vmar.unmap(pages(2..3)).unwrap();
-    map(&process, 2..3, RW);
-    watch(&process, 2..3, WRITES, &handler);
-    touch(&process, 0..3);
-    assert_eq!(handler.take(), []);
-    process.write(at(3), &[1]).unwrap();
-    assert_eq!(handler.take().len(), 1);
-    process.audit();
-}
-
-#[test]
 fn what_is_watched_and_what_is_not_are_apart() {
     let (process, handler) = watched(2..4, MISSING);
     map(&process, 0..2, RW);
@@ -295,187 +247,6 @@ fn not_everything_can_be_watched() {
     assert_eq!(try_watch(&process, 0..2, MISSING, &handler), Err(Error::NotPermitted));
     assert_eq!(layout(&process).len(), 2);
     assert_eq!(process.read_byte(at(0)).unwrap(), 0);
-}
-
-#[test]
-fn of_an_object_what_it_has_is_minor_and_the_rest_is_missing() {
-    let process = process();
-    let vmo = object(&process, 4, VmoKind::SharedMemory);
-    vmo.decommit(2 * PAGE_SIZE..3 * PAGE_SIZE).unwrap();
-    over(&process, 0..4, RW).vmo(vmo.dup().to_dynamic()).shared().fault_around().build().unwrap();
-    let handler = Arc::new(Recorder::new(serve(&process)));
-    watch(&process, 0..4, MISSING | WatchModes::MINOR, &handler);
-    assert_eq!(process.read_byte(at(0)).unwrap(), 1);
-    assert_eq!(process.read_byte(at(2)).unwrap(), 102);
-    let mut byte = [0];
-    vmo.read_bytes(2 * PAGE_SIZE, &mut byte).unwrap();
-    assert_eq!(byte, [102]);
-    process.write(at(3), &[9]).unwrap();
-    let reasons = [
-        (0, HandReason::Minor, Access::Read),
-        (2, HandReason::Missing, Access::Read),
-        (3, HandReason::Minor, Access::Write),
-    ];
-    assert_eq!(handler.take(), reasons);
-    // Only what nobody has.
-    unwatch(&process, 0..4);
-    watch(&process, 0..4, MISSING, &handler);
-    assert_eq!(process.read_byte(at(1)).unwrap(), 2);
-    assert_eq!(handler.take(), []);
-    vmo.resize(PAGE_SIZE).unwrap();
-    assert_eq!(process.read_byte(at(2)), Err(FaultError::BusError));
-    let fill = |content| process.vmar.fill(pages(0..4), at(2), content, WriteProtection::Cleared);
-    assert_eq!(fill(Fill::Zeros), Err(Error::BusError));
-    process.audit();
-}
-
-#[test]
-fn pages_of_an_object_are_marked_before_they_are_there() {
-    let process = process();
-    let vmo = object(&process, 4, VmoKind::SharedMemory);
-    over(&process, 0..4, RW).vmo(vmo.dup().to_dynamic()).shared().fault_around().build().unwrap();
-    let handler = Arc::new(Recorder::new(serve(&process)));
-    watch(&process, 0..4, WRITES, &handler);
-    mark(&process, 0..4);
-    assert_eq!(process.read_byte(at(1)).unwrap(), 2);
-    process.write(at(1), &[5]).unwrap();
-    process.write(at(2), &[6]).unwrap();
-    let writes = [(1, HandReason::Write, Access::Write), (2, HandReason::Write, Access::Write)];
-    assert_eq!(handler.take(), writes);
-    // Marks outlive the entries.
-    process.vmar.discard(pages(0..4), Discard::Now).unwrap();
-    process.write(at(3), &[7]).unwrap();
-    assert_eq!(handler.take(), [(3, HandReason::Write, Access::Write)]);
-    process.audit();
-}
-
-#[test]
-fn a_private_mapping_of_an_object_gets_pages_of_its_own() {
-    let process = process();
-    let vmo = object(&process, 2, VmoKind::SharedMemory);
-    vmo.decommit(0..2 * PAGE_SIZE).unwrap();
-    over(&process, 0..2, RW).vmo(vmo.dup().to_dynamic()).build().unwrap();
-    let handler = Arc::new(Recorder::new(serve(&process)));
-    watch(&process, 0..2, MISSING | WRITES, &handler);
-    assert_eq!(process.read_byte(at(0)).unwrap(), 100);
-    assert_eq!(vmo.resident_count(), 0);
-    let fill = |content| process.vmar.fill(pages(0..2), at(1), content, WriteProtection::Set);
-    assert_eq!(fill(Fill::Zeros), Ok(()));
-    handler.take();
-    process.write(at(1), &[3]).unwrap();
-    assert_eq!(handler.take(), [(1, HandReason::Write, Access::Write)]);
-    process.audit();
-}
-
-#[test]
-fn a_forked_child_is_watched_only_if_somebody_goes_on() {
-    for policy in [ForkPolicy::Copy, ForkPolicy::Backup] {
-        let process = process();
-        process.vmar.set_fork_policy(policy);
-        map(&process, 0..6, RW);
-        touch(&process, 0..6);
-        let heir = Arc::new(Recorder::new(refuse()));
-        let alone = Arc::new(Recorder::new(serve(&process)));
-        let mut followed = Recorder::new(serve(&process));
-        followed.heir = Some(heir.clone());
-        let followed = Arc::new(followed);
-        watch(&process, 0..2, WRITES, &alone);
-        watch(&process, 2..4, WRITES | MISSING, &followed);
-        mark(&process, 0..2);
-        mark(&process, 2..4);
-        process.vmar.discard(pages(3..4), Discard::Now).unwrap();
-        let child = process.fork_on(1).unwrap();
-        process.audit();
-        child.audit();
-        // The parent's are as they were.
-        process.write(at(0), &[50]).unwrap();
-        process.write(at(2), &[51]).unwrap();
-        assert_eq!((alone.take().len(), followed.take().len()), (1, 1));
-        // The child's are its own.
-        child.write(at(0), &[60]).unwrap();
-        assert_eq!(child.read_byte(at(2)).unwrap(), 3);
-        assert_eq!(child.write(at(2), &[61]), Err(FaultError::BusError));
-        assert_eq!(child.read_byte(at(3)), Err(FaultError::BusError));
-        let expected = [(2, HandReason::Write, Access::Write), (3, HandReason::Missing, Access::Read)];
-        assert_eq!(heir.take(), expected);
-        assert_eq!(child.vmar.watchers().unwrap().len(), 1);
-        assert_eq!(process.read_byte(at(0)).unwrap(), 50);
-        // Two of the three are alike in the child, but for the pages that are watched.
-        assert_eq!(layout(&child).len(), 3);
-        process.audit();
-        child.audit();
-    }
-}
-
-#[test]
-fn what_is_borrowed_is_shown_before_it_is_watched() {
-    let process = process();
-    process.vmar.set_fork_policy(ForkPolicy::Backup);
-    map(&process, 0..6, RW);
-    touch(&process, 0..6);
-    let child = process.fork_on(1).unwrap();
-    let handler = Arc::new(Recorder::new(serve(&child)));
-    watch(&child, 1..5, MISSING | WRITES, &handler);
-    mark(&child, 1..5);
-    assert_eq!(child.read_byte(at(2)).unwrap(), 3);
-    child.write(at(2), &[9]).unwrap();
-    assert_eq!(handler.take(), [(2, HandReason::Write, Access::Write)]);
-    process.write(at(2), &[8]).unwrap();
-    child.audit();
-    process.audit();
-    drop(process);
-    child.write(at(3), &[7]).unwrap();
-    assert_eq!(handler.take(), [(3, HandReason::Write, Access::Write)]);
-    let grandchild = child.fork_on(0).unwrap();
-    assert_eq!(grandchild.read_byte(at(2)).unwrap(), 9);
-    grandchild.write(at(4), &[1]).unwrap();
-    child.audit();
-    grandchild.audit();
-}
-
-#[test]
-fn a_move_takes_marks_along_only_for_who_follows() {
-    for follows in [false, true] {
-        let process = process();
-        map(&process, 0..2, RW);
-        touch(&process, 0..2);
-        let mut handler = Recorder::new(serve(&process));
-        handler.follows = follows;
-        let handler = Arc::new(handler);
-        watch(&process, 0..2, MISSING | WRITES, &handler);
-        mark(&process, 1..2);
-        map(&process, 8..12, RW);
-        process.vmar.remap(pages(0..2), 4 * PAGE_SIZE, RemapTarget::Fixed(at(8))).unwrap();
-        process.write(at(8), &[20]).unwrap();
-        process.write(at(9), &[21]).unwrap();
-        assert_eq!(process.read_byte(at(10)).unwrap(), if follows { 110 } else { 0 });
-        let expected: &[_] = match follows {
-            true => &[(9, HandReason::Write, Access::Write), (10, HandReason::Missing, Access::Read)],
-            false => &[],
-        };
-        assert_eq!(handler.take(), expected);
-        // What is mapped anew at the old place is nobody's.
-        map(&process, 0..2, RW);
-        touch(&process, 0..2);
-        assert_eq!(handler.take(), []);
-        process.audit();
-    }
-}
-
-#[test]
-fn what_is_left_behind_by_a_move_is_missing() {
-    let (process, handler) = watched(0..2, MISSING | WRITES);
-    touch(&process, 0..2);
-    handler.take();
-    mark(&process, 0..2);
-    let to = RemapTarget::DontUnmap(Placement::Replacing(at(8)));
-    process.vmar.remap(pages(0..2), 2 * PAGE_SIZE, to).unwrap();
-    assert_eq!(process.read_byte(at(8)).unwrap(), 1);
-    process.write(at(9), &[3]).unwrap();
-    assert_eq!(handler.take(), []);
-    process.write(at(0), &[1]).unwrap();
-    assert_eq!(handler.take(), [(0, HandReason::Missing, Access::Write)]);
-    process.audit();
 }
 
 #[test]
