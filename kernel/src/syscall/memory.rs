@@ -2,11 +2,13 @@
 
 //! Memory: mapping, unmapping, and the heap.
 
+use core::ops::Range;
+
 use linux_raw_sys::general::{
     MAP_32BIT, MAP_ANONYMOUS, MAP_DENYWRITE, MAP_EXECUTABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN,
     MAP_HUGE_1GB, MAP_HUGE_2MB, MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK,
     MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_TYPE,
-    MAP_UNINITIALIZED, PROT_EXEC, PROT_READ, PROT_WRITE, RLIMIT_MEMLOCK,
+    MAP_UNINITIALIZED, PROT_EXEC, PROT_READ, PROT_WRITE, RLIMIT_AS, RLIMIT_MEMLOCK,
 };
 use vmar::{
     backing::{Backing, Personality, Refusal},
@@ -40,7 +42,7 @@ use crate::{
 /// `personality(2)`: what can be read can be executed.
 const READ_IMPLIES_EXEC: u32 = 0x040_0000;
 /// The room for `MAP_32BIT`: 31 bits, the lower half of which is left to programs that name their addresses.
-const LOW: core::ops::Range<Vaddr> = 1 << 30..1 << 31;
+const LOW: Range<Vaddr> = 1 << 30..1 << 31;
 
 /// The flags that `MAP_SHARED_VALIDATE` accepts.
 const VALIDATED_FLAGS: u32 = MAP_TYPE
@@ -229,14 +231,13 @@ fn map(
         Error::LimitExceeded(Limit::Locked) => EAGAIN,
         Error::InvalidOffset => EOVERFLOW,
         Error::Refused(why) => {
-            if why == Refusal::Sealed
-                && let Placement::Replacing(start) = placement
-                && is_sealed_for_the_future(ctx, fd)
-            {
-                // Linux asks the file about that when it has made room.
-                let _ = ctx.vm.vmar().unmap(start..start + size);
+            let refused = refused(error.into());
+            match why {
+                Refusal::Sealed if refused == EPERM && is_sealed_for_the_future(ctx, fd) => {
+                    refused_late(ctx, size, placement)
+                }
+                _ => refused,
             }
-            refused(error.into())
         }
         Error::InvalidOptions => refused(error.into()),
         other => other.into(),
@@ -249,6 +250,28 @@ fn is_sealed_for_the_future(ctx: &Ctx, fd: i32) -> bool {
     let Ok(file) = ctx.files().get(fd) else { return false };
     let seals = file.inode().seals().map_or(SealFlags::empty(), Seals::get);
     seals & (SealFlags::WRITE | SealFlags::FUTURE_WRITE) == SealFlags::FUTURE_WRITE
+}
+
+/// Why what is sealed for the future is not mapped: Linux asks the file when it has made room, for which there are limits.
+#[cold]
+fn refused_late(ctx: &Ctx, size: usize, placement: Placement) -> Errno {
+    let replaced = match placement {
+        Placement::Replacing(start) => start..start + size,
+        _ => 0..0,
+    };
+    let gone: usize = {
+        let query = ctx.vm.vmar().query(replaced.clone());
+        let within = |range: Range<Vaddr>| range.end.min(replaced.end) - range.start.max(replaced.start);
+        query.iter().map(|info| within(info.range())).sum()
+    };
+    let limit = ctx.process.rlimits.soft(RLIMIT_AS);
+    if (ctx.vm.vmar().usage().address_space - gone + size) as u64 > limit {
+        return ENOMEM;
+    }
+    if !replaced.is_empty() {
+        let _ = ctx.vm.vmar().unmap(replaced);
+    }
+    EPERM
 }
 
 /// Why a mapping of huge pages is refused: it is no file of any, or there is no such size, or there are none set aside.

@@ -7,12 +7,7 @@
 
 use core::ops::Range;
 
-use vmar::{
-    mapping::MappedMemory,
-    perms::VmPerms,
-    vmar::{populate::Populate, query::MappingInfo},
-};
-use vmar_ostd::Ostd;
+use vmar::{mapping::MappedMemory, perms::VmPerms, vmar::populate::Populate};
 
 use super::process_vm::check_may_access;
 use crate::{
@@ -133,14 +128,17 @@ fn look_up_policy(ctx: &Ctx, addr: Vaddr, flags: usize) -> Result<(u32, u64)> {
     Ok((number, policy.nodes()))
 }
 
-/// Whether a page is resident that may be written or executed: the processor reads it then, whatever the mapping says.
+/// Whether a page is mapped that may be written or executed: the processor reads it then, whatever the mapping says.
 #[cold]
 fn is_in_reach(ctx: &Ctx, page: Range<Vaddr>) -> bool {
-    let may_access = |info: MappingInfo<'_, Ostd>| info.perms().intersects(VmPerms::WRITE | VmPerms::EXEC);
-    let mut is_resident = [false];
-    ctx.vm.vmar().query(page.clone()).first().is_some_and(may_access)
-        && ctx.vm.vmar().resident(page, &mut is_resident).is_ok()
-        && is_resident[0]
+    let query = ctx.vm.vmar().query(page.clone());
+    let mut is_mapped = false;
+    if let Some(info) = query.first()
+        && info.perms().intersects(VmPerms::WRITE | VmPerms::EXEC)
+    {
+        info.for_each_page(&page, |_, _| is_mapped = true);
+    }
+    is_mapped
 }
 
 /// The page that an address is in.

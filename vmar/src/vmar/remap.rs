@@ -209,11 +209,23 @@ impl<M: Machine> Vmar_<M> {
         more: usize,
         replaced: &Range<usize>,
     ) -> Result<(), Error> {
+        if mapping.flags().contains(MappingFlags::LOCKED) {
+            let replaced = if replaced.is_empty() { 0 } else { mappings.usage_within(replaced).locked };
+            self.check_limit(mappings, Limit::Locked, mappings.usage().locked - replaced, more)?;
+        }
+        self.check_size(mappings, mapping, more, replaced)
+    }
+
+    /// The same but for locked memory.
+    fn check_size(
+        &self,
+        mappings: &Mappings<M>,
+        mapping: &VmMapping<M>,
+        more: usize,
+        replaced: &Range<usize>,
+    ) -> Result<(), Error> {
         let usage = mappings.usage();
         let replaced = if replaced.is_empty() { Usage::default() } else { mappings.usage_within(replaced) };
-        if mapping.flags().contains(MappingFlags::LOCKED) {
-            self.check_limit(mappings, Limit::Locked, usage.locked - replaced.locked, more)?;
-        }
         let total = usage.address_space - replaced.address_space;
         self.check_limit(mappings, Limit::AddressSpace, total, more)?;
         if mapping.is_data() {
@@ -230,7 +242,8 @@ impl<M: Machine> Vmar_<M> {
         // What Linux keeps in hand for the splits that a move can make.
         self.check_limit(mappings, Limit::Mappings, mappings.len(), 4)?;
         if plan.keeps_old {
-            self.check_growth(mappings, mapping, plan.to.len(), &plan.to)?;
+            // The old place is locked no more.
+            self.check_size(mappings, mapping, plan.to.len(), &plan.to)?;
         }
         Ok(())
     }

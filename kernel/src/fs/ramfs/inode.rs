@@ -388,8 +388,9 @@ impl Inode for RamInode {
         }
         let grows = pos.saturating_add(src.remain() as u64) > cache.size();
         let count = if grows && seals.contains(SealFlags::GROW) {
-            // What fits into the file as it is may still be written.
-            match cache.size().checked_sub(pos) {
+            // What fits into the file as it is may still be written; of its last page, as in Linux, nothing if not all of it does.
+            let end = cache.size() / PAGE_SIZE as u64 * PAGE_SIZE as u64;
+            match end.checked_sub(pos) {
                 None | Some(0) => return Err(EPERM),
                 Some(room) => cache.write(pos, &mut src.take(room as usize)?)?,
             }

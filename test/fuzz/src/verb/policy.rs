@@ -6,8 +6,8 @@ use super::{Role, Verb};
 use crate::{
     add,
     maker::{Maker, args},
-    symbols::{Kind, Names},
-    sys,
+    symbols::{Kind, Names, PAGE},
+    sys, view,
 };
 
 const MODES: Names = &[
@@ -96,7 +96,9 @@ pub static SET: Verb = Verb {
     },
 };
 
-const ASK: Names = &[("NODE", 1), ("ADDR", 2), ("ALLOWED", 4)];
+/// Asks for the policy of what is mapped. Whose it is that of a file or of shared memory, Linux and its manual disagree.
+const OF_ADDRESS: u64 = 2;
+const ASK: Names = &[("NODE", 1), ("ADDR", OF_ADDRESS), ("ALLOWED", 4)];
 
 pub static GET: Verb = Verb {
     name: "get_mempolicy",
@@ -109,6 +111,10 @@ pub static GET: Verb = Verb {
         args([bits, addr, maker.random.weighted(&[(6, 2), (3, 0), (2, 3), (2, 4), (1, 1), (1, 6), (1, 8)])])
     },
     run: |world, args| {
+        if args[2] & OF_ADDRESS != 0 && view::pages_of_objects(world, args[1] / PAGE * PAGE, 1)[0] {
+            world.out.push_str("left out: of shared memory");
+            return;
+        }
         let (mut mode, mut words) = (-1i32, [0u64; 16]);
         let mask = if args[0] == 0 { 0 } else { words.as_mut_ptr() as u64 };
         let answer = syscall!(SYS_get_mempolicy, &raw mut mode, mask, args[0], args[1], args[2]);

@@ -137,8 +137,9 @@ pub static REGISTER: Verb = Verb {
     },
     run: |world, args| {
         note(world, args);
-        if args[2] & MINOR != 0 {
-            // What is mapped faults no more, and how much of a file is mapped around a fault is left open.
+        if args[2] & MINOR != 0 || world.shared.has_untouched.load(Relaxed) != 0 {
+            // What is mapped faults no more. How much of a file is mapped around a fault is left open, and whether that is mapped
+            // which was only looked at by another way.
             syscall!(SYS_madvise, args[0], args[1], DONTNEED_LOCKED);
         }
         let mut asked = [args[0], args[1], args[2], 0];

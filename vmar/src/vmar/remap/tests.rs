@@ -220,6 +220,12 @@ fn v11_growth_by_remap_keeps_the_limits() {
         assert_eq!(remap(&process, 20..24, 4, RemapTarget::Fixed(at(0))), Ok(at(0)));
         limits.set(limit, usize::MAX);
     }
+    // What is locked moves with its pages.
+    over(&process, 40..44, RW).flags(MappingFlags::LOCKED).build().unwrap();
+    limits.set(Limit::Locked, 4 * PAGE_SIZE);
+    assert_eq!(remap(&process, 40..44, 4, RemapTarget::DontUnmap(Placement::Hint(at(50)))), Ok(at(50)));
+    assert_eq!(process.vmar.usage().locked, 4 * PAGE_SIZE);
+    process.vmar.unmap(pages(40..54)).unwrap();
     // What is replaced makes room.
     map(&process, 20..26, RW);
     limits.set(Limit::AddressSpace, 10 * PAGE_SIZE);
