@@ -105,8 +105,8 @@ bitflags::bitflags! {
         /// Large pages are not wanted for it (`MADV_NOHUGEPAGE`); only a mark.
         const NO_HUGE_PAGES = 1 << 17;
         /// Entries tell which of its pages were written since somebody [asked](crate::vmar::history). Of one without, all count
-        /// as written; what continues it on either side without being watched makes it one of these.
-        const WATCHED = 1 << 18;
+        /// as written; what continues it on either side without being tracked makes it one of these.
+        const TRACKED = 1 << 18;
         /// The kernel's own mark on it: eight bits, not one (see [`label`](crate::vmar::Vmar::label)).
         const LABEL = 0xff << 24;
     }

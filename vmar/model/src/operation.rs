@@ -132,7 +132,7 @@ pub enum Operation {
     WriteProtect { pages: Pages, protection: WriteProtection },
     Fill { page: usize, filling: Filling, protection: WriteProtection },
     ForgetAccesses(Which),
-    WatchWrites,
+    TrackWrites,
     Region { which: usize, inside: (usize, usize), act: RegionAct },
     NewRegion(Pages),
     Access { page: usize, word: usize, access: Access, cpu: usize },
@@ -234,7 +234,7 @@ impl Operation {
                 protection: draw.protection(),
             },
             42 => Self::ForgetAccesses(draw.pick(&[Which::All, Which::Anonymous, Which::Objects])),
-            43 => Self::WatchWrites,
+            43 => Self::TrackWrites,
             44 => Self::NewRegion(draw.pages()),
             45..=47 => Self::Region {
                 which: draw.below(8),

@@ -190,7 +190,7 @@ impl World {
                 self.fill(who, shortage, addr_of(page), filling, protection);
             }
             Operation::ForgetAccesses(which) => self.forget_accesses(who, shortage, which),
-            Operation::WatchWrites => self.watch_writes(who, shortage),
+            Operation::TrackWrites => self.track_writes(who, shortage),
             Operation::NewRegion(pages) => self.new_region(who, shortage, range_of(&pages)),
             Operation::Region { which, inside, act } => self.region(who, shortage, which, inside, act),
             Operation::Access { page, word, access, cpu } => {

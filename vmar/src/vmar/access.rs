@@ -271,7 +271,7 @@ impl<M: Machine> Vmar_<M> {
                 }
                 _ => false,
             };
-            if is_written && mapping.is_watched() {
+            if is_written && mapping.is_tracked() {
                 cursor.widen(one.end, PageFlags::DIRTY);
             }
             is_written

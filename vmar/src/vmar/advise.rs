@@ -8,7 +8,7 @@ use aster_rights::{TRightSet, TRights, require};
 
 use super::{Vmar, Vmar_};
 use crate::{
-    error::{Error, Limit},
+    error::Error,
     machine::Machine,
     mapping::{MappedMemory, MappingFlags, VmMapping},
 };
@@ -137,9 +137,7 @@ impl<M: Machine> Vmar_<M> {
         }
         let suited = range.start..end;
         if !suited.is_empty() {
-            let splits = mappings.count_splits(&suited);
-            self.check_limit(&mappings, Limit::Mappings, mappings.len(), splits)?;
-            mappings.try_reserve(splits)?;
+            self.reserve_splits(&mut mappings, &suited)?;
             let (cleared, set) = advice.effect();
             mappings.change(&suited, |_, mapping| {
                 if !advice.spares(mapping) {

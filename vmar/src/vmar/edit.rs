@@ -76,8 +76,8 @@ impl<M: Machine> Mappings<M> {
     /// Adds a mapping at a free range, as a part of a neighbour where one mapping can stand for both. Needs room for
     /// one insertion.
     pub(crate) fn insert(&mut self, range: Range<usize>, mut mapping: VmMapping<M>) {
-        if self.is_watched && mapping.is_watched() {
-            self.unwatch_like_neighbour(&range, &mut mapping);
+        if self.is_tracked && mapping.is_tracked() {
+            self.untrack_like_neighbour(&range, &mut mapping);
         }
         self.count(&range, &mapping);
         self.note_peak(range.len());
@@ -129,8 +129,8 @@ impl<M: Machine> Mappings<M> {
 
     /// Makes a mapping at a free range a part of a neighbour if one mapping can stand for both; returns whether it could.
     fn insert_into_neighbour(&mut self, range: &Range<usize>, mapping: &VmMapping<M>) -> bool {
-        if self.is_watched && !mapping.is_watched() {
-            self.unwatch_beside(range, mapping);
+        if self.is_tracked && !mapping.is_tracked() {
+            self.untrack_beside(range, mapping);
         }
         let [below, above] = self.map.beside(range);
         let below = below
@@ -272,8 +272,8 @@ impl<M: Machine> Mappings<M> {
         if let Some(upper) = upper {
             self.insert_plainly(range.end..found.end, upper);
         }
-        if self.is_watched {
-            self.unwatch_around(range);
+        if self.is_tracked {
+            self.untrack_around(range);
         }
         self.merge_one(range);
     }
@@ -326,8 +326,8 @@ impl<M: Machine> Mappings<M> {
 
     /// Merges at each boundary of `range`, its ends included.
     fn merge_within(&mut self, range: &Range<usize>) {
-        if self.is_watched {
-            self.unwatch_around(range);
+        if self.is_tracked {
+            self.untrack_around(range);
         }
         while let Some(seam) = self.first_seam(range) {
             self.merge_one(&seam);
@@ -377,8 +377,8 @@ impl<M: Machine> Mappings<M> {
 
     /// Makes one mapping of those that meet at `at`, if one can stand for both.
     fn merge_at(&mut self, at: usize) {
-        if self.is_watched {
-            self.unwatch_around(&(at..at));
+        if self.is_tracked {
+            self.untrack_around(&(at..at));
         }
         if let Some((found, _)) = self.map.find(at).filter(|(found, _)| found.start == at) {
             self.merge_one(&found);
@@ -395,56 +395,56 @@ impl<M: Machine> Mappings<M> {
         noted
     }
 
-    /// Watches all mappings of `range`, which splits none of them.
-    pub(super) fn watch(&mut self, range: &Range<usize>) {
-        self.is_watched = true;
+    /// Tracks all mappings of `range`, which splits none of them.
+    pub(super) fn track(&mut self, range: &Range<usize>) {
+        self.is_tracked = true;
         self.change(range, |_, mapping| {
-            mapping.set_flags(mapping.flags() | MappingFlags::WATCHED);
+            mapping.set_flags(mapping.flags() | MappingFlags::TRACKED);
         });
     }
 
-    /// Watches those no more that are beside `range` and that `mapping`, which is not watched, continues there.
+    /// Tracks those no more that are beside `range` and that `mapping`, which is not tracked, continues there.
     #[cold]
     #[inline(never)]
-    fn unwatch_beside(&mut self, range: &Range<usize>, mapping: &VmMapping<M>) {
+    fn untrack_beside(&mut self, range: &Range<usize>, mapping: &VmMapping<M>) {
         let [below, above] = self.map.beside(range);
         let below = below.filter(|(found, neighbour)| neighbour.would_continue_with(found.len(), mapping));
         let above = above.filter(|(_, neighbour)| mapping.would_continue_with(range.len(), neighbour));
         let starts = [below, above].map(|found| found.map(|(found, _)| found.start));
-        self.unwatch(starts.into_iter().flatten());
+        self.untrack(starts.into_iter().flatten());
     }
 
-    /// Watches `mapping`, which comes to `range`, no more if a neighbour there is not watched and continues it.
+    /// Tracks `mapping`, which comes to `range`, no more if a neighbour there is not tracked and continues it.
     #[cold]
     #[inline(never)]
-    fn unwatch_like_neighbour(&self, range: &Range<usize>, mapping: &mut VmMapping<M>) {
+    fn untrack_like_neighbour(&self, range: &Range<usize>, mapping: &mut VmMapping<M>) {
         let [below, above] = self.map.beside(range);
         let is_uneven = below.is_some_and(|(found, neighbour)| {
-            !neighbour.is_watched() && neighbour.would_continue_with(found.len(), mapping)
+            !neighbour.is_tracked() && neighbour.would_continue_with(found.len(), mapping)
         }) || above.is_some_and(|(_, neighbour)| {
-            !neighbour.is_watched() && mapping.would_continue_with(range.len(), neighbour)
+            !neighbour.is_tracked() && mapping.would_continue_with(range.len(), neighbour)
         });
         if is_uneven {
-            mapping.set_flags(mapping.flags() - MappingFlags::WATCHED);
+            mapping.set_flags(mapping.flags() - MappingFlags::TRACKED);
         }
     }
 
-    /// Watches those mappings no more that are in `range` or touch it, and could be one with a neighbour that is not watched.
+    /// Tracks those mappings no more that are in `range` or touch it, and could be one with a neighbour that is not tracked.
     #[cold]
     #[inline(never)]
-    fn unwatch_around(&mut self, range: &Range<usize>) {
+    fn untrack_around(&mut self, range: &Range<usize>) {
         while let Some(pair) = self.first_uneven(range) {
-            self.unwatch(pair.into_iter());
+            self.untrack(pair.into_iter());
         }
     }
 
-    /// Returns where two neighbours start of which one is watched, and which could be one mapping but for that.
+    /// Returns where two neighbours start of which one is tracked, and which could be one mapping but for that.
     fn first_uneven(&self, range: &Range<usize>) -> Option<[usize; 2]> {
         let mut below: Option<(Range<usize>, &VmMapping<M>)> = None;
         for (found, mapping) in self.around(range) {
             if let Some((below_range, below)) = below
                 && below_range.end == found.start
-                && below.is_watched() != mapping.is_watched()
+                && below.is_tracked() != mapping.is_tracked()
                 && below.would_continue_with(below_range.len(), mapping)
             {
                 return Some([below_range.start, found.start]);
@@ -454,11 +454,11 @@ impl<M: Machine> Mappings<M> {
         None
     }
 
-    /// Watches the mappings no more that start at `starts`.
-    fn unwatch(&mut self, starts: impl Iterator<Item = usize>) {
+    /// Tracks the mappings no more that start at `starts`.
+    fn untrack(&mut self, starts: impl Iterator<Item = usize>) {
         for start in starts {
             if let Some((_, mapping)) = self.map.find_mut(start) {
-                mapping.set_flags(mapping.flags() - MappingFlags::WATCHED);
+                mapping.set_flags(mapping.flags() - MappingFlags::TRACKED);
             }
         }
     }

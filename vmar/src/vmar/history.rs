@@ -12,11 +12,11 @@
 //!
 //! # Invariants
 //!
-//! - In a mapping that is [watched](MappingFlags::WATCHED) no entry has WRITE without DIRTY: no write is missed by a change of an
+//! - In a mapping that is [tracked](MappingFlags::TRACKED) no entry has WRITE without DIRTY: no write is missed by a change of an
 //!   entry that comes between. Nothing is done there ahead of a write.
-//! - A mapping that is not watched counts as written, all of it: it is newer than the question. So does one that such a mapping has
+//! - A mapping that is not tracked counts as written, all of it: it is newer than the question. So does one that such a mapping has
 //!   become a part of.
-//! - A child of a fork is watched as its parent is, and what its parent has written since counts as written there too.
+//! - A child of a fork is tracked as its parent is, and what its parent has written since counts as written there too.
 //! - A private entry that lacks ACCESSED or DIRTY would mean something else in a backup. A space that was asked
 //!   borrows nothing, and is forked by copying from then on, whatever its policy is.
 
@@ -66,19 +66,19 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
         })
     }
 
-    /// Forgets which pages were written, and watches from now on what is.
+    /// Forgets which pages were written, and tracks from now on what is.
     ///
     /// # Errors
     ///
     /// - [`Error::NotSupported`] of a region: it is no space.
     /// - [`Error::OutOfMemory`]; nothing that can be told has changed then.
     #[require(R > Read | Write)]
-    pub fn watch_writes(&self) -> Result<(), Error> {
+    pub fn track_writes(&self) -> Result<(), Error> {
         self.inner.ask_anew(|space, mappings| {
             let range = space.space.user_range();
             space
                 .take_flags(mappings, PageFlags::WRITE | PageFlags::DIRTY, |mapping| Which::All.has(mapping));
-            mappings.watch(&range);
+            mappings.track(&range);
         })
     }
 }
@@ -116,15 +116,15 @@ impl<M: Machine> Vmar_<M> {
 
 impl<M: Machine> VmMapping<M> {
     /// Returns whether entries tell which of its pages were written.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.flags().contains(MappingFlags::WATCHED)
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.flags().contains(MappingFlags::TRACKED)
     }
 
-    /// Returns whether `next` would [continue](Self::continues_with) it if both were watched or neither was.
+    /// Returns whether `next` would [continue](Self::continues_with) it if both were tracked or neither was.
     pub(crate) fn would_continue_with(&self, length: usize, next: &Self) -> bool {
         let copy = |mapping: &Self| {
             let mut copy = mapping.copy_at(0);
-            copy.set_flags(mapping.flags() - MappingFlags::WATCHED);
+            copy.set_flags(mapping.flags() - MappingFlags::TRACKED);
             copy
         };
         copy(self).continues_with(length, &copy(next))

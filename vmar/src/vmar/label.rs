@@ -10,10 +10,7 @@ use core::ops::Range;
 use aster_rights::{TRightSet, TRights, require};
 
 use super::{Vmar, Vmar_};
-use crate::{
-    error::{Error, Limit},
-    machine::Machine,
-};
+use crate::{error::Error, machine::Machine};
 
 impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
     /// Labels the mappings of `range` (bytes, page-aligned). Holes are passed over.
@@ -38,9 +35,7 @@ impl<M: Machine> Vmar_<M> {
         }
         self.check_range(&range)?;
         let mut mappings = self.change_within(&range)?;
-        let splits = mappings.count_splits(&range);
-        self.check_limit(&mappings, Limit::Mappings, mappings.len(), splits)?;
-        mappings.try_reserve(splits)?;
+        self.reserve_splits(&mut mappings, &range)?;
         // From here on nothing fails.
         mappings.change(&range, |_, mapping| mapping.set_label(label));
         Ok(())

@@ -109,9 +109,7 @@ impl<M: Machine> Vmar_<M> {
         let end = mappings.covered_until(&range);
         let covered = range.start..end;
         if !covered.is_empty() {
-            let splits = mappings.count_splits(&covered);
-            self.check_limit(&mappings, Limit::Mappings, mappings.len(), splits)?;
-            mappings.try_reserve(splits)?;
+            self.reserve_splits(&mut mappings, &covered)?;
             change_lock(&mut mappings, &covered, lock);
         }
         if end < range.end { Err(Error::NotMapped) } else { Ok(()) }

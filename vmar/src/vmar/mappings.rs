@@ -41,8 +41,8 @@ pub struct Mappings<M: Machine> {
     pub(super) fork_policy: ForkPolicy,
     /// Whether somebody has asked what is done to pages: entries may lack ACCESSED or DIRTY then.
     pub(super) is_asked: bool,
-    /// Whether some may be watched.
-    pub(super) is_watched: bool,
+    /// Whether some may be tracked.
+    pub(super) is_tracked: bool,
     /// What the space refuses.
     pub(super) policy: policy::InForce,
     /// What was added to the sums over all regions of the space.
@@ -116,7 +116,7 @@ impl<M: Machine> Mappings<M> {
             watch: None,
             fork_policy: ForkPolicy::default(),
             is_asked: false,
-            is_watched: false,
+            is_tracked: false,
             policy: policy::InForce::default(),
             account: Account::default(),
             regions: 0,
@@ -130,7 +130,7 @@ impl<M: Machine> Mappings<M> {
         self.window = parent.window;
         self.fork_policy = parent.fork_policy;
         self.is_asked = parent.is_asked;
-        self.is_watched = parent.is_watched;
+        self.is_tracked = parent.is_tracked;
         self.policy = parent.policy;
     }
 

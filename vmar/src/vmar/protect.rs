@@ -184,9 +184,7 @@ impl<M: Machine> Vmar_<M> {
         {
             return outcome;
         }
-        let splits = mappings.count_splits(&range);
-        self.check_limit(mappings, Limit::Mappings, mappings.len(), splits)?;
-        mappings.try_reserve(splits)?;
+        self.reserve_splits(mappings, &range)?;
         // From here on nothing fails.
         self.narrow_entries(mappings, &range, wanted.access);
         let promises = mappings.policy.promises();
@@ -197,9 +195,9 @@ impl<M: Machine> Vmar_<M> {
     /// Lets `page` of a mapping that is about to allow `access` be written without a fault, if it is the mapping's own.
     #[inline(never)]
     fn widen_own(&self, mapping: &VmMapping<M>, page: &Range<usize>, access: VmPerms) {
-        // A write that is watched must fault.
+        // A write that is tracked, or may be handed over, must fault.
         let is_there = mapping.resident_span(page).is_some() && self.space.may_be_mapped(page.start);
-        if !is_there || mapping.is_watched() || mapping.is_handed() {
+        if !is_there || mapping.is_tracked() || mapping.is_handed() {
             return;
         }
         self.transact(page.clone(), |cursor| {

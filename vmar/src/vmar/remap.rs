@@ -262,7 +262,7 @@ impl<M: Machine> Vmar_<M> {
         let Some((found, mapping)) = mappings.find(from.start) else { return Err(Error::NotMapped) };
         let mut copy = mapping.copy_at(from.start - found.start);
         // All of it counts as written (Linux: `VM_SOFTDIRTY` of what is moved).
-        copy.set_flags(copy.flags() - MappingFlags::WATCHED);
+        copy.set_flags(copy.flags() - MappingFlags::TRACKED);
         if mappings.borrow.is_some() {
             self.show_all(mappings, from)?;
         }

@@ -14,7 +14,7 @@ use aster_rights::{TRightSet, TRights, require};
 
 use super::{Vmar, Vmar_, mappings::Mappings};
 use crate::{
-    error::{Error, Limit},
+    error::Error,
     machine::Machine,
     mapping::{MappedMemory, MappingFlags, VmMapping},
     perms::VmPerms,
@@ -47,9 +47,7 @@ impl<M: Machine> Vmar_<M> {
         if mappings.covered_until(&range) < range.end {
             return Err(Error::NotMapped);
         }
-        let splits = mappings.count_splits(&range);
-        self.check_limit(&mappings, Limit::Mappings, mappings.len(), splits)?;
-        mappings.try_reserve(splits)?;
+        self.reserve_splits(&mut mappings, &range)?;
         // From here on nothing fails.
         self.has_sealed.store(true, Relaxed);
         mappings.change(&range, |_, mapping| {

@@ -258,4 +258,21 @@ impl<M: Machine> Vmar_<M> {
             self.limits.check(limit, used, more)
         }
     }
+
+    /// Makes room for [`change`](Mappings::change) over `range`, if there may be as many mappings as that makes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LimitExceeded`] or [`Error::OutOfMemory`]; nothing has changed.
+    #[inline]
+    pub(super) fn reserve_splits(
+        &self,
+        mappings: &mut Mappings<M>,
+        range: &Range<usize>,
+    ) -> Result<(), Error> {
+        let splits = mappings.count_splits(range);
+        self.check_limit(mappings, Limit::Mappings, mappings.len(), splits)?;
+        mappings.try_reserve(splits)?;
+        Ok(())
+    }
 }

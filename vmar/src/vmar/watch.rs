@@ -164,8 +164,7 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
 
     /// Returns whether writes to `page` (its address) are handed over.
     pub fn is_write_protected(&self, page: usize) -> bool {
-        self.mapping.is_handed()
-            && self.mappings.watch.as_ref().is_some_and(|watch| watch.marks.has(page / M::PAGE_SIZE))
+        self.mapping.is_handed() && self.mappings.is_marked(page)
     }
 }
 

@@ -310,7 +310,7 @@ fn flags(mapping: &Info<'_>, text: &mut Text) {
         (flags.contains(MappingFlags::NO_RESERVE), "nr"),
         (flags.contains(MappingFlags::WIPE_ON_FORK), "wf"),
         (flags.contains(MappingFlags::DONT_DUMP), "dd"),
-        (!flags.contains(MappingFlags::WATCHED), "sd"),
+        (!flags.contains(MappingFlags::TRACKED), "sd"),
         (flags.contains(MappingFlags::HUGE_PAGES), "hg"),
         (flags.contains(MappingFlags::NO_HUGE_PAGES), "nh"),
         (flags.contains(MappingFlags::MERGEABLE), "mg"),

@@ -143,13 +143,13 @@ impl OpenPageMap {
         Ok(Self { vm: space_of(task)?, shows_frames })
     }
 
-    /// What is told of a page of a mapping that is watched for writes or not.
-    fn entry(&self, page: &PageSharing, is_watched: bool) -> u64 {
+    /// What is told of a page of a mapping that is tracked or not.
+    fn entry(&self, page: &PageSharing, is_tracked: bool) -> u64 {
         let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
         PRESENT
             | flag(page.belongs_to_object && !page.is_zeros, FILE_OR_SHARED)
             | flag(page.holders == 1 && !page.is_zeros, EXCLUSIVE)
-            | flag(!is_watched || page.flags.contains(PageFlags::DIRTY), SOFT_DIRTY)
+            | flag(!is_tracked || page.flags.contains(PageFlags::DIRTY), SOFT_DIRTY)
             | flag(self.shows_frames, page.frame & FRAME)
     }
 }
@@ -175,14 +175,14 @@ impl FileOps for OpenPageMap {
             let range = page * PAGE_SIZE..(page + count) * PAGE_SIZE;
             let guard = vm.vmar().query(range.clone());
             for mapping in guard.iter() {
-                let is_watched = mapping.flags().contains(MappingFlags::WATCHED);
-                if !is_watched {
+                let is_tracked = mapping.flags().contains(MappingFlags::TRACKED);
+                if !is_tracked {
                     let part = mapping.range().start.max(range.start)..mapping.range().end.min(range.end);
                     entries[part.start / PAGE_SIZE - page..part.end / PAGE_SIZE - page].fill(SOFT_DIRTY);
                 }
                 mapping.for_each_page(&range, |addr, found| {
                     let protected = if mapping.is_write_protected(addr) { WRITE_PROTECTED } else { 0 };
-                    entries[addr / PAGE_SIZE - page] = self.entry(&found, is_watched) | protected;
+                    entries[addr / PAGE_SIZE - page] = self.entry(&found, is_tracked) | protected;
                 });
             }
             drop(guard);
@@ -221,7 +221,7 @@ pub(super) fn clear_refs(task: &Task, bytes: &[u8]) -> Result<()> {
         1 => vm.vmar().forget_accesses(Which::All)?,
         2 => vm.vmar().forget_accesses(Which::Anonymous)?,
         3 => vm.vmar().forget_accesses(Which::Objects)?,
-        4 => vm.vmar().watch_writes()?,
+        4 => vm.vmar().track_writes()?,
         _ => vm.forget_peak(),
     }
     Ok(())

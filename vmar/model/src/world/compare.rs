@@ -57,7 +57,7 @@ impl Running {
             let watcher = info.watcher();
             for (distance, addr) in addrs(info.range()).enumerate() {
                 let Some(page) = space.pages.get(&addr) else { panic!("{addr:#x} is mapped") };
-                let flags = info.flags() - MappingFlags::WATCHED - MappingFlags::LABEL;
+                let flags = info.flags() - MappingFlags::TRACKED - MappingFlags::LABEL;
                 assert_eq!((info.perms(), flags), (page.perms, page.flags), "{addr:#x}");
                 assert_eq!((info.is_shared(), info.label()), (page.is_shared(), page.label), "{addr:#x}");
                 match (info.memory(), page.source) {
@@ -75,7 +75,7 @@ impl Running {
                 }
                 seen += 1;
             }
-            if info.flags().contains(MappingFlags::WATCHED) {
+            if info.flags().contains(MappingFlags::TRACKED) {
                 info.for_each_page(&info.range(), |addr, found| {
                     let page = &space.pages[&addr];
                     // The entry of an object's page may have gone, and with it what it told.
@@ -93,7 +93,7 @@ impl Running {
 /// Returns whether what is noted of some page is another thing than a space says.
 pub(super) fn flags_differ(process: &Process, space: &Space) -> bool {
     process.vmar.query(ARENA).iter().any(|info| {
-        let flags = info.flags() - MappingFlags::WATCHED - MappingFlags::LABEL;
+        let flags = info.flags() - MappingFlags::TRACKED - MappingFlags::LABEL;
         addrs(info.range()).any(|addr| space.pages.get(&addr).is_none_or(|page| page.flags != flags))
     })
 }

@@ -299,9 +299,9 @@ impl World {
         attempt(process, shortage, Ok(()), || process.vmar.forget_accesses(which));
     }
 
-    pub(super) fn watch_writes(&mut self, who: usize, shortage: Shortage) {
+    pub(super) fn track_writes(&mut self, who: usize, shortage: Shortage) {
         let Running { process, space, .. } = &mut self.running[who];
-        if attempt(process, shortage, Ok(()), || process.vmar.watch_writes()).is_some() {
+        if attempt(process, shortage, Ok(()), || process.vmar.track_writes()).is_some() {
             space.pages.values_mut().for_each(|page| page.is_written = false);
         }
     }

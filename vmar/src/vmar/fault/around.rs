@@ -96,7 +96,7 @@ impl<M: Machine> Fault<'_, M> {
     /// Maps the object's page `index`, and those of its neighbours that are in memory and not mapped.
     pub(super) fn read_object(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
         // Where the object wants to know of writes, the first write must fault as well.
-        let may_write = self.mapping.is_shared() && !object.notes_writes() && !self.mapping.is_watched();
+        let may_write = self.mapping.is_shared() && !object.notes_writes() && !self.mapping.is_tracked();
         let flags = if may_write { self.allowed } else { self.allowed - PageFlags::WRITE };
         let is_around = self.mapping.flags().contains(MappingFlags::FAULT_AROUND);
         let is_next = self.access == Access::Read && self.mapping.ends_at(self.page);
@@ -152,7 +152,7 @@ impl<M: Machine> Fault<'_, M> {
 
     /// Returns a block of so many pages, that of the fault among them, as far as the mapping reaches.
     pub(super) fn block(&self, pages: usize) -> Range<usize> {
-        const ALONE: MappingFlags = MappingFlags::RANDOM.union(MappingFlags::WATCHED);
+        const ALONE: MappingFlags = MappingFlags::RANDOM.union(MappingFlags::TRACKED);
         let is_alone = self.mapping.flags().intersects(ALONE) || self.mapping.is_handed();
         if is_alone || self.is_among_borrowed {
             return self.one();

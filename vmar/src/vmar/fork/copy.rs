@@ -182,7 +182,7 @@ enum History {
 
 impl History {
     fn of<M: Machine>(mapping: &VmMapping<M>) -> Self {
-        if mapping.is_watched() { Self::Kept } else { Self::Forgotten }
+        if mapping.is_tracked() { Self::Kept } else { Self::Forgotten }
     }
 }
 

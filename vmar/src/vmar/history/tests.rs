@@ -17,7 +17,7 @@ fn written(process: &Process, end: usize) -> Vec<usize> {
     let mut found = Vec::new();
     for info in guard.iter() {
         let number = |addr: usize| (addr - BASE) / PAGE_SIZE;
-        if !info.flags().contains(MappingFlags::WATCHED) {
+        if !info.flags().contains(MappingFlags::TRACKED) {
             found.extend(number(info.range().start)..number(info.range().end));
             continue;
         }
@@ -41,7 +41,7 @@ fn what_is_written_afterwards_counts_as_written() {
     map(&process, 0..6, RW);
     touch(&process, 0..4);
     assert_eq!(written(&process, 6), [0, 1, 2, 3, 4, 5]);
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     assert_eq!(written(&process, 6), []);
 
     process.read_byte(at(0)).unwrap();
@@ -51,7 +51,7 @@ fn what_is_written_afterwards_counts_as_written() {
     assert_eq!(written(&process, 6), [1, 2, 5]);
     process.audit();
 
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     assert_eq!(written(&process, 6), []);
     assert_eq!(process.read_byte(at(5)).unwrap(), 6);
 }
@@ -61,7 +61,7 @@ fn writes_in_a_row_are_told_one_by_one() {
     let process = process();
     map(&process, 0..32, RW);
     touch(&process, 0..32);
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     touch(&process, 0..5);
     assert_eq!(written(&process, 32), [0, 1, 2, 3, 4]);
 }
@@ -71,7 +71,7 @@ fn taking_write_away_and_giving_it_back_is_no_write() {
     let process = process();
     map(&process, 0..4, RW);
     touch(&process, 0..4);
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     touch(&process, 1..2);
     for range in [0..4, 2..3] {
         process.vmar.protect(pages(range.clone()), R).unwrap();
@@ -87,20 +87,20 @@ fn writes_from_outside_count() {
     let process = process();
     map(&process, 0..4, RW);
     touch(&process, 0..2);
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     process.vmar.write_bytes(at(1), &[9]).unwrap();
     process.vmar.write_bytes(at(3), &[9]).unwrap();
     assert_eq!(written(&process, 4), [1, 3]);
 }
 
 #[test]
-fn objects_are_watched_as_well() {
+fn objects_are_tracked_as_well() {
     let process = process();
     let vmo = object(&process, 4, VmoKind::SharedMemory);
     over(&process, 0..4, RW).vmo(vmo.dup()).shared().build().unwrap();
     over(&process, 4..8, RW).vmo(vmo).build().unwrap();
     touch(&process, 0..8);
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     assert_eq!(written(&process, 8), []);
     process.read_byte(at(0)).unwrap();
     touch(&process, 1..2);
@@ -114,7 +114,7 @@ fn what_is_mapped_later_counts_as_written() {
     let process = process();
     map(&process, 0..2, RW);
     map(&process, 6..8, RW);
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     map(&process, 10..12, RW);
     assert_eq!(written(&process, 12), [10, 11]);
     // A neighbour that continues it becomes a part of it.
@@ -131,7 +131,7 @@ fn permissions_that_become_alike_make_one_mapping() {
     let process = process();
     map(&process, 0..4, RW);
     touch(&process, 0..4);
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     map(&process, 4..6, R);
     process.vmar.protect(pages(4..6), RW).unwrap();
     assert_eq!(pages_and_perms(&process), [(0..6, RW)]);
@@ -147,7 +147,7 @@ fn a_space_that_borrows_can_be_asked() {
     touch(&process, 0..8);
     let child = process.fork_on(1).unwrap();
     touch(&process, 0..1);
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     assert_eq!(written(&process, 8), []);
     touch(&process, 2..3);
     assert_eq!(written(&process, 8), [2]);
@@ -171,7 +171,7 @@ fn a_space_that_was_asked_can_be_forked() {
     process.vmar.set_fork_policy(ForkPolicy::Backup);
     map(&process, 0..4, RW);
     touch(&process, 0..4);
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     process.vmar.forget_accesses(Which::All).unwrap();
     // Whatever is wanted of it now.
     process.vmar.set_fork_policy(ForkPolicy::Backup);
@@ -194,7 +194,7 @@ fn moved_pages_count_as_written() {
     let process = process();
     map(&process, 0..2, RW);
     touch(&process, 0..2);
-    process.vmar.watch_writes().unwrap();
+    process.vmar.track_writes().unwrap();
     let target = crate::vmar::remap::RemapTarget::Fixed(at(4));
     process.vmar.remap(pages(0..2), pages(0..2).len(), target).unwrap();
     assert_eq!(written(&process, 8), [4, 5]);
@@ -202,12 +202,12 @@ fn moved_pages_count_as_written() {
 }
 
 #[test]
-fn what_is_watched_and_what_is_newer_become_one_mapping_wherever_they_meet() {
+fn what_is_tracked_and_what_is_newer_become_one_mapping_wherever_they_meet() {
     let process = process();
     map(&process, 0..2, RW);
     map(&process, 8..10, RW);
-    process.vmar.watch_writes().unwrap();
-    // A region's mapping is newer, and comes to lie beside one that is watched when the region goes.
+    process.vmar.track_writes().unwrap();
+    // A region's mapping is newer, and comes to lie beside one that is tracked when the region goes.
     let region = process.vmar.new_region(2 * PAGE_SIZE).placement(Placement::Exactly(at(2))).build().unwrap();
     region.new_map(2 * PAGE_SIZE).perms(RW).placement(Placement::Exactly(at(2))).build().unwrap();
     region.dissolve().unwrap();

@@ -9,7 +9,7 @@ use aster_rights::{TRightSet, TRights, require};
 
 use super::{FaultHandler, Watch, WatchModes, WatchSlot};
 use crate::{
-    error::{Error, Limit, OutOfMemory},
+    error::{Error, OutOfMemory},
     fallible,
     machine::{Cursor, Entry, Machine, PageFlags, PageProps, SleepLock},
     mapping::{MappedMemory, VmMapping},
@@ -147,13 +147,6 @@ impl<M: Machine> Vmar_<M> {
             }
         });
         mappings.watch = Some(watch);
-        Ok(())
-    }
-
-    fn reserve_splits(&self, mappings: &mut Mappings<M>, range: &Range<usize>) -> Result<(), Error> {
-        let splits = mappings.count_splits(range);
-        self.check_limit(mappings, Limit::Mappings, mappings.len(), splits)?;
-        mappings.try_reserve(splits)?;
         Ok(())
     }
 
