@@ -159,13 +159,13 @@ fn own_process() -> Option<Arc<Process>> {
 }
 
 /// How much is to be gained by ending a process, in pages; all memory is a thousand points of its adjustment. `None` if it is not to
-/// be ended.
+/// be ended, or if what it has is its parent's (`oom_badness`).
 fn badness(process: &Process) -> Option<i64> {
     let adjustment = process.oom_score_adj.load(Ordering::Relaxed);
-    if process.pid() == table::INIT || adjustment == NEVER {
+    if process.pid() == table::INIT || adjustment == NEVER || process.in_vfork.load(Ordering::Relaxed) {
         return None;
     }
-    Some(process.resident_pages()? as i64 + i64::from(adjustment) * (all_pages() / 1000))
+    Some(process.pages_held()? as i64 + i64::from(adjustment) * (all_pages() / 1000))
 }
 
 fn all_pages() -> i64 {
@@ -260,7 +260,7 @@ impl Held {
             anonymous: pages(RssKind::Anonymous),
             file: pages(RssKind::File),
             shared: pages(RssKind::SharedMemory),
-            tables: vm.vmar().space().table_pages() * PAGE_KIB,
+            tables: vm.table_pages() * PAGE_KIB,
         }
     }
 }

@@ -338,6 +338,13 @@ impl AddressSpace {
         (self.peak_pages.load(Ordering::Relaxed) * (PAGE_SIZE / 1024)) as u64
     }
 
+    /// How many pages its page tables take, without a lock: about, and too few where a large program has pages far from each other.
+    pub fn table_pages(&self) -> usize {
+        // Pages that lie side by side need at least so many.
+        let fewest = self.vmar.rss().total_pages() / (PAGE_SIZE / size_of::<u64>());
+        self.vmar.space().table_pages().max(fewest)
+    }
+
     /// Forgets that the resident set was ever larger than it is.
     pub fn forget_peak(&self) {
         self.peak_pages.store(0, Ordering::Relaxed);

@@ -179,10 +179,12 @@ impl Process {
         self.vm.lock().is_some()
     }
 
-    /// How many pages its address space has in memory, if it has one. To be called with a spin lock held, as
+    /// How many pages its address space has in memory, with its page tables, if it has one. To be called with a spin lock held, as
     /// [`Process::has_vm`].
-    pub fn resident_pages(&self) -> Option<usize> {
-        Some(self.vm.lock().as_ref()?.vmar().rss().total_pages())
+    pub fn pages_held(&self) -> Option<usize> {
+        let vm = self.vm.lock();
+        let vm = vm.as_ref()?;
+        Some(vm.vmar().rss().total_pages() + vm.table_pages())
     }
 
     /// Replaces its address space, and answers the one it had.

@@ -100,7 +100,7 @@ impl Census {
             anonymous += rss.pages(RssKind::Anonymous);
             mapped += rss.pages(RssKind::File) + rss.pages(RssKind::SharedMemory);
             locked += usage.locked;
-            tables += vm.vmar().space().table_pages();
+            tables += vm.table_pages();
             vm.recount_files();
             for mapping in vm.vmar().query(0..TASK_SIZE).iter() {
                 if let Some(memory) = known_as::<SharedMemory>(&mapping) {
