@@ -64,6 +64,18 @@ impl Errno {
     }
 }
 
+impl Restart {
+    /// The code that stands for it.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::IfSaRestart => errno::ERESTARTSYS,
+            Self::IfNoHandler => errno::ERESTARTNOHAND,
+            Self::Block => errno::ERESTART_RESTARTBLOCK,
+            Self::Always => errno::ERESTARTNOINTR,
+        }
+    }
+}
+
 impl fmt::Debug for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "errno {}", self.0)

@@ -20,6 +20,7 @@ use crate::{
     prelude::*,
     process::{
         credentials::CapSet,
+        ptrace::{self, report::Event},
         run,
         table::{self, ReservedPid},
         thread::ThreadParts,
@@ -97,7 +98,7 @@ impl CloneArgs {
 ///
 /// `EINVAL` for flags that contradict each other or ask for namespaces; `EAGAIN` at a limit; `ENOMEM`; `ERESTARTNOINTR` if
 /// a signal waits.
-pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid> {
+pub fn clone(ctx: &Ctx, registers: &mut UserContext, args: &CloneArgs) -> Result<Tid> {
     args.check()?;
     check_process_limit(ctx)?;
     // The kernel's own memory for the child comes from a reserve that must not run dry.
@@ -120,17 +121,20 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
     if args.has(CLONE_CHILD_SETTID) {
         thread.set_child_tid.store(args.child_tid, Ordering::Relaxed);
     }
+    let event = Event::of_clone(ctx.thread, args);
+    let mut traced = ptrace::inherit(ctx, args, event)?;
     let local = ctx.local.clone_for(vm);
     if args.has(CLONE_SETTLS) {
         local.set_fs_base(args.tls);
     }
     thread.is_disturbed.store(local.rseq().is_registered(), Ordering::Relaxed);
-    let mut registers = registers.clone();
-    registers.set_rax(0);
+    let mut child_registers = registers.clone();
+    child_registers.set_rax(0);
     if args.stack != 0 {
-        registers.set_stack_pointer(args.stack);
+        child_registers.set_stack_pointer(args.stack);
     }
-    let task = run::build(thread.clone(), local, registers)?;
+    ptrace::report::clear_step(ctx.thread, &mut child_registers);
+    let task = run::build(thread.clone(), local, child_registers)?;
     let pidfd =
         args.has(CLONE_PIDFD).then(|| super::pidfd::install(ctx, &process, args.pidfd)).transpose()?;
 
@@ -139,6 +143,9 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
             // Either a signal to the group is seen here, or its sender sees the child.
             if has_pending(ctx.thread) {
                 return Err(ERESTARTNOINTR);
+            }
+            if let Some(traced) = &mut traced {
+                traced.apply(table, ctx.thread, &thread)?;
             }
             if !args.has(CLONE_THREAD) {
                 let parent = parent_for(table, ctx, args)?;
@@ -161,10 +168,15 @@ pub fn clone(ctx: &Ctx, registers: &UserContext, args: &CloneArgs) -> Result<Tid
         let _ = ctx.vm.write_val(args.parent_tid, &tid);
     }
     task.run();
+    if let Some(event) = event {
+        ptrace::report::call_event(ctx, registers, event, tid.into());
+    }
     if args.has(CLONE_VFORK) {
+        let is_over = || (!process.in_vfork.load(Ordering::Acquire)).then_some(());
         // Only the end of the parent itself ends this wait early, and then nobody asks for the answer.
-        let _ =
-            wait_killable(&process.vfork_done, || (!process.in_vfork.load(Ordering::Acquire)).then_some(()));
+        if wait_killable(&process.vfork_done, is_over).is_ok() {
+            ptrace::report::call_event(ctx, registers, Event::VforkDone, tid.into());
+        }
     }
     Ok(tid)
 }
@@ -229,7 +241,7 @@ fn check_process_limit(ctx: &Ctx) -> Result<()> {
         true => 0,
         false => table.count_threads(|thread| thread.credentials().uid == credentials.uid),
     });
-    let all = table::with(|table| table.thread_count());
+    let all = table::with(|table| table.thread_count() + table.kept_numbers());
     if (count as u64 >= limit && !exempt) || all >= table::max_threads() { Err(EAGAIN) } else { Ok(()) }
 }
 

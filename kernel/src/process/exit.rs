@@ -8,7 +8,7 @@ use crate::{
     futex::Leaving,
     mm,
     prelude::*,
-    process::{ExitStatus, ThreadLocal, table},
+    process::{ExitStatus, ThreadLocal, ptrace, table},
     signal::{self, SigInfo},
 };
 
@@ -16,6 +16,7 @@ use crate::{
 pub fn exit_thread(ctx: &Ctx, status: ExitStatus) {
     ctx.process.with_threads(|threads| {
         ctx.thread.must_exit.store(true, Ordering::Relaxed);
+        ctx.thread.tracing.note_exit(status);
         // Those that are on their way out as well do not count: of several, one must be the last.
         if threads.iter().all(|thread| thread.must_exit.load(Ordering::Relaxed)) {
             ctx.process.report.lock().exiting.get_or_insert(status);
@@ -52,6 +53,8 @@ pub(super) fn thread_exited(thread: &Arc<Thread>, local: &ThreadLocal) {
     drop(removed);
     process.thread_exits.wake_all();
     signal::thread_exited(thread);
+    ptrace::tracee_exited(thread);
+    ptrace::tracer_exited(thread);
     if let Ok(kernel) = mm::AddressSpace::kernel() {
         local.set_vm(kernel);
     }

@@ -73,17 +73,53 @@ pub(super) fn reap_ignored(parent: &Arc<Process>, children: &BTreeMap<Pid, Arc<P
     }
 }
 
-/// Makes `process` a zombie and tells its parent, or forgets it if the parent does not want to know.
+/// Makes `process` a zombie and tells its parent, or forgets it if the parent does not want to know. Another process that
+/// traces it is told first, and the parent when that one has let it go.
 pub(super) fn become_zombie(process: &Arc<Process>, status: ExitStatus) {
-    let signal = process.exit_signal.load(Ordering::Relaxed) as u8;
     // In one step: a parent that ends now either finds a zombie and tells whoever inherits it, or is the parent no more.
-    let parent = table::with(|table| {
+    let (parent, tracer) = table::with(|table| {
         process.report.lock().is_zombie = true;
-        table.parent_of(process.pid())
+        let tracer = table.node(process.tracer_pid.load(Ordering::Relaxed)).map(|node| node.process.clone());
+        (table.parent_of(process.pid()), tracer)
     });
     process.ended.wake_all();
-    let Some(parent) = parent else { return };
-    let unwanted = u32::from(signal) == SIGCHLD && parent.signals.reaps_children_itself();
+    let is_parent = |tracer: &Process| parent.as_ref().is_some_and(|parent| parent.pid() == tracer.pid());
+    match tracer {
+        Some(tracer) if !is_parent(&tracer) => {
+            signal::send_to_process(&tracer, child_info(process, SIGCHLD as u8, status));
+            tracer.child_events.wake_all();
+        }
+        // Whoever traces its child is to see the end, even if it does not want to see those of other children.
+        Some(_) => tell_end(process, status, Unwanted::Kept),
+        None => tell_end(process, status, Unwanted::Forgotten),
+    }
+}
+
+/// What becomes of a zombie that its parent does not want to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unwanted {
+    Forgotten,
+    Kept,
+}
+
+/// What follows when `tracer`, which has ended or has seen the end of `zombie`, traces it no more.
+pub(super) fn zombie_released(zombie: &Arc<Process>, tracer: &Arc<Process>) {
+    if zombie.parent_pid() != tracer.pid() {
+        let status = zombie.exit_status().unwrap_or(ExitStatus::Exited(0));
+        tell_end(zombie, status, Unwanted::Forgotten);
+    } else if tracer.signals.reaps_children_itself() {
+        let node = table::with(|table| table.remove_process(zombie.pid()));
+        drop(node);
+        tracer.child_events.wake_all();
+    }
+}
+
+fn tell_end(process: &Arc<Process>, status: ExitStatus, unwanted: Unwanted) {
+    let signal = process.exit_signal.load(Ordering::Relaxed) as u8;
+    let Some(parent) = process.parent() else { return };
+    let unwanted = unwanted == Unwanted::Forgotten
+        && u32::from(signal) == SIGCHLD
+        && parent.signals.reaps_children_itself();
     if unwanted {
         let node = table::with(|table| table.remove_process(process.pid()));
         drop(node);

@@ -23,6 +23,7 @@ use crate::{
     prelude::*,
     process::{
         fpu::FpuState,
+        ptrace::registers::NO_CALL,
         rseq::{Outcome, Rseq},
     },
 };
@@ -38,6 +39,13 @@ pub struct ThreadLocal {
     /// Whether the thread was moved to another address space, and nobody has asked since.
     has_moved: Cell<bool>,
     last_trap: Cell<LastTrap>,
+    /// The number of the system call in progress, as far as somebody may ask for it: one that nobody watches and that ends
+    /// as it should is not noted. [`NO_CALL`] for none.
+    call: Cell<usize>,
+    /// Whether a tracer wants to see calls. Always if it does, and perhaps if it has just gone.
+    watches_calls: Cell<bool>,
+    /// Whether the end of a call is still to be reported to a tracer.
+    exit_due: Cell<bool>,
     rseq: Rseq,
     /// Whether a page fault of the kernel on user memory must fail at once.
     in_atomic: Cell<bool>,
@@ -67,6 +75,9 @@ impl ThreadLocal {
             vm: RefCell::new(vm),
             has_moved: Cell::new(false),
             last_trap: Cell::new(LastTrap::default()),
+            call: Cell::new(NO_CALL),
+            watches_calls: Cell::new(false),
+            exit_due: Cell::new(false),
             rseq: Rseq::default(),
             in_atomic: Cell::new(false),
             in_user_fault: Cell::new(false),
@@ -90,6 +101,9 @@ impl ThreadLocal {
             vm: RefCell::new(vm),
             has_moved: Cell::new(false),
             last_trap: Cell::new(LastTrap::default()),
+            call: Cell::new(NO_CALL),
+            watches_calls: Cell::new(false),
+            exit_due: Cell::new(false),
             rseq: if is_copy { self.rseq.clone() } else { Rseq::default() },
             in_atomic: Cell::new(false),
             in_user_fault: Cell::new(false),
@@ -128,6 +142,45 @@ impl ThreadLocal {
     /// Notes an exception of the thread.
     pub fn set_last_trap(&self, trap: LastTrap) {
         self.last_trap.set(trap);
+    }
+
+    /// The number of the system call in progress, [`NO_CALL`] for none: of a call that a tracer watches, one that a signal has
+    /// interrupted, and one that can stop for a tracer itself.
+    pub fn call(&self) -> usize {
+        self.call.get()
+    }
+
+    /// Notes the number of the system call in progress.
+    pub fn set_call(&self, number: usize) {
+        self.call.set(number);
+    }
+
+    /// Forgets the number of the call in progress, unless a tracer is still to see its end.
+    pub fn forget_call(&self) {
+        if !self.exit_due.get() {
+            self.call.set(NO_CALL);
+        }
+    }
+
+    /// Whether a tracer may want to see calls.
+    pub fn watches_calls(&self) -> bool {
+        self.watches_calls.get()
+    }
+
+    /// Notes whether a tracer wants to see calls.
+    pub fn set_watches_calls(&self, watches: bool) {
+        self.watches_calls.set(watches);
+    }
+
+    /// Notes that the end of the call in progress is to be reported to a tracer.
+    pub fn set_exit_due(&self, thread: &Thread) {
+        self.exit_due.set(true);
+        thread.is_disturbed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the end of a call is to be reported, and nobody has asked since.
+    pub fn take_exit_due(&self) -> bool {
+        self.exit_due.take()
     }
 
     /// What the thread has registered with `rseq(2)`.

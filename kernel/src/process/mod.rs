@@ -26,6 +26,7 @@ pub mod init;
 pub mod io;
 pub mod local;
 pub mod pidfd;
+pub mod ptrace;
 pub mod rlimit;
 pub mod rseq;
 pub mod run;

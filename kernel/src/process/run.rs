@@ -18,7 +18,7 @@ use ostd::{
 
 use crate::{
     prelude::*,
-    process::{TaskData, ThreadLocal, exit, local, rseq},
+    process::{TaskData, ThreadLocal, exit, local, ptrace, rseq},
     sched,
     signal::{self, Interrupted, SigInfo},
     syscall,
@@ -63,12 +63,21 @@ fn needs_attention(thread: &Thread) -> bool {
 }
 
 /// Does what must be done before the thread returns to user mode.
+#[cold]
+#[inline(never)]
 fn attend(ctx: &Ctx, registers: &mut UserContext, mut interrupted: Option<Interrupted>) {
+    if ctx.local.take_exit_due() {
+        ptrace::report::call_exits(ctx, registers, &mut interrupted);
+    }
     loop {
         signal::deliver(ctx, registers, interrupted.take());
         sched::migrate_current(ctx.thread);
         let is_disturbed = ctx.thread.is_disturbed.load(Ordering::Relaxed);
-        if !is_disturbed || ctx.thread.must_exit.load(Ordering::Relaxed) {
+        if ctx.thread.must_exit.load(Ordering::Relaxed) {
+            return;
+        }
+        if !is_disturbed {
+            ctx.local.forget_call();
             return;
         }
         if rseq::settle(ctx, registers).is_err() {
@@ -93,7 +102,17 @@ fn run(registers: UserContext) {
         let vm = local.vm();
         run_in_space(&Ctx { thread, process: thread.process(), local, vm: &vm }, &mut user, &hooks);
     }
+    report_exit(thread, local, user.context_mut());
     exit::thread_exited(thread, local);
+}
+
+/// Lets a tracer see the thread before it ends.
+#[inline(never)]
+fn report_exit(thread: &Arc<Thread>, local: &ThreadLocal, registers: &mut UserContext) {
+    if thread.tracing.is_traced() {
+        let vm = local.vm();
+        ptrace::report::exits(&Ctx { thread, process: thread.process(), local, vm: &vm }, registers);
+    }
 }
 
 /// Runs the thread until it must end or is in another address space.

@@ -35,6 +35,10 @@ pub struct Process {
     pub in_vfork: AtomicBool,
     /// Its parent's pid; 0 if it has none. The table keeps it, and it alone writes it.
     pub(super) parent_pid: AtomicU32,
+    /// The process of whoever traces its first thread; 0 for nobody. Kept by [`super::ptrace`].
+    pub tracer_pid: AtomicU32,
+    /// How many threads its own threads trace. The table keeps it.
+    pub tracee_count: AtomicUsize,
     /// The thread that made it, for waits that ask for a thread's own children (`__WNOTHREAD`).
     pub maker: AtomicU32,
     /// The signal its parent gets at its end; 0 for none.
@@ -140,6 +144,8 @@ impl Process {
             vfork_done: WaitQueue::new(),
             in_vfork: AtomicBool::new(false),
             parent_pid: AtomicU32::new(0),
+            tracer_pid: AtomicU32::new(0),
+            tracee_count: AtomicUsize::new(0),
             maker: AtomicU32::new(0),
             exit_signal: AtomicU32::new(linux_raw_sys::general::SIGCHLD),
             has_execed: AtomicBool::new(false),

@@ -30,6 +30,8 @@ pub struct Table {
     nodes: BTreeMap<Pid, Node>,
     threads: BTreeMap<Tid, Arc<Thread>>,
     reserved: BTreeSet<Pid>,
+    /// By the process of the tracer: those that its threads trace, ended ones included that nobody has waited for.
+    tracees: BTreeMap<Pid, Vec<Arc<Thread>>>,
     last_pid: Pid,
 }
 
@@ -198,6 +200,57 @@ impl Table {
         let this = self.threads.remove(&thread.tid())?;
         thread.set_tid(tid);
         self.threads.insert(tid, this)
+    }
+
+    /// What the threads of `tracer` trace.
+    pub fn tracees(&self, tracer: Pid) -> &[Arc<Thread>] {
+        self.tracees.get(&tracer).map_or(&[], Vec::as_slice)
+    }
+
+    /// Notes that a thread of `tracer` traces `tracee`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn add_tracee(&mut self, tracer: Pid, tracee: Arc<Thread>) -> Result<()> {
+        let node = self.nodes.get(&tracer).ok_or(ESRCH)?;
+        let list = self.tracees.entry(tracer).or_default();
+        let pushed = try_push(list, tracee);
+        if list.is_empty() {
+            self.tracees.remove(&tracer);
+        }
+        pushed?;
+        node.process.tracee_count.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes back what [`Table::add_tracee`] has noted.
+    pub(super) fn remove_tracee(&mut self, tracer: Pid, tracee: &Arc<Thread>) -> Option<Arc<Thread>> {
+        let list = self.tracees.get_mut(&tracer)?;
+        let place = list.iter().position(|other| Arc::ptr_eq(other, tracee))?;
+        let removed = list.remove(place);
+        if list.is_empty() {
+            self.tracees.remove(&tracer);
+        }
+        if let Some(node) = self.nodes.get(&tracer) {
+            node.process.tracee_count.fetch_sub(1, Ordering::Relaxed);
+        }
+        Some(removed)
+    }
+
+    /// Keeps the number of a thread that has ended from others.
+    pub(super) fn keep_number(&mut self, tid: Tid) {
+        self.reserved.insert(tid);
+    }
+
+    /// Lets others have the number again.
+    pub(super) fn free_number(&mut self, tid: Tid) {
+        self.reserved.remove(&tid);
+    }
+
+    /// How many numbers are in use by nobody who lives.
+    pub fn kept_numbers(&self) -> usize {
+        self.reserved.len()
     }
 
     /// A process's place.

@@ -11,7 +11,7 @@ use crate::{
     fs::{FileTable, FsContext},
     mm::mempolicy::MemPolicy,
     prelude::*,
-    process::{Credentials, Usage, io::IoCounters},
+    process::{Credentials, Usage, io::IoCounters, ptrace::Tracing},
     sched::SchedEntity,
     signal::ThreadSignals,
 };
@@ -38,6 +38,8 @@ pub struct Thread {
     waker: SpinLock<Option<Arc<Waker>>, LocalIrqDisabled>,
     /// Signal state: the mask, what is pending for this thread alone, the alternate stack.
     pub signals: ThreadSignals,
+    /// Who traces it.
+    pub tracing: Tracing,
     /// What the scheduler keeps of the thread.
     pub sched: SchedEntity,
     /// Where to write 0 and wake a futex when the thread ends; 0 for nowhere (`set_tid_address(2)`).
@@ -131,6 +133,7 @@ impl Thread {
             fs: SpinLock::new(Some(parts.fs)),
             waker: SpinLock::new(None),
             signals: parts.signals,
+            tracing: Tracing::new(),
             sched: parts.sched,
             clear_child_tid: AtomicUsize::new(0),
             set_child_tid: AtomicUsize::new(0),

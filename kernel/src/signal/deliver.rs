@@ -18,12 +18,16 @@ use ostd::{arch::cpu::context::UserContext, user::UserContextApi};
 
 use super::{
     DefaultAction, Disposition, SigAction, SigInfo, SigSet, action::default_action, force, frame, send,
-    set_blocked, state, stop,
+    set_blocked, state, stop, stop::Job,
 };
 use crate::{
     error::Restart,
     prelude::*,
-    process::{ExitStatus, exit, rseq},
+    process::{
+        ExitStatus, exit,
+        ptrace::{registers::NO_CALL, report},
+        rseq,
+    },
 };
 
 /// The length of the `syscall` instruction.
@@ -43,12 +47,27 @@ pub struct Interrupted {
 pub fn deliver(ctx: &Ctx, registers: &mut UserContext, mut interrupted: Option<Interrupted>) {
     let signals = &ctx.thread.signals;
     while !ctx.thread.must_exit.load(Ordering::Relaxed) {
-        if ctx.process.signals.stop.is_requested() {
-            stop::park(ctx);
+        stop::tell_continue(ctx.process);
+        let job = signals.job();
+        if !job.is_empty() {
+            if ctx.thread.tracing.is_traced() {
+                report::job_stop(ctx, registers, &mut interrupted);
+            } else {
+                signals.clear_job(Job::TRAP.union(Job::NOTIFY));
+                stop::park(ctx);
+            }
             continue;
         }
         let generation = ctx.process.signals.stop.generation();
         let Some(info) = state::take(ctx.thread, signals.blocked().complement()) else { break };
+        let info = if ctx.thread.tracing.is_traced() {
+            match report::delivers(ctx, registers, &mut interrupted, info) {
+                Some(info) => info,
+                None => continue,
+            }
+        } else {
+            info
+        };
         let action = ctx.process.signals.action(info.signal);
         match action.disposition() {
             Disposition::Ignore => {}
@@ -57,8 +76,11 @@ pub fn deliver(ctx: &Ctx, registers: &mut UserContext, mut interrupted: Option<I
                 if let Some(call) = interrupted.take() {
                     settle_call(registers, call, &action);
                 }
+                let is_stepped = report::pause_step(ctx, registers);
                 if run_handler(ctx, registers, &action, handler, &info).is_err() {
                     force_segv(ctx, info.signal);
+                } else if is_stepped {
+                    report::handler_entered(ctx, registers);
                 }
             }
         }
@@ -73,6 +95,7 @@ pub fn deliver(ctx: &Ctx, registers: &mut UserContext, mut interrupted: Option<I
 
 /// `rt_sigreturn(2)`: goes back to what the handler has interrupted.
 pub fn sigreturn(ctx: &Ctx, registers: &mut UserContext) {
+    ctx.local.set_call(NO_CALL);
     if frame::pop(ctx, registers).is_err() {
         force_segv(ctx, SIGSEGV as u8);
     }
@@ -84,7 +107,7 @@ fn act_by_default(ctx: &Ctx, info: &SigInfo, generation: u64) {
         DefaultAction::Ignore => return,
         DefaultAction::Stop => {
             if !send::is_protected(ctx.process, info) {
-                stop::begin(ctx.process, signal, generation);
+                stop::begin(ctx.thread, signal, generation);
             }
             return;
         }

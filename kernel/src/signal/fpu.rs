@@ -147,6 +147,24 @@ fn sanitize(bytes: &mut [u8], written: usize) {
     }
 }
 
+/// Whether the CPU can load an FXSAVE image, whatever else it holds.
+///
+/// # Errors
+///
+/// `EINVAL` if MXCSR has a bit that is not there.
+pub(crate) fn check_image(image: &[u8; FXSAVE_LEN]) -> Result<()> {
+    let mxcsr = u32::from_le_bytes([image[24], image[25], image[26], image[27]]);
+    if mxcsr & !MXCSR_MASK == 0 { Ok(()) } else { Err(EINVAL) }
+}
+
+/// Has the CPU load the FXSAVE image that `bytes` begin with.
+pub(crate) fn name_features(bytes: &mut [u8]) {
+    if bytes.len() > FXSAVE_LEN {
+        let features = features_of(bytes) | FP_SSE;
+        bytes[FEATURES].copy_from_slice(&features.to_le_bytes());
+    }
+}
+
 /// The features whose states `bytes` holds.
 fn features_of(bytes: &[u8]) -> u64 {
     bytes.get(FEATURES).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)

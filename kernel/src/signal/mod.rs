@@ -31,17 +31,23 @@ mod stack;
 mod state;
 mod stop;
 
-pub(crate) use self::send::post;
 pub use self::{
     action::{DefaultAction, Disposition, SIGNAL_COUNT, SigAction, default_action},
     deliver::{Interrupted, deliver, sigreturn},
     frame::min_stack_size,
     info::{RawSigInfo, SigDetail, SigInfo},
     pending::{OnDequeue, Queued, Slot},
-    send::{force, hang_up_orphaned_group, send_to_group, send_to_process, send_to_thread, thread_exited},
+    send::{
+        force, hang_up_orphaned_group, preset, send_to_group, send_to_process, send_to_thread, thread_exited,
+    },
     set::SigSet,
     stack::AltStack,
     state::{ProcessSignals, RestartFn, ThreadSignals, has_pending, read_mask, set_blocked, with_mask},
+    stop::{Job, rejoin_stop, stop_signal, take_part, tell_stop},
+};
+pub(crate) use self::{
+    fpu::{check_image as check_fp_image, name_features as name_fp_features},
+    send::post,
 };
 use crate::prelude::*;
 

@@ -107,6 +107,11 @@ impl Pending {
         Some(queued.info)
     }
 
+    /// What the signal at a place in the list carries.
+    pub(super) fn nth(&self, index: u64) -> Option<SigInfo> {
+        self.list.lock().get(usize::try_from(index).ok()?).map(|queued| queued.info)
+    }
+
     /// Throws away the signals in `unwanted`.
     pub(super) fn discard(&self, unwanted: SigSet) {
         while !self.set().intersection(unwanted).is_empty() {

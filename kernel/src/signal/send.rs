@@ -56,6 +56,12 @@ pub fn force(thread: &Thread, info: SigInfo) {
     process.signals.arrivals.wake_all();
 }
 
+/// Has a thread that has not run yet find a signal pending that says nothing of its origin.
+pub fn preset(thread: &Thread, signal: u8) {
+    let (_, rest) = thread.signals.pending.push(SigInfo::user(signal, 0, 0).into());
+    drop(rest);
+}
+
 /// `SIGHUP` and `SIGCONT` to the members of a group that has just been orphaned while a member was stopped.
 pub fn hang_up_orphaned_group(group: Pid) {
     send_to_group(group, SigInfo::kernel(SIGHUP as u8));
@@ -126,7 +132,8 @@ pub(super) fn is_protected(process: &Process, info: &SigInfo) -> bool {
 
 fn is_ignored(process: &Arc<Process>, thread: Option<&Thread>, info: &SigInfo) -> bool {
     let signal = info.signal;
-    let blocks = |thread: &Thread| thread.signals.blocked().contains(signal);
+    // A tracer sees what is ignored, too.
+    let blocks = |thread: &Thread| thread.signals.blocked().contains(signal) || thread.tracing.is_traced();
     let blocked = match thread {
         Some(thread) => blocks(thread),
         None => process.with_threads(|threads| threads.first().is_some_and(|thread| blocks(thread))),

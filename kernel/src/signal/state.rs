@@ -10,7 +10,11 @@
 //! ```
 
 use super::{
-    SigAction, SigInfo, SigSet, action::ActionTable, pending::Pending, stack::AltStack, stop::StopState,
+    SigAction, SigInfo, SigSet,
+    action::ActionTable,
+    pending::Pending,
+    stack::AltStack,
+    stop::{Job, StopState},
 };
 use crate::{prelude::*, wait::WaitQueue};
 
@@ -69,6 +73,11 @@ impl ProcessSignals {
         self.pending.set()
     }
 
+    /// What is pending for the process as a whole, by its place in the queue.
+    pub fn nth_pending(&self, index: u64) -> Option<SigInfo> {
+        self.pending.nth(index)
+    }
+
     /// Woken when a signal arrives for the process or one of its threads.
     pub fn arrivals(&self) -> &Arc<WaitQueue> {
         &self.arrivals
@@ -107,6 +116,9 @@ pub struct ThreadSignals {
     saved: SpinLock<Option<SigSet>>,
     stack: SpinLock<AltStack>,
     restart: SpinLock<Option<RestartFn>>,
+    /// A [`Job`].
+    job: AtomicU32,
+    is_parked: AtomicBool,
 }
 
 impl ThreadSignals {
@@ -123,6 +135,8 @@ impl ThreadSignals {
             saved: SpinLock::new(None),
             stack: SpinLock::new(stack),
             restart: SpinLock::new(None),
+            job: AtomicU32::new(0),
+            is_parked: AtomicBool::new(false),
         }
     }
 
@@ -168,6 +182,47 @@ impl ThreadSignals {
 
     pub(super) fn take_saved(&self) -> Option<SigSet> {
         self.saved.lock().take()
+    }
+
+    /// The mask as it will be when the call in progress is over, as a tracer sees it.
+    pub fn lasting_mask(&self) -> SigSet {
+        let saved = *self.saved.lock();
+        saved.unwrap_or_else(|| self.blocked())
+    }
+
+    /// Changes the mask of a thread that is stopped for its tracer.
+    pub fn replace_mask(&self, blocked: SigSet) {
+        let _ = self.take_saved();
+        self.store_blocked(blocked);
+    }
+
+    /// Why it must stop.
+    pub fn job(&self) -> Job {
+        Job::from_bits_retain(self.job.load(Ordering::Relaxed))
+    }
+
+    /// Has it stop; the caller wakes it.
+    pub fn set_job(&self, job: Job) {
+        self.job.fetch_or(job.bits(), Ordering::SeqCst);
+    }
+
+    /// Takes reasons to stop away.
+    pub fn clear_job(&self, job: Job) {
+        self.job.fetch_and(!job.bits(), Ordering::SeqCst);
+    }
+
+    /// Whether it is stopped with its process.
+    pub fn is_parked(&self) -> bool {
+        self.is_parked.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_parked(&self, is_parked: bool) {
+        self.is_parked.swap(is_parked, Ordering::SeqCst);
+    }
+
+    /// What is pending for this thread alone, by its place in the queue.
+    pub fn nth_pending(&self, index: u64) -> Option<SigInfo> {
+        self.pending.nth(index)
     }
 
     /// Its alternate stack.
@@ -243,13 +298,13 @@ pub fn read_mask(ctx: &Ctx, addr: Vaddr, size: usize) -> Result<Option<SigSet>> 
     ctx.vm.read_val(addr).map(Some)
 }
 
-/// Whether a signal is pending that the thread does not block, or the thread must end or stop.
+/// Whether a signal is pending that the thread does not block, or the thread must end, or stop for whatever reason.
 pub fn has_pending(thread: &Thread) -> bool {
     let own = &thread.signals;
     let shared = &thread.process().signals;
     thread.must_exit.load(Ordering::Relaxed)
         || !own.pending.set().union(shared.pending.set()).without(own.blocked()).is_empty()
-        || shared.stop.is_requested()
+        || !own.job().is_empty()
 }
 
 /// Takes out the first signal in `wanted` that is pending for the thread, or for its process.

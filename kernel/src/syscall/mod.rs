@@ -34,6 +34,7 @@ mod prctl;
 mod process;
 mod process_mrelease;
 mod process_vm;
+mod ptrace;
 mod rseq;
 mod scarcity;
 mod sched;
@@ -52,7 +53,7 @@ mod wait;
 use linux_raw_sys::general::__NR_restart_syscall;
 use ostd::arch::cpu::context::UserContext;
 
-use crate::{prelude::*, signal::Interrupted};
+use crate::{prelude::*, process::ptrace::report, signal::Interrupted};
 
 /// The most system call numbers there are.
 const MAX_NUMBER: usize = 512;
@@ -64,7 +65,10 @@ static REPORTED: [AtomicBool; MAX_NUMBER] = [const { AtomicBool::new(false) }; M
 ///
 /// Answers the call if it was interrupted and may have to be restarted; the registers then say `EINTR`.
 pub fn handle(ctx: &Ctx, registers: &mut UserContext) -> Option<Interrupted> {
-    let number = registers.rax();
+    let mut number = registers.rax();
+    if ctx.local.watches_calls() {
+        number = enter_watched(ctx, registers, number)?;
+    }
     // As in Linux, only the lower half of the register counts.
     let result = match scarcity::check(number as u32) {
         Ok(()) => table::call(ctx, registers, number as u32),
@@ -76,11 +80,22 @@ pub fn handle(ctx: &Ctx, registers: &mut UserContext) -> Option<Interrupted> {
             None => registers.set_rax(error.to_return_value()),
             Some(restart) => {
                 registers.set_rax(EINTR.to_return_value());
+                ctx.local.set_call(number);
                 return Some(Interrupted { number, restart });
             }
         },
     }
     None
+}
+
+/// Reports a system call to a tracer that wants to see it. Answers its number; `None` if it is not to be made.
+#[cold]
+#[inline(never)]
+fn enter_watched(ctx: &Ctx, registers: &mut UserContext, number: usize) -> Option<usize> {
+    ctx.local.set_call(number);
+    let number = report::call_enters(ctx, registers);
+    ctx.local.set_exit_due(ctx.thread);
+    number
 }
 
 /// Answers a number that nobody knows, and tells of it in the log, once for each number.

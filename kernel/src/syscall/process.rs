@@ -3,8 +3,8 @@
 //! The beginning and the end of processes and threads.
 
 use linux_raw_sys::general::{
-    CLONE_ARGS_SIZE_VER0, CLONE_DETACHED, CLONE_FILES, CLONE_FS, CLONE_PARENT, CLONE_PARENT_SETTID,
-    CLONE_PIDFD, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM, CSIGNAL,
+    __NR_exit, __NR_exit_group, CLONE_ARGS_SIZE_VER0, CLONE_DETACHED, CLONE_FILES, CLONE_FS, CLONE_PARENT,
+    CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM, CSIGNAL,
 };
 use ostd::arch::cpu::context::UserContext;
 
@@ -22,12 +22,14 @@ const ROBUST_LIST_HEAD_SIZE: usize = 24;
 
 /// `exit(2)`: ends the calling thread.
 pub fn sys_exit(ctx: &Ctx, code: i32) -> Result<usize> {
+    ctx.local.set_call(__NR_exit as usize);
     exit::exit_thread(ctx, ExitStatus::Exited(code as u8));
     Ok(0)
 }
 
 /// `exit_group(2)`.
 pub fn sys_exit_group(ctx: &Ctx, code: i32) -> Result<usize> {
+    ctx.local.set_call(__NR_exit_group as usize);
     exit::exit_group(ctx.process, ExitStatus::Exited(code as u8));
     Ok(0)
 }

@@ -63,6 +63,7 @@ pub(super) fn call(ctx: &Ctx, registers: &mut UserContext, number: u32) -> Resul
         __NR_setpgid => ids::sys_setpgid, 2;
         __NR_getsid => ids::sys_getsid, 1;
         __NR_setsid => ids::sys_setsid, 0;
+        __NR_ptrace => ptrace::sys_ptrace, 4;
         __NR_prctl => prctl::sys_prctl, 5;
         __NR_arch_prctl => prctl::sys_arch_prctl, 2;
 
@@ -345,6 +346,11 @@ fn with_registers(
 ) -> Result<usize> {
     let arguments =
         [registers.rdi(), registers.rsi(), registers.rdx(), registers.r10(), registers.r8(), registers.r9()];
-    let result = call(ctx, registers, arguments)?;
-    Ok(result.unwrap_or_else(|| registers.rax()))
+    // These may stop for a tracer, who sees the number.
+    if !ctx.local.watches_calls() {
+        ctx.local.set_call(registers.rax());
+    }
+    let result = call(ctx, registers, arguments);
+    ctx.local.forget_call();
+    Ok(result?.unwrap_or_else(|| registers.rax()))
 }

@@ -3,8 +3,8 @@
 //! `wait4(2)` and `waitid(2)`.
 
 use linux_raw_sys::general::{
-    CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, P_ALL, P_PGID, P_PID, P_PIDFD, SIGCHLD,
-    SIGCONT,
+    CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, CLD_TRAPPED, P_ALL, P_PGID, P_PID,
+    P_PIDFD, SIGCHLD, SIGCONT,
 };
 
 use super::usage::Rusage;
@@ -59,6 +59,7 @@ impl From<Waited> for ChildInfo {
             ChildEvent::Ended(ExitStatus::Killed { signal, core: true }) => (CLD_DUMPED, i32::from(signal)),
             ChildEvent::Ended(ExitStatus::Killed { signal, core: false }) => (CLD_KILLED, i32::from(signal)),
             ChildEvent::Stopped(signal) => (CLD_STOPPED, i32::from(signal)),
+            ChildEvent::Trapped(code) => (CLD_TRAPPED, code as i32),
             ChildEvent::Continued => (CLD_CONTINUED, SIGCONT as i32),
         };
         Self {

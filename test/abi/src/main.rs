@@ -35,6 +35,7 @@ mod poll;
 mod process;
 mod procfs;
 mod program;
+mod ptrace;
 mod signal;
 mod time;
 mod tmp;
@@ -49,6 +50,7 @@ const GROUPS: &[&[&[Case]]] = &[
     process::GROUPS,
     file::GROUPS,
     signal::GROUPS,
+    ptrace::GROUPS,
     time::GROUPS,
     futex::GROUPS,
     poll::GROUPS,
@@ -59,7 +61,7 @@ const GROUPS: &[&[&[Case]]] = &[
 ];
 
 /// Every role that a case gives to this binary when it executes it again.
-const HELPERS: &[&[Helper]] = &[mem::HELPERS, process::HELPERS, signal::HELPERS];
+const HELPERS: &[&[Helper]] = &[mem::HELPERS, process::HELPERS, signal::HELPERS, ptrace::HELPERS];
 
 fn main() {
     let mut args = std::env::args().skip(1);

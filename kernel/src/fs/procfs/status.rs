@@ -34,10 +34,10 @@ fn state_of(task: &Task) -> Result<(char, &'static str)> {
     if process.is_zombie() {
         return Ok(('Z', "zombie"));
     }
-    if process.is_stopped() {
-        return Ok(('T', "stopped"));
-    }
     match task.thread() {
+        Ok(thread) if thread.tracing.is_stopped() => Ok(('t', "tracing stop")),
+        // A tracer can let a thread go on alone.
+        Ok(thread) if process.is_stopped() && !thread.tracing.is_traced() => Ok(('T', "stopped")),
         Ok(thread) if thread.is_sleeping() => Ok(('S', "sleeping")),
         Ok(_) => Ok(('R', "running")),
         Err(_) => Ok(('X', "dead")),
@@ -101,7 +101,8 @@ pub(super) fn status(task: &Task, text: &mut Text) -> Result<()> {
         put!(text, "Umask:\t0{:03o}\n", thread.fs().umask());
     }
     put!(text, "State:\t{state} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\n", task.pid(), task.tid());
-    put!(text, "PPid:\t{}\nTracerPid:\t0\n", process.parent_pid());
+    let tracer = thread.as_ref().and_then(|thread| thread.tracing.tracer()).map_or(0, |tracer| tracer.tid());
+    put!(text, "PPid:\t{}\nTracerPid:\t{tracer}\n", process.parent_pid());
     ids(task, text);
     put!(text, "NStgid:\t{}\nNSpid:\t{}\n", task.pid(), task.tid());
     put!(text, "NSpgid:\t{}\nNSsid:\t{}\n", process.group(), process.session());

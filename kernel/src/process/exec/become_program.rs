@@ -5,7 +5,7 @@
 use linux_raw_sys::general::SIGCHLD;
 use ostd::{arch::cpu::context::UserContext, user::UserContextApi};
 
-use super::NewProgram;
+use super::{Gain, NewProgram};
 use crate::{
     fs::{
         File,
@@ -14,7 +14,7 @@ use crate::{
     },
     futex::Leaving,
     prelude::*,
-    process::{Credentials, ThreadName, credentials::CapSet, exit, exit_hooks, table},
+    process::{Credentials, ThreadName, credentials::CapSet, exit, exit_hooks, ptrace, table},
     wait::wait_killable,
 };
 
@@ -42,7 +42,10 @@ pub(super) fn end_other_threads(ctx: &Ctx) -> Result<()> {
     });
     let alone = wait_killable(&process.thread_exits, || (process.thread_count() == 1).then_some(()));
     if alone.is_ok() && ctx.thread.tid() != process.pid() {
-        let old = table::with(|table| table.rename_thread(ctx.thread, process.pid()));
+        let old = table::with(|table| {
+            let renamed = table.rename_thread(ctx.thread, process.pid());
+            (renamed, ptrace::first_thread_replaced(table, ctx.thread))
+        });
         drop(old);
     }
     process.is_in_exec.store(false, Ordering::Release);
@@ -95,7 +98,11 @@ pub(super) fn commit(ctx: &Ctx, program: NewProgram) -> UserContext {
     if !same_user {
         thread.parent_death_signal.store(0, Ordering::Relaxed);
     }
-    thread.set_credentials(credentials);
+    thread.set_credentials(match Gain::for_thread(thread) {
+        Gain::Allowed => credentials,
+        // A tracer may have come since the program was prepared.
+        Gain::Forbidden => without_gain(&thread.credentials(), credentials),
+    });
     process.exit_signal.store(SIGCHLD, Ordering::Relaxed);
     process.has_execed.store(true, Ordering::Relaxed);
     registers
@@ -111,7 +118,7 @@ pub(super) fn registers_for(program: &NewProgram) -> UserContext {
 
 /// The credentials after running `file`: its set-user-ID and set-group-ID bits, and what becomes of capabilities
 /// (capabilities(7), for files without capabilities of their own).
-pub(super) fn credentials_for(old: &Credentials, file: &File) -> Credentials {
+pub(super) fn credentials_for(old: &Credentials, file: &File, gain: Gain) -> Credentials {
     let mut new = old.clone();
     let metadata = file.inode().metadata();
     let may_gain = !old.no_new_privs && !file.path().mount().flags().contains(MountFlags::NOSUID);
@@ -127,5 +134,20 @@ pub(super) fn credentials_for(old: &Credentials, file: &File) -> Credentials {
     new.permitted = if is_root { new.inheritable | new.bounding } else { CapSet::empty() };
     new.effective = if new.euid == 0 { new.permitted } else { CapSet::empty() };
     new.keep_caps = false;
+    if gain == Gain::Forbidden { without_gain(old, new) } else { new }
+}
+
+/// `new` with no more rights than `old` has (ptrace(2), "execve(2) under ptrace").
+fn without_gain(old: &Credentials, mut new: Credentials) -> Credentials {
+    if (new.euid, new.egid) == (old.euid, old.egid) && old.permitted.contains(new.permitted) {
+        return new;
+    }
+    if !old.has(CapSet::SETUID) {
+        (new.euid, new.egid) = (new.uid, new.gid);
+        (new.suid, new.fsuid) = (new.euid, new.euid);
+        (new.sgid, new.fsgid) = (new.egid, new.egid);
+    }
+    new.permitted &= old.permitted;
+    new.effective &= new.permitted;
     new
 }

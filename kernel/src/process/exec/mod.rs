@@ -30,7 +30,7 @@ use crate::{
     fs::{lookup::Lookup, open::lookup_from},
     mm::{AddressSpace, commit, layout::Randomize},
     prelude::*,
-    process::credentials::Credentials,
+    process::{credentials::Credentials, ptrace},
     signal::{self, SigInfo},
 };
 
@@ -56,6 +56,20 @@ pub struct ExecRequest {
     pub envp: Strings,
 }
 
+/// Whether a program may give who runs it more rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gain {
+    Allowed,
+    /// A tracer with fewer rights would have them, too.
+    Forbidden,
+}
+
+impl Gain {
+    fn for_thread(thread: &Thread) -> Self {
+        if thread.tracing.forbids_gain() { Self::Forbidden } else { Self::Allowed }
+    }
+}
+
 /// A program that is ready to run.
 struct NewProgram {
     vm: Arc<AddressSpace>,
@@ -77,11 +91,15 @@ pub fn exec(ctx: &Ctx, registers: &mut UserContext, request: ExecRequest) -> Res
     let personality = ctx.process.personality.load(Ordering::Relaxed);
     // The first page of the new stack, which Linux maps before anything else.
     commit::require(ctx.vm, PAGE_SIZE)?;
-    let program = prepare(request, &credentials, &ctx.process.rlimits, personality)?;
+    let gain = Gain::for_thread(ctx.thread);
+    let program = prepare(request, &credentials, gain, &ctx.process.rlimits, personality)?;
+    let old_tid = ctx.thread.tid();
     become_program::end_other_threads(ctx)?;
     let may_be = commit::allows_exec(ctx.vm, &program.vm);
     *registers = become_program::commit(ctx, program);
-    if !may_be {
+    if may_be {
+        ptrace::report::executed(ctx, registers, old_tid);
+    } else {
         // Linux maps the new program when the old one is gone already, and finds out too late for an error.
         signal::force(ctx.thread, SigInfo::kernel(SIGSEGV as u8));
     }
@@ -120,7 +138,7 @@ pub fn prepare_first(
         argv,
         envp,
     };
-    let program = prepare(request, &Credentials::root(), limits, 0)?;
+    let program = prepare(request, &Credentials::root(), Gain::Allowed, limits, 0)?;
     let registers = become_program::registers_for(&program);
     Ok(FirstProgram { vm: program.vm, exe: program.exe, name: program.name, registers })
 }
@@ -128,6 +146,7 @@ pub fn prepare_first(
 fn prepare(
     request: ExecRequest,
     credentials: &Credentials,
+    gain: Gain,
     limits: &crate::process::rlimit::Rlimits,
     personality: u32,
 ) -> Result<NewProgram> {
@@ -135,7 +154,7 @@ fn prepare(
     let name = base_name(&request.display_path).to_vec();
     let image = image::find(request)?;
     let exe = Arc::new(ProgramFile::new(&image.file)?);
-    let new_credentials = become_program::credentials_for(credentials, &image.file);
+    let new_credentials = become_program::credentials_for(credentials, &image.file, gain);
     let vm = AddressSpace::new(limits)?;
     vm.vmar().set_window(randomize.window(limits.soft(linux_raw_sys::general::RLIMIT_STACK)));
     let loaded = elf::load_program(&vm, &image, randomize)?;
