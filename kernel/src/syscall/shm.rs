@@ -5,7 +5,7 @@
 use linux_raw_sys::general::RLIMIT_MEMLOCK;
 use vmar::{
     backing::{Backing, FileState},
-    error::Error,
+    error::{Error, Limit},
     perms::VmPerms,
     placement::Placement,
 };
@@ -197,6 +197,7 @@ pub fn sys_shmat(ctx: &Ctx, id: i32, addr: Vaddr, flags: u32) -> Result<usize> {
     let map = map.backing(Backing { state, ..Backing::MEMORY }).shared().vmo(vmo).mappable(attachment);
     let start = map.build().map_err(|error| match error {
         Error::Occupied => EINVAL,
+        Error::LimitExceeded(Limit::Locked) => EAGAIN,
         other => other.into(),
     })?;
     ctx.vm.note_segment();

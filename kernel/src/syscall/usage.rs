@@ -3,6 +3,7 @@
 //! Resource limits, and what was used: `prlimit64(2)`, `getrusage(2)`, `times(2)`.
 
 use linux_raw_sys::general::{RLIM_NLIMITS, RLIMIT_NOFILE, RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD};
+use vmar::error::Limit;
 
 use crate::{
     prelude::*,
@@ -164,6 +165,10 @@ fn set_limit(ctx: &Ctx, process: &Process, resource: u32, new: Rlimit) -> Result
         .replace(resource, new, |old| if new.hard > old.hard && !may_raise { Err(EPERM) } else { Ok(()) })?;
     if let Some(vm) = process.vm() {
         vm.apply_limits(&process.rlimits);
+        // What a privileged program has locked may go on growing.
+        if process.main_thread().is_some_and(|thread| thread.credentials().has(CapSet::IPC_LOCK)) {
+            vm.vmar().limits().set(Limit::Locked, usize::MAX);
+        }
     }
     Ok(before)
 }

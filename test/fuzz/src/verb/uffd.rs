@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Role, Verb};
 use crate::{
-    add,
+    access, add,
     maker::{Maker, args},
     step::Args,
     symbols::{ARENA, ARENA_END, HEAP_MARK, HEAP_PAGES, Kind, Names, PAGE},
@@ -137,16 +137,33 @@ pub static REGISTER: Verb = Verb {
     },
     run: |world, args| {
         note(world, args);
-        if args[2] & MINOR != 0 || world.shared.has_untouched.load(Relaxed) != 0 {
-            // What is mapped faults no more. How much of a file is mapped around a fault is left open, and whether that is mapped
-            // which was only looked at by another way.
-            syscall!(SYS_madvise, args[0], args[1], DONTNEED_LOCKED);
-        }
+        settle(args[0], args[1], args[2] & MINOR != 0);
         let mut asked = [args[0], args[1], args[2], 0];
         world.tell(syscall!(SYS_ioctl, FD, command(0, 4), asked.as_mut_ptr()));
         add(&mut world.out, format_args!(" ioctls {:#x}", asked[3]));
     },
 };
+
+/// Sees to it that it is known which pages of a range are there, before they are watched: what is mapped faults no more.
+///
+/// It is left open whether pages stay that were only read, and whether those are mapped that were not touched themselves. So each
+/// page is written, or given back. Whether a file has a page of its own where it has a hole that was written to in private is left
+/// open, too: where `fills_holes` says so it is made to have one.
+fn settle(start: u64, len: u64, fills_holes: bool) {
+    /// A range of more pages is refused, or not within the windows.
+    const MOST: u64 = 64;
+    if len > MOST * PAGE {
+        return;
+    }
+    let is_written = (len / PAGE) % 2 == 1;
+    for page in (0..len).step_by(PAGE as usize).map(|offset| start.wrapping_add(offset) / PAGE * PAGE) {
+        let found = if is_written || fills_holes { access::load1(page).ok() } else { None };
+        let value = found.filter(|_| is_written);
+        if !value.is_some_and(|value| access::store1(page, value).is_ok()) {
+            syscall!(SYS_madvise, page, PAGE, DONTNEED_LOCKED);
+        }
+    }
+}
 
 pub static UNREGISTER: Verb = Verb {
     name: "uffd_unregister",
