@@ -20,6 +20,7 @@ use crate::{
         namei,
         open::kernel_lookup,
         types::{DeviceId, NewNode},
+        userfaultfd,
     },
     prelude::*,
     tty::{Console, CurrentTty, TtyDevice, pty::Ptmx, serial},
@@ -28,6 +29,9 @@ use crate::{
 const TTY: DeviceId = DeviceId::new(5, 0);
 const CONSOLE: DeviceId = DeviceId::new(5, 1);
 const TTY_S0: DeviceId = DeviceId::new(4, 64);
+
+/// Linux gives it the first number that is free.
+const USERFAULTFD: DeviceId = DeviceId::new(10, 126);
 
 /// Symbolic links in `/dev`: name and target.
 const LINKS: [(&str, &str); 4] = [
@@ -60,6 +64,7 @@ pub fn init() {
     add("console", CONSOLE, 0o600, Arc::new(Console(serial.clone())));
     add("ptmx", PTMX, 0o666, Arc::new(Ptmx));
     add("ttyS0", TTY_S0, 0o660, Arc::new(TtyDevice(serial)));
+    add("userfaultfd", USERFAULTFD, 0o600, Arc::new(userfaultfd::Factory));
     for device in MemoryDevice::ALL {
         add(device.name(), device.number(), device.mode(), Arc::new(device));
     }

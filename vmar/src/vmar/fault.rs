@@ -174,7 +174,7 @@ enum Step<M: Machine> {
 
 /// Whom a page is made present for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub enum Cause {
     /// The program itself, which may run into a stack's growth.
     Program,
     /// Somebody who wants the page there before the program does, or looks at the space from outside.

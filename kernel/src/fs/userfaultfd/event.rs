@@ -98,7 +98,7 @@ impl UserFaultFd {
     /// EMFILE, ENOMEM; the event is there again to be read.
     pub(super) fn resolve_fork(&self, event: &Arc<Event>) -> Result<Message> {
         let child = event.child.clone().ok_or(EINVAL)?;
-        match Self::install_child(child) {
+        match child.install() {
             Ok(fd) => {
                 event.complete();
                 Ok(Message::new(UFFD_EVENT_FORK, [fd.into(), 0, 0]))

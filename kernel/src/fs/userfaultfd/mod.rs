@@ -16,6 +16,7 @@
 //! the space alive.
 
 mod abi;
+mod device;
 pub mod event;
 mod ioctl;
 mod queue;
@@ -29,18 +30,19 @@ use spin::Once;
 use vmar::{
     error::OutOfMemory,
     vmar::{
-        fault::{Access, FaultError},
+        fault::{Access, Cause, FaultError},
         watch::{FaultHandler, HandReason, HandedFault},
     },
 };
 
+pub use self::device::Factory;
 use self::{
     abi::{API_IOCTLS, Features, MINOR_IOCTLS, Message, RANGE_IOCTLS, WP_IOCTLS},
     event::Changing,
     queue::{Queue, Taken},
 };
 use super::{
-    anon::{self, AnonInode},
+    anon::AnonInode,
     file::{File, FileOps, OpenFlags},
     file_table::CloseOnExec,
     io::Sink,
@@ -123,14 +125,23 @@ pub fn create(ctx: &Ctx, flags: u32) -> Result<usize> {
     if !is_allowed {
         return Err(EPERM);
     }
+    open(ctx.vm, flags)
+}
+
+/// Opens one for the caller's `space` in the caller's table.
+///
+/// # Errors
+///
+/// EINVAL for unknown flags; EMFILE; ENOMEM.
+fn open(space: &Arc<AddressSpace>, flags: u32) -> Result<usize> {
     if flags & !(UFFD_USER_MODE_ONLY | O_CLOEXEC | O_NONBLOCK) != 0 {
         return Err(EINVAL);
     }
     let served = if flags & UFFD_USER_MODE_ONLY != 0 { Served::UserMode } else { Served::All };
     let open_flags = OpenFlags::from_bits_truncate(flags & (O_CLOEXEC | O_NONBLOCK));
     let uffd = UserFaultFd::new(served, open_flags, 0, None);
-    uffd.belong_to(ctx.vm);
-    anon::install(ctx, LABEL, uffd, open_flags)
+    uffd.belong_to(space);
+    uffd.install().map(|fd| fd as usize)
 }
 
 impl UserFaultFd {
@@ -200,11 +211,11 @@ impl UserFaultFd {
         Message::new(UFFD_EVENT_PAGEFAULT, [flags.into(), addr as u64, tid.into()])
     }
 
-    /// Opens a descriptor for the userfaultfd of a forked child, in the table of the running thread.
-    fn install_child(child: Arc<Self>) -> Result<u32> {
+    /// Opens a descriptor for it in the table of the running thread.
+    fn install(self: Arc<Self>) -> Result<u32> {
         let thread = Thread::current().ok_or(ESRCH)?;
-        let flags = child.open_flags;
-        let file = File::new_anonymous(AnonInode::new(FileType::Anonymous, 0o600), LABEL, child, flags);
+        let flags = self.open_flags;
+        let file = File::new_anonymous(AnonInode::new(FileType::Anonymous, 0o600), LABEL, self, flags);
         let close_on_exec =
             if flags.contains(OpenFlags::CLOEXEC) { CloseOnExec::Yes } else { CloseOnExec::No };
         let limit = usize::try_from(thread.process().rlimits.soft(RLIMIT_NOFILE)).unwrap_or(usize::MAX);
@@ -217,7 +228,7 @@ impl FaultHandler for UserFaultFd {
         let task = Task::current().ok_or(FaultError::BusError)?;
         let thread = Thread::of(&task).ok_or(FaultError::BusError)?;
         let is_of_user =
-            !fault.is_from_outside && local::of(&task).is_some_and(|local| local.is_in_user_fault());
+            fault.cause == Cause::Program && local::of(&task).is_some_and(|local| local.is_in_user_fault());
         if self.has(Features::SIGBUS) || (self.served == Served::UserMode && !is_of_user) {
             return Err(FaultError::BusError);
         }
@@ -225,6 +236,10 @@ impl FaultHandler for UserFaultFd {
             // It is about to watch nothing.
             Task::yield_now();
             return Ok(());
+        }
+        if fault.cause == Cause::Debugger {
+            // Who looks in through /proc/PID/mem or ptrace(2) does not wait (Linux 6.1: `access_remote_vm` takes no retry).
+            return Err(FaultError::BusError);
         }
         let waiting = self.enqueue(self.message_for(thread, fault))?;
         if self.is_released() || !fault.stands() {

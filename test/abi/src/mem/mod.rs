@@ -110,6 +110,7 @@ pub const GROUPS: &[&[Case]] = &[
     userfaultfd::GROUPS[3],
     userfaultfd::GROUPS[4],
     userfaultfd::GROUPS[5],
+    userfaultfd::GROUPS[6],
     stress::CASES,
 ];
 

@@ -16,13 +16,14 @@ use crate::{harness::Case, sys, sys::Result};
 mod api;
 mod event;
 mod fill;
+mod outside;
 mod protect;
 mod shared;
 mod wait;
 
 /// The groups of this call, in the order they run.
-pub const GROUPS: [&[Case]; 6] =
-    [api::CASES, fill::CASES, protect::CASES, shared::CASES, wait::CASES, event::CASES];
+pub const GROUPS: [&[Case]; 7] =
+    [api::CASES, fill::CASES, protect::CASES, shared::CASES, wait::CASES, event::CASES, outside::CASES];
 
 const IOCTL_API: u32 = 0xc018_aa3f;
 const IOCTL_REGISTER: u32 = 0xc020_aa00;

@@ -46,9 +46,8 @@ pub struct HandedFault<'a> {
     pub access: Access,
     /// Why it is handed over.
     pub reason: HandReason,
-    /// Whether it is not the program that faults, but somebody who wants the page there before the program does, or works on the
-    /// space from outside.
-    pub is_from_outside: bool,
+    /// Who wants the page to be there.
+    pub cause: Cause,
     stands: &'a dyn Fn() -> bool,
 }
 
@@ -86,8 +85,7 @@ impl<M: Machine> Vmar_<M> {
                     .is_some_and(|(found, why)| why == reason && Arc::ptr_eq(&found, handler))
             })
         };
-        let is_from_outside = cause != Cause::Program;
-        handler.handle(&HandedFault { addr, access, reason, is_from_outside, stands: &stands })
+        handler.handle(&HandedFault { addr, access, reason, cause, stands: &stands })
     }
 
     /// Returns who is handed the fault of an access to `page` of `mapping`, which is at `range` and watched, if anybody is.
