@@ -48,7 +48,7 @@ const STRESSORS: &[(&str, &str)] = &[
     ("pagemove", "--pagemove-bytes 4m"),
     ("remap", ""),
     ("tlb-shootdown", ""),
-    ("exec", ""),
+    ("exec", "--exec-max 256"),
     ("pthread", ""),
     ("futex", ""),
     ("sigabrt", ""),
@@ -70,6 +70,9 @@ const STRESSORS: &[(&str, &str)] = &[
 const QUICK: &[&str] =
     &["mmap", "mremap", "mprotect", "fork", "vm", "stack", "memfd", "sigsegv", "exec", "futex"];
 
+/// Those that do nothing for root.
+const FOR_USERS: &[&str] = &["exec"];
+
 /// What is said to each: a run of some seconds that checks what it does.
 const OPTIONS: &str = "--timeout 5 --verify --no-rand-seed --temp-path /tmp --oomable";
 
@@ -79,24 +82,39 @@ const MIXED_SECONDS: u64 = 600;
 /// Each stressor by itself, two of it at a time.
 pub fn cases() -> Vec<Case> {
     let case = |&(name, options): &(&str, &str)| {
-        let command = format!("stress-ng --{name} 2 {options} {OPTIONS}");
+        let command =
+            as_user_if(FOR_USERS.contains(&name), format!("stress-ng --{name} 2 {options} {OPTIONS}"));
         Case::new(name, command, 120).quick_if(QUICK.contains(&name))
     };
     STRESSORS.iter().map(case).collect()
+}
+
+/// A command line that is carried out by somebody who is not root, if so, with files enough: exec's processes share theirs.
+fn as_user_if(is_user: bool, command: String) -> String {
+    if is_user { format!("(ulimit -n 20000; su -s /bin/sh nobody -c '{command}')") } else { command }
 }
 
 /// All of them, one instance each; then free memory must be back where it was, but for what caches keep.
 pub fn mixed() -> Vec<Case> {
     /// What free memory may have become less by, in KiB.
     const SLACK: u64 = 8192;
-    let stressors: String =
-        STRESSORS.iter().map(|(name, options)| format!("--{name} 1 {options} ")).collect();
+    let run = |is_user: bool| {
+        let stressors: String = STRESSORS
+            .iter()
+            .filter(|(name, _)| FOR_USERS.contains(name) == is_user)
+            .map(|(name, options)| format!("--{name} 1 {options} "))
+            .collect();
+        let options = format!("--timeout {MIXED_SECONDS} --verify --temp-path /tmp --oomable");
+        as_user_if(is_user, format!("stress-ng {stressors} {options}"))
+    };
     let free = "sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; awk '/^MemFree/ { print $2 }' /proc/meminfo";
     let command = format!(
         "stress-ng --mmap 1 --timeout 1 >/dev/null 2>&1; before=$({free}); \
-         stress-ng {stressors} --timeout {MIXED_SECONDS} --verify --temp-path /tmp --oomable || exit; \
+         {} & {} || exit; wait $! || exit; \
          after=$({free}); echo \"free: $before KiB before, $after KiB after\"; \
-         [ $((before - after)) -le {SLACK} ] || exit 9"
+         [ $((before - after)) -le {SLACK} ] || exit 9",
+        run(true),
+        run(false)
     );
     vec![Case::new("all-at-once", command, MIXED_SECONDS + 300)]
 }
