@@ -16,7 +16,7 @@ use vmar_ostd::Ostd;
 
 use crate::{
     fs::{File, file::AccessMode, mount::MountFlags},
-    ipc::shm::Attachment,
+    ipc::shm::{Attachment, Segment},
     mm::commit::SharedPromise,
     prelude::*,
 };
@@ -59,6 +59,28 @@ impl fmt::Debug for MappedFile {
     }
 }
 
+/// What memory that has an object shows.
+pub enum Known<'a> {
+    /// A file.
+    File(&'a MappedFile),
+    /// Shared anonymous memory.
+    Memory(&'a SharedMemory),
+    /// A System V segment.
+    Segment(&'a Segment),
+}
+
+impl<'a> Known<'a> {
+    /// What a mapping knows, if it is one of the kernel's kinds.
+    pub fn of(known: &'a dyn Mappable) -> Option<Self> {
+        let known: &dyn Any = known;
+        let file = || known.downcast_ref().map(Self::File);
+        let memory = || known.downcast_ref().map(Self::Memory);
+        let segment =
+            || known.downcast_ref::<Attachment>().map(|attachment| Self::Segment(attachment.segment()));
+        file().or_else(memory).or_else(segment)
+    }
+}
+
 /// What is known of a mapping's memory, if that is a `T`.
 pub fn known_as<'a, T: Mappable>(mapping: &'a MappingInfo<'_, Ostd>) -> Option<&'a T> {
     let known: &dyn Any = &**mapping.mappable()?;
@@ -71,9 +93,11 @@ pub fn is_fully_shared(mapping: &MappingInfo<'_, Ostd>) -> bool {
     if !mapping.is_shared() || mapping.perms().contains(VmPerms::MAY_WRITE) {
         return mapping.is_shared();
     }
-    known_as::<Attachment>(mapping).is_none()
-        && known_as::<MappedFile>(mapping)
-            .is_none_or(|mapped| mapped.file().access().contains(AccessMode::WRITE))
+    match mapping.mappable().and_then(|known| Known::of(&**known)) {
+        Some(Known::File(mapped)) => mapped.file().access().contains(AccessMode::WRITE),
+        Some(Known::Segment(_)) => false,
+        Some(Known::Memory(_)) | None => true,
+    }
 }
 
 /// What `file` allows its mappings, by the way it was opened, its seals and its mount. Files that can be mapped are in memory,

@@ -6,7 +6,7 @@
 //! merging can be wished for, which leaves a mark on the mapping, and nothing else: `MADV_COLLAPSE`, which must do something, answers
 //! as a Linux without large pages does, and `MADV_HWPOISON` and `MADV_SOFT_OFFLINE` as one without `CONFIG_MEMORY_FAILURE`.
 
-use core::{any::Any, ops::Range};
+use core::ops::Range;
 
 use linux_raw_sys::general::{
     MADV_COLD, MADV_COLLAPSE, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK, MADV_DONTNEED,
@@ -27,12 +27,7 @@ use super::{
 };
 use crate::{
     fs::{inode::Allocate, userfaultfd},
-    ipc::shm::Attachment,
-    mm::{
-        AddressSpace,
-        layout::TASK_SIZE,
-        mapped_file::{MappedFile, SharedMemory},
-    },
+    mm::{AddressSpace, layout::TASK_SIZE, mapped_file::Known},
     prelude::*,
     process::{credentials::CapSet, pidfd},
 };
@@ -178,16 +173,13 @@ fn remove(vm: &AddressSpace, range: Range<Vaddr>) -> Result<()> {
 }
 
 fn punch(known: &dyn Mappable, hole: Range<usize>) -> Result<()> {
-    let any: &dyn Any = known;
-    if let Some(mapped) = any.downcast_ref::<MappedFile>() {
-        let inode = mapped.file().inode();
-        inode.allocate(Allocate::PunchHole, hole.start as u64, hole.len() as u64)?;
-    } else if let Some(memory) = any.downcast_ref::<SharedMemory>() {
-        memory.object().decommit(hole)?;
-    } else if let Some(attachment) = any.downcast_ref::<Attachment>() {
-        attachment.segment().object().decommit(hole)?;
-    } else {
-        return Err(EINVAL);
+    match Known::of(known).ok_or(EINVAL)? {
+        Known::File(mapped) => {
+            let inode = mapped.file().inode();
+            inode.allocate(Allocate::PunchHole, hole.start as u64, hole.len() as u64)?;
+        }
+        Known::Memory(memory) => memory.object().decommit(hole)?,
+        Known::Segment(segment) => segment.object().decommit(hole)?,
     }
     Ok(())
 }

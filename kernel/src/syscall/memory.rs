@@ -62,6 +62,16 @@ const VALIDATED_FLAGS: u32 = MAP_TYPE
     | MAP_HUGE_2MB
     | MAP_HUGE_1GB;
 
+/// What is asked of `mmap(2)`, as it is given.
+struct Request {
+    addr: Vaddr,
+    len: usize,
+    prot: u32,
+    flags: u32,
+    fd: i32,
+    offset: usize,
+}
+
 /// `mmap(2)`.
 pub fn sys_mmap(
     ctx: &Ctx,
@@ -72,34 +82,26 @@ pub fn sys_mmap(
     fd: i32,
     offset: usize,
 ) -> Result<usize> {
+    // Made where it is handed on: the most frequent way has no need of it in memory.
+    let request = || Request { addr, len, prot, flags, fd, offset };
     if commit::may_refuse(len) {
-        return map_promised(ctx, addr, len, prot, flags, fd, offset);
+        return map_promised(ctx, &request());
     }
-    if ctx.vm.is_watched() && flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED {
-        return map_over_watched(ctx, addr, len, prot, flags, fd, offset);
+    if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED && ctx.vm.is_watched() {
+        return map_over_watched(ctx, &request());
     }
-    map(ctx, [addr, len, offset], prot, flags, fd, false)
+    map(ctx, &request(), false)
 }
 
-/// `mmap` over what is there, of which a userfaultfd may have to be told.
+/// `mmap` over what is there, of which somebody may have to be told.
 #[cold]
 #[inline(never)]
-fn map_over_watched(
-    ctx: &Ctx,
-    addr: Vaddr,
-    len: usize,
-    prot: u32,
-    flags: u32,
-    fd: i32,
-    offset: usize,
-) -> Result<usize> {
+fn map_over_watched(ctx: &Ctx, request: &Request) -> Result<usize> {
+    let Request { addr, len, .. } = *request;
     let size = len.checked_next_multiple_of(PAGE_SIZE);
-    let Some(end) = size.and_then(|size| addr.checked_add(size)) else {
-        // It is refused, but what is wrong with the file comes first.
-        return map(ctx, [addr, len, offset], prot, flags, fd, false);
-    };
+    let end = size.and_then(|size| addr.checked_add(size)).ok_or(ENOMEM)?;
     let announced = userfaultfd::event::unmapping(ctx.vm, &(addr..end))?;
-    let start = map_promised(ctx, addr, len, prot, flags, fd, offset)?;
+    let start = map_promised(ctx, request)?;
     announced.tell();
     Ok(start)
 }
@@ -107,18 +109,9 @@ fn map_over_watched(
 /// `mmap` of what may be more than can be promised.
 #[cold]
 #[inline(never)]
-fn map_promised(
-    ctx: &Ctx,
-    addr: Vaddr,
-    len: usize,
-    prot: u32,
-    flags: u32,
-    fd: i32,
-    offset: usize,
-) -> Result<usize> {
-    let Some(size) = len.checked_next_multiple_of(PAGE_SIZE) else {
-        return map(ctx, [addr, len, offset], prot, flags, fd, false);
-    };
+fn map_promised(ctx: &Ctx, request: &Request) -> Result<usize> {
+    let Request { addr, len, prot, flags, .. } = *request;
+    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
     let is_unreserved = flags & MAP_NORESERVE != 0 && commit::mode() != Mode::Never;
     let is_promised = !is_unreserved && flags & MAP_TYPE == MAP_PRIVATE && prot & PROT_WRITE != 0;
     let promise = match flags & MAP_FIXED {
@@ -127,18 +120,12 @@ fn map_promised(
         _ => Some(commit::promise_in_place(ctx.vm, addr, size)),
     };
     let is_too_much = matches!(promise, Some(Err(_)));
-    map(ctx, [addr, len, offset], prot, flags, fd, is_too_much)
+    map(ctx, request, is_too_much)
 }
 
 #[inline(always)]
-fn map(
-    ctx: &Ctx,
-    [addr, len, offset]: [usize; 3],
-    prot: u32,
-    flags: u32,
-    fd: i32,
-    is_too_much: bool,
-) -> Result<usize> {
+fn map(ctx: &Ctx, request: &Request, is_too_much: bool) -> Result<usize> {
+    let Request { addr, len, prot, flags, fd, offset } = *request;
     if !offset.is_multiple_of(PAGE_SIZE) {
         return Err(EINVAL);
     }

@@ -2,7 +2,7 @@
 
 //! Memory: resizing and moving mappings, and showing other pages of the same file.
 
-use core::{any::Any, ops::Range};
+use core::ops::Range;
 
 use linux_raw_sys::general::{MAP_NONBLOCK, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
 use vmar::{
@@ -17,11 +17,10 @@ use vmar::{
 use super::memory::{personality_of, refresh_lock_limit};
 use crate::{
     fs::{File, file, page_cache::FileVmo, userfaultfd},
-    ipc::shm::Attachment,
     mm::{
         commit,
         layout::TASK_SIZE,
-        mapped_file::{MappedFile, SharedMemory, backing_of, is_fully_shared},
+        mapped_file::{Known, backing_of, is_fully_shared},
     },
     prelude::*,
 };
@@ -234,19 +233,16 @@ fn shown_at(ctx: &Ctx, range: Range<Vaddr>) -> Result<Shown> {
     if !is_alike {
         return Err(EINVAL);
     }
-    let any: &dyn Any = &*mappable;
-    let (vmo, file) = if let Some(mapped) = any.downcast_ref::<MappedFile>() {
-        let file = mapped.file().clone();
-        match file.ops().mappable(&file)? {
-            file::Mappable::Vmo(vmo) => (vmo, Some(file)),
-            file::Mappable::Zero => return Err(EINVAL),
+    let (vmo, file) = match Known::of(&*mappable).ok_or(EINVAL)? {
+        Known::File(mapped) => {
+            let file = mapped.file().clone();
+            match file.ops().mappable(&file)? {
+                file::Mappable::Vmo(vmo) => (vmo, Some(file)),
+                file::Mappable::Zero => return Err(EINVAL),
+            }
         }
-    } else if let Some(memory) = any.downcast_ref::<SharedMemory>() {
-        (memory.object().dup().to_dynamic(), None)
-    } else if let Some(attachment) = any.downcast_ref::<Attachment>() {
-        (attachment.segment().object().dup().to_dynamic(), None)
-    } else {
-        return Err(EINVAL);
+        Known::Memory(memory) => (memory.object().dup().to_dynamic(), None),
+        Known::Segment(segment) => (segment.object().dup().to_dynamic(), None),
     };
     Ok(Shown { vmo, mappable, file, perms: perms.access(), flags })
 }

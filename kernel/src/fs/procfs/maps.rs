@@ -2,7 +2,7 @@
 
 //! `maps`, `smaps` and `smaps_rollup`: the mappings of a task.
 
-use core::{any::Any, ops::Range};
+use core::ops::Range;
 
 use vmar::{
     mapping::{MappedMemory, MappingFlags},
@@ -23,11 +23,10 @@ use super::{
     task::Task,
 };
 use crate::{
-    ipc::shm::Attachment,
     mm::{
         self, AddressSpace,
         layout::TASK_SIZE,
-        mapped_file::{MappedFile, SharedMemory, is_fully_shared},
+        mapped_file::{Known, SharedMemory, is_fully_shared},
     },
     prelude::*,
 };
@@ -122,22 +121,21 @@ enum Origin {
 }
 
 fn origin(places: &Places, mapping: &Info<'_>) -> Result<Origin> {
-    if let Some(mappable) = mapping.mappable() {
-        let any: &dyn Any = &**mappable;
-        if let Some(mapped) = any.downcast_ref::<MappedFile>() {
+    match mapping.mappable().and_then(|known| Known::of(&**known)) {
+        Some(Known::File(mapped)) => {
             let path = mapped.file().path();
             let meta = path.inode().metadata();
             return Ok(Origin::File(meta.dev, meta.ino, path.display()?));
         }
-        if let Some(memory) = any.downcast_ref::<SharedMemory>() {
+        Some(Known::Memory(memory)) => {
             // Each piece of shared memory is a file of its own in Linux.
             let number = memory.object().id() as u64 >> 4 & 0xffff_ffff;
             return Ok(Origin::File(SHARED_MEMORY, number, SharedMemory::NAME.into()));
         }
-        if let Some(attachment) = any.downcast_ref::<Attachment>() {
-            let segment = attachment.segment();
+        Some(Known::Segment(segment)) => {
             return Ok(Origin::File(SHARED_MEMORY, segment.id() as u64, segment.name()));
         }
+        None => {}
     }
     let range = mapping.range();
     let Places { heap, stack } = places;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Inodes in memory.
+//! Inodes in memory: what they are and what is asked of them. Names are changed in [`names`](super::names), contents in
+//! [`contents`](super::contents).
 //!
 //! Locks: the entries of a directory (sleeping), then those of a directory in it; attributes (spin) last. A rename takes the
 //! entries of two directories in the order of their inode numbers; the layer above keeps other changes of both away meanwhile.
@@ -26,8 +27,6 @@ use crate::prelude::*;
 
 /// The space that `st_size` of a directory counts for each entry, as Linux's tmpfs does.
 const ENTRY_SIZE: u64 = 20;
-/// The most names of one file.
-const MAX_LINKS: u32 = u32::MAX - 1;
 
 /// What an inode has besides attributes.
 enum Body {
@@ -39,11 +38,11 @@ enum Body {
 }
 
 #[derive(Clone, Copy)]
-struct Attr {
+pub(super) struct Attr {
     mode: u16,
     uid: u32,
     gid: u32,
-    nlink: u32,
+    pub(super) nlink: u32,
     atime: Timestamp,
     mtime: Timestamp,
     ctime: Timestamp,
@@ -52,10 +51,10 @@ struct Attr {
 
 /// An inode in memory.
 pub struct RamInode {
-    fs: Arc<RamFs>,
-    ino: u64,
+    pub(super) fs: Arc<RamFs>,
+    pub(super) ino: u64,
     kind: FileType,
-    attr: SpinLock<Attr>,
+    pub(super) attr: SpinLock<Attr>,
     body: Body,
     xattrs: Xattrs,
     ext: InodeExt,
@@ -131,11 +130,11 @@ impl RamInode {
         }
     }
 
-    fn directory(&self) -> Result<&RwMutex<Entries>> {
+    pub(super) fn directory(&self) -> Result<&RwMutex<Entries>> {
         self.entries().ok_or(ENOTDIR)
     }
 
-    fn contents(&self) -> Result<(&PageCache, SealFlags)> {
+    pub(super) fn contents(&self) -> Result<(&PageCache, SealFlags)> {
         match &self.body {
             Body::Regular(cache, seals) => Ok((cache, seals.as_ref().map_or(SealFlags::empty(), Seals::get))),
             _ => Err(EINVAL),
@@ -143,18 +142,18 @@ impl RamInode {
     }
 
     /// Notes a change of the inode.
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.attr.lock().ctime = current::now();
     }
 
     /// Notes a change of the contents or entries.
-    fn modified(&self) {
+    pub(super) fn modified(&self) {
         let now = current::now();
         let mut attr = self.attr.lock();
         (attr.mtime, attr.ctime) = (now, now);
     }
 
-    fn change_nlink(&self, by: i32) {
+    pub(super) fn change_nlink(&self, by: i32) {
         let mut attr = self.attr.lock();
         attr.nlink = attr.nlink.saturating_add_signed(by);
         attr.ctime = current::now();
@@ -162,22 +161,12 @@ impl RamInode {
 }
 
 /// The inode as one of this file system's.
-fn ram(inode: &Arc<dyn Inode>) -> Result<&RamInode> {
+pub(super) fn ram(inode: &Arc<dyn Inode>) -> Result<&RamInode> {
     inode.downcast_ref().ok_or(EXDEV)
 }
 
-fn is_directory(inode: &Arc<dyn Inode>) -> bool {
+pub(super) fn is_directory(inode: &Arc<dyn Inode>) -> bool {
     inode.kind() == FileType::Directory
-}
-
-/// Counts one name less of `inode`, which has just lost one to a removal or a rename.
-fn lose_name(inode: &Arc<dyn Inode>) -> Result<()> {
-    let node = ram(inode)?;
-    node.change_nlink(if is_directory(inode) { -2 } else { -1 });
-    if node.attr.lock().nlink > 0 {
-        node.fs.release_inode();
-    }
-    Ok(())
 }
 
 impl Inode for RamInode {
@@ -261,102 +250,19 @@ impl Inode for RamInode {
     }
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
-        let node = ram(target)?;
-        let mut entries = self.directory()?.write();
-        entries.check_vacant(name)?;
-        let nlink = node.attr.lock().nlink;
-        match nlink {
-            MAX_LINKS.. => return Err(EMLINK),
-            // The first name of a file made without one: counted with the inode.
-            0 => {}
-            _ => self.fs.count_inode()?,
-        }
-        entries.set(name, target.clone());
-        drop(entries);
-        node.change_nlink(1);
-        self.modified();
-        Ok(())
+        self.link_name(name, target)
     }
 
     fn unlink(&self, name: &[u8]) -> Result<()> {
-        let mut entries = self.directory()?.write();
-        if is_directory(entries.get(name)?) {
-            return Err(EISDIR);
-        }
-        let removed = entries.remove(name);
-        drop(entries);
-        if let Some(inode) = removed {
-            lose_name(&inode)?;
-        }
-        self.modified();
-        Ok(())
+        self.unlink_name(name)
     }
 
     fn rmdir(&self, name: &[u8]) -> Result<()> {
-        let mut entries = self.directory()?.write();
-        ram(entries.get(name)?)?.directory()?.write().kill()?;
-        let removed = entries.remove(name);
-        drop(entries);
-        if let Some(inode) = removed {
-            lose_name(&inode)?;
-        }
-        self.change_nlink(-1);
-        self.modified();
-        Ok(())
+        self.remove_directory(name)
     }
 
     fn rename(&self, old: &[u8], new_dir: &Arc<dyn Inode>, new: &[u8], mode: RenameMode) -> Result<()> {
-        let target_dir = ram(new_dir)?;
-        let moved_directories = if target_dir.ino == self.ino {
-            let mut entries = self.directory()?.write();
-            let step = plan(entries.get(old)?, entries.get(new).ok(), mode)?;
-            entries.remove(old);
-            if let (Some(target), RenameMode::Exchange) = (&step.target, mode) {
-                entries.set(old, target.clone());
-            }
-            entries.set(new, step.source.clone());
-            step
-        } else {
-            let (mut from, mut to);
-            if self.ino < target_dir.ino {
-                from = self.directory()?.write();
-                to = target_dir.directory()?.write();
-            } else {
-                to = target_dir.directory()?.write();
-                from = self.directory()?.write();
-            }
-            let target = to.get(new).ok();
-            if target.is_none() {
-                to.check_vacant(new)?;
-            }
-            let step = plan(from.get(old)?, target, mode)?;
-            from.remove(old);
-            if let (Some(target), RenameMode::Exchange) = (&step.target, mode) {
-                from.set(old, target.clone());
-            }
-            to.set(new, step.source.clone());
-            step
-        };
-        let Step { source, target } = moved_directories;
-        let (from_dirs, to_dirs) = match (&target, mode) {
-            (Some(target), RenameMode::Exchange) => {
-                ram(target)?.changed();
-                let delta = i32::from(is_directory(&source)) - i32::from(is_directory(target));
-                (-delta, delta)
-            }
-            (Some(target), _) => {
-                lose_name(target)?;
-                // The moved directory takes the place of one that goes.
-                (-i32::from(is_directory(&source)), 0)
-            }
-            (None, _) => (-i32::from(is_directory(&source)), i32::from(is_directory(&source))),
-        };
-        self.change_nlink(from_dirs);
-        target_dir.change_nlink(to_dirs);
-        ram(&source)?.changed();
-        self.modified();
-        target_dir.modified();
-        Ok(())
+        self.rename_entry(old, new_dir, new, mode)
     }
 
     fn readdir(&self, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
@@ -380,57 +286,15 @@ impl Inode for RamInode {
     }
 
     fn write_at(&self, pos: u64, src: &mut Source<'_>) -> Result<usize> {
-        let (cache, seals) = self.contents()?;
-        // What cannot be read has the first word, and no page is made for it.
-        src.check_first()?;
-        if seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
-            return Err(EPERM);
-        }
-        let grows = pos.saturating_add(src.remain() as u64) > cache.size();
-        let count = if grows && seals.contains(SealFlags::GROW) {
-            // What fits into the file as it is may still be written; of its last page, as in Linux, nothing if not all of it does.
-            let end = cache.size() / PAGE_SIZE as u64 * PAGE_SIZE as u64;
-            match end.checked_sub(pos) {
-                None | Some(0) => return Err(EPERM),
-                Some(room) => cache.write(pos, &mut src.take(room as usize)?)?,
-            }
-        } else {
-            cache.write(pos, src)?
-        };
-        self.modified();
-        Ok(count)
+        self.write_contents(pos, src)
     }
 
     fn resize(&self, size: u64) -> Result<()> {
-        let (cache, seals) = self.contents()?;
-        let old = cache.size();
-        let forbidden = (size < old && seals.contains(SealFlags::SHRINK))
-            || (size > old && seals.contains(SealFlags::GROW));
-        if forbidden {
-            return Err(EPERM);
-        }
-        cache.resize(size)?;
-        self.modified();
-        Ok(())
+        self.resize_contents(size)
     }
 
     fn allocate(&self, how: Allocate, pos: u64, len: u64) -> Result<()> {
-        let (cache, seals) = self.contents()?;
-        let changes = how == Allocate::PunchHole;
-        if changes && seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
-            return Err(EPERM);
-        }
-        // What is set aside beyond the end counts as growth, too.
-        if !changes && pos.saturating_add(len) > cache.size() && seals.contains(SealFlags::GROW) {
-            return Err(EPERM);
-        }
-        cache.allocate(how, pos, len)?;
-        if changes {
-            self.modified()
-        } else {
-            self.changed()
-        }
-        Ok(())
+        self.allocate_contents(how, pos, len)
     }
 
     fn seek_extent(&self, pos: u64, whence: Whence) -> Result<u64> {
@@ -491,28 +355,6 @@ impl Inode for RamInode {
         self.changed();
         Ok(())
     }
-}
-
-/// What a rename moves, and what it meets.
-struct Step {
-    source: Arc<dyn Inode>,
-    target: Option<Arc<dyn Inode>>,
-}
-
-/// Checks what a rename would do, and marks a directory that it replaces as removed.
-fn plan(source: &Arc<dyn Inode>, target: Option<&Arc<dyn Inode>>, mode: RenameMode) -> Result<Step> {
-    match (target, mode) {
-        (Some(_), RenameMode::NoReplace) => return Err(EEXIST),
-        (None, RenameMode::Exchange) => return Err(ENOENT),
-        (Some(target), RenameMode::Replace) => match (is_directory(source), is_directory(target)) {
-            (true, false) => return Err(ENOTDIR),
-            (false, true) => return Err(EISDIR),
-            (true, true) => ram(target)?.directory()?.write().kill()?,
-            (false, false) => {}
-        },
-        _ => {}
-    }
-    Ok(Step { source: source.clone(), target: target.cloned() })
 }
 
 impl Drop for RamInode {

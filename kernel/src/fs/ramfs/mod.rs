@@ -8,8 +8,10 @@
 //! Options of a mount: `size=` (bytes with k, m or g, or a percentage of memory), `nr_blocks=`, `nr_inodes=`, `mode=`,
 //! `uid=`, `gid=`, as in `tmpfs(5)`.
 
+mod contents;
 mod dir;
 mod inode;
+mod names;
 mod options;
 
 use vmar_ostd::reserve;
