@@ -15,6 +15,8 @@
 //! resident pages against a walk of the page table, totals against the sums, each entry against its mapping. Frames in use
 //! must be just those that some space or object holds.
 
+#![forbid(unsafe_code)]
+
 mod naive;
 mod operation;
 mod script;

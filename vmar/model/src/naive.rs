@@ -66,7 +66,15 @@ pub struct Space {
     pub pages: BTreeMap<usize, Page>,
     /// The ranges that child regions keep.
     pub reserved: Vec<Range<usize>>,
+    /// What is noted of each new mapping.
+    pub default_flags: MappingFlags,
 }
+
+/// Serves the faults of a page (its address) that are handed over.
+pub type Serve<'a> = dyn FnMut(usize, &mut Page, &mut [Object]) + 'a;
+
+/// Serves what nobody watches.
+pub fn nobody(_: usize, _: &mut Page, _: &mut [Object]) {}
 
 pub fn addrs(range: Range<usize>) -> impl Iterator<Item = usize> {
     range.step_by(PAGE_SIZE)
@@ -240,20 +248,38 @@ impl Space {
         if end < range.end { Err(Error::NotMapped) } else { Ok(()) }
     }
 
-    /// Makes pages present; `None` as the access stands for a write where that makes a private page, else a read.
+    /// Makes pages present; `None` as the access stands for a write where that makes a private page, else a read. Before it comes
+    /// to a page, `serve` does what those do who are handed its fault.
     pub fn populate(
         &mut self,
         range: Range<usize>,
         access: Option<Access>,
-        objects: &[Object],
+        objects: &mut [Object],
+        serve: &mut Serve<'_>,
     ) -> Result<(), Error> {
         for addr in addrs(range) {
             let page = self.pages.get_mut(&addr).ok_or(Error::NotMapped)?;
+            serve(addr, page, objects);
             let copies = page.perms.contains(VmPerms::WRITE) && !page.is_shared();
             let as_needed = if copies { Access::Write } else { Access::Read };
             page.touch(access.unwrap_or(as_needed), objects)?;
         }
         Ok(())
+    }
+
+    pub fn set_lock_of_all(&mut self, lock: MappingFlags) {
+        for page in self.pages.values_mut() {
+            page.flags = (page.flags - MappingFlags::ANY_LOCK) | lock;
+        }
+    }
+
+    /// Makes the pages of each mapping present, up to the first that cannot be.
+    pub fn populate_all(&mut self, objects: &mut [Object], serve: &mut Serve<'_>) {
+        let mut at = 0;
+        while let Some(start) = self.pages.range(at..).next().map(|(addr, _)| *addr) {
+            at = self.mapping_end(start);
+            let _ = self.populate(start..at, None, objects, serve);
+        }
     }
 
     pub fn discard(&mut self, range: Range<usize>, locked_too: bool, objects_too: bool) -> Result<(), Error> {
@@ -328,6 +354,7 @@ impl Space {
     pub fn fork(&self) -> Self {
         let mut child = self.clone();
         child.reserved.clear();
+        child.default_flags = MappingFlags::empty();
         child.pages.retain(|_, page| !page.flags.contains(MappingFlags::DONT_FORK));
         for page in child.pages.values_mut() {
             page.flags -= MappingFlags::ANY_LOCK;

@@ -108,35 +108,107 @@ pub enum Filling {
 /// What is done.
 #[derive(Clone, Debug)]
 pub enum Operation {
-    Map { pages: Pages, access: VmPerms, mapped: Mapped, place: Place },
+    Map {
+        pages: Pages,
+        access: VmPerms,
+        mapped: Mapped,
+        place: Place,
+    },
     Unmap(Pages),
-    Protect { pages: Pages, access: VmPerms },
-    Remap { old: Pages, count: usize, to: Destination },
-    Fork { cpu: usize, policy: ForkPolicy },
+    Protect {
+        pages: Pages,
+        access: VmPerms,
+    },
+    Remap {
+        old: Pages,
+        count: usize,
+        to: Destination,
+    },
+    Fork {
+        cpu: usize,
+        policy: ForkPolicy,
+    },
     End,
-    Resize { id: usize, size: usize },
-    Decommit { id: usize, range: Range<usize> },
-    WriteObject { id: usize, index: usize, word: usize },
-    Discard { pages: Pages, how: Discard },
+    Resize {
+        id: usize,
+        size: usize,
+    },
+    Decommit {
+        id: usize,
+        range: Range<usize>,
+    },
+    WriteObject {
+        id: usize,
+        index: usize,
+        word: usize,
+    },
+    Discard {
+        pages: Pages,
+        how: Discard,
+    },
     Zero(Pages),
-    Lock { pages: Pages, mode: LockMode },
+    Lock {
+        pages: Pages,
+        mode: LockMode,
+    },
     Unlock(Pages),
-    Advise { pages: Pages, advice: Advice },
-    Populate { pages: Pages, how: Populate },
+    LockAll(LockMode),
+    UnlockAll,
+    /// New mappings are locked.
+    LockWhatComes(LockMode),
+    Advise {
+        pages: Pages,
+        advice: Advice,
+    },
+    Populate {
+        pages: Pages,
+        how: Populate,
+    },
     Seal(Pages),
-    Label { pages: Pages, label: u8 },
-    SetLimit { limit: Limit, value: usize },
-    Watch { pages: Pages, modes: WatchModes, who: Who },
+    Label {
+        pages: Pages,
+        label: u8,
+    },
+    SetLimit {
+        limit: Limit,
+        value: usize,
+    },
+    Watch {
+        pages: Pages,
+        modes: WatchModes,
+        who: Who,
+    },
     Unwatch(Pages),
     UnwatchAll(Who),
-    WriteProtect { pages: Pages, protection: WriteProtection },
-    Fill { page: usize, filling: Filling, protection: WriteProtection },
+    WriteProtect {
+        pages: Pages,
+        protection: WriteProtection,
+    },
+    Fill {
+        page: usize,
+        filling: Filling,
+        protection: WriteProtection,
+    },
     ForgetAccesses(Which),
     TrackWrites,
-    Region { which: usize, inside: (usize, usize), act: RegionAct },
+    Region {
+        which: usize,
+        inside: (usize, usize),
+        act: RegionAct,
+    },
     NewRegion(Pages),
-    Access { page: usize, word: usize, access: Access, cpu: usize },
-    AccessFromOutside { page: usize, word: usize, writes: bool, forced: bool },
+    Access {
+        page: usize,
+        word: usize,
+        access: Access,
+        cpu: usize,
+    },
+    AccessFromOutside {
+        page: usize,
+        word: usize,
+        writes: bool,
+        forced: bool,
+    },
     Compare,
 }
 
@@ -215,7 +287,12 @@ impl Operation {
             26..=27 => {
                 Self::Lock { pages: draw.pages(), mode: draw.pick(&[LockMode::Now, LockMode::OnFault]) }
             }
-            28 => Self::Unlock(draw.pages()),
+            28 => match draw.below(8) {
+                0..=4 => Self::Unlock(draw.pages()),
+                5 => Self::LockAll(draw.pick(&[LockMode::Now, LockMode::OnFault])),
+                6 => Self::UnlockAll,
+                _ => Self::LockWhatComes(draw.pick(&[LockMode::Now, LockMode::OnFault])),
+            },
             29 => Self::Advise { pages: draw.pages(), advice: draw.advice() },
             30..=31 => Self::Populate {
                 pages: draw.pages(),

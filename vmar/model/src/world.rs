@@ -16,6 +16,7 @@ use vmar::{
     error::{Error, Limit},
     fallible::inject::{self, Failing},
     machine::PageFlags,
+    mapping::MappingFlags,
     object::{Vmo, VmoKind},
     placement::Window,
     sim::{PAGE_SIZE, Process, Sim},
@@ -170,6 +171,18 @@ impl World {
             Operation::Zero(pages) => self.zero(who, range_of(&pages)),
             Operation::Lock { pages, mode } => self.lock(who, shortage, range_of(&pages), mode),
             Operation::Unlock(pages) => self.unlock(who, shortage, range_of(&pages)),
+            Operation::LockAll(mode) => self.lock_all(who, shortage, mode),
+            Operation::UnlockAll => {
+                let Running { process, space, .. } = &mut self.running[who];
+                process.vmar.unlock_all();
+                space.default_flags = MappingFlags::empty();
+                space.set_lock_of_all(MappingFlags::empty());
+            }
+            Operation::LockWhatComes(mode) => {
+                let Running { process, space, .. } = &mut self.running[who];
+                process.vmar.set_default_flags(mode.flags());
+                space.default_flags = mode.flags();
+            }
             Operation::Advise { pages, advice } => self.advise(who, shortage, range_of(&pages), advice),
             Operation::Populate { pages, how } => self.populate(who, shortage, range_of(&pages), how),
             Operation::Seal(pages) => self.seal(who, shortage, range_of(&pages)),

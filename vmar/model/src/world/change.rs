@@ -22,7 +22,7 @@ use super::{
     own_pages, try_short, watch::Server, whatever_reason,
 };
 use crate::{
-    naive::{Page, Source, Who, addrs},
+    naive::{Page, Source, Who, addrs, nobody},
     operation::{Destination, Mapped, Place, Shortage},
 };
 
@@ -56,6 +56,7 @@ impl World {
                 map = map.fault_around();
             }
         }
+        page.flags |= space.default_flags;
         let anywhere = || space.highest_room(size, &ARENA).ok_or(Error::NoRoom);
         let is_free = space.is_free(range.clone());
         let (placement, expected) = match place {
@@ -75,6 +76,10 @@ impl World {
         if let Some(Ok(start)) = result {
             space.unmap(start..start + size);
             space.map(start..start + size, page);
+            if page.flags & MappingFlags::ANY_LOCK == MappingFlags::LOCKED {
+                // What cannot be there now is when it is touched.
+                let _ = space.populate(start..start + size, ACCESS_AS_NEEDED, &mut self.objects, &mut nobody);
+            }
         }
     }
 
@@ -152,7 +157,7 @@ impl World {
             if start == old.start && new_size <= old.len() {
                 space.unmap(start + new_size..old.end);
             } else {
-                space.remap(old, start..start + new_size, keeps_old, &self.objects);
+                space.remap(old, start..start + new_size, keeps_old, &mut self.objects);
             }
         }
         self.take_handed(who);
@@ -196,7 +201,7 @@ impl World {
         let result = try_short(process, shortage, || process.vmar.lock(range.clone(), mode));
         let Some(result) = result else {
             // Lack of memory keeps mappings from being split, or their pages from being resident.
-            self.take_handed(who);
+            self.settle_in_turn(who);
             let Running { process, space, .. } = &mut self.running[who];
             let mut after = before;
             let outcome = after.set_lock(range, mode.flags());
@@ -208,13 +213,30 @@ impl World {
             }
             return;
         };
-        self.take_handed(who);
-        let Running { space, .. } = &mut self.running[who];
-        let mut expected = space.set_lock(range.clone(), mode.flags());
+        let mut expected = self.running[who].space.set_lock(range.clone(), mode.flags());
         if expected.is_ok() && mode == LockMode::Now {
-            expected = space.populate(range, ACCESS_AS_NEEDED, &self.objects);
+            expected = self.populate_model(who, range, ACCESS_AS_NEEDED);
         }
         assert_eq!(result, expected);
+    }
+
+    pub(super) fn lock_all(&mut self, who: usize, shortage: Shortage, mode: LockMode) {
+        let Running { process, .. } = &self.running[who];
+        let result = attempt(process, shortage, Ok(()), || process.vmar.lock_all(mode));
+        if result.is_some() {
+            self.running[who].space.set_lock_of_all(mode.flags());
+        }
+        if shortage != Shortage::None {
+            // Which pages are there depends on how far the memory has reached.
+            self.settle_in_turn(who);
+        } else if mode == LockMode::Now && result.is_some() {
+            let mut pending = self.pending(who);
+            let space = &mut self.running[who].space;
+            space.populate_all(&mut self.objects, &mut |addr, page, objects| {
+                pending.serve(addr, page, objects)
+            });
+            pending.end();
+        }
     }
 
     pub(super) fn unlock(&mut self, who: usize, shortage: Shortage, range: Range<usize>) {
@@ -238,15 +260,30 @@ impl World {
     pub(super) fn populate(&mut self, who: usize, shortage: Shortage, range: Range<usize>, how: Populate) {
         let Running { process, .. } = &self.running[who];
         let result = try_short(process, shortage, || process.vmar.populate(range.clone(), how));
-        self.take_handed(who);
-        // Lack of memory leaves resident what was before it ran out.
-        let Some(result) = result else { return };
+        let Some(result) = result else {
+            // Lack of memory leaves resident what was before it ran out.
+            return self.settle_in_turn(who);
+        };
         let access = match how {
             Populate::Read => Some(Access::Read),
             Populate::Write => Some(Access::Write),
             Populate::AsNeeded | Populate::Prefetch => ACCESS_AS_NEEDED,
         };
-        assert_eq!(result, self.running[who].space.populate(range, access, &self.objects));
+        assert_eq!(result, self.populate_model(who, range, access));
+    }
+
+    /// Makes pages of the model present, and fills each that was handed over when its turn comes.
+    fn populate_model(
+        &mut self,
+        who: usize,
+        range: Range<usize>,
+        access: Option<Access>,
+    ) -> Result<(), Error> {
+        let mut pending = self.pending(who);
+        let mut serve = |addr, page: &mut _, objects: &mut [_]| pending.serve(addr, page, objects);
+        let result = self.running[who].space.populate(range, access, &mut self.objects, &mut serve);
+        pending.end();
+        result
     }
 
     pub(super) fn seal(&mut self, who: usize, shortage: Shortage, range: Range<usize>) {

@@ -19,9 +19,9 @@ use vmar::{
     },
 };
 
-use super::{Running, World, attempt, whatever_reason};
+use super::{Running, World, attempt, own_pages, whatever_reason};
 use crate::{
-    naive::{Content, Page, Source, WORDS, Who},
+    naive::{Content, Object, Page, Source, Space, WORDS, Who},
     operation::{Filling, Shortage},
 };
 
@@ -49,6 +49,36 @@ pub(super) struct Handed {
     reason: HandReason,
     /// What a page was filled with.
     content: Content,
+}
+
+/// What was handed over by one operation, and by whom it was served.
+pub(super) struct Pending(Vec<(Who, Handed)>);
+
+impl Pending {
+    /// Lets the model know what was served at `addr`.
+    pub(super) fn serve(&mut self, addr: usize, page: &mut Page, objects: &mut [Object]) {
+        for (by, handed) in self.0.extract_if(.., |(_, handed)| handed.page == addr) {
+            handed.note(by, page, objects);
+        }
+    }
+
+    pub(super) fn end(self) {
+        assert!(self.0.is_empty(), "handed over, and nobody asked for it: {:?}", self.0);
+    }
+}
+
+impl Handed {
+    fn note(&self, by: Who, page: &mut Page, objects: &mut [Object]) {
+        let Self { page: addr, reason, content } = *self;
+        assert!(page.is_watched_for(reason), "{addr:#x} is not watched for that: {reason:?}");
+        assert_eq!(page.watch.map(|(by, _)| by), Some(by), "{addr:#x} is another's");
+        match reason {
+            HandReason::Missing => put(page, objects, content),
+            HandReason::Minor => {}
+            HandReason::Write => assert!(page.is_marked, "{addr:#x} is not marked"),
+        }
+        page.is_marked = false;
+    }
 }
 
 impl Server {
@@ -154,25 +184,42 @@ impl World {
         missing.into_iter().chain(write).find(|reason| page.is_watched_for(*reason))
     }
 
+    /// Takes what was handed over to the servers of a process.
+    pub(super) fn pending(&self, who: usize) -> Pending {
+        let mut handed = Vec::new();
+        for server in &self.running[who].servers {
+            let served = std::mem::take(&mut server.state().handed);
+            handed.extend(served.into_iter().map(|one| (server.who, one)));
+        }
+        Pending(handed)
+    }
+
     /// Lets the model know what was handed over and served, and returns why.
     pub(super) fn take_handed(&mut self, who: usize) -> Vec<HandReason> {
-        let Running { space, servers, .. } = &mut self.running[who];
-        let mut reasons = Vec::new();
-        for server in servers {
-            for Handed { page: addr, reason, content } in std::mem::take(&mut server.state().handed) {
-                let Some(page) = space.pages.get_mut(&addr) else { panic!("{addr:#x} is not mapped") };
-                assert!(page.is_watched_for(reason), "{addr:#x} is not watched for that: {reason:?}");
-                assert_eq!(page.watch.map(|(by, _)| by), Some(server.who), "{addr:#x} is another's");
-                match reason {
-                    HandReason::Missing => put(page, &mut self.objects, content),
-                    HandReason::Minor => {}
-                    HandReason::Write => assert!(page.is_marked, "{addr:#x} is not marked"),
-                }
-                page.is_marked = false;
-                reasons.push(reason);
+        let pending = self.pending(who);
+        let space = &mut self.running[who].space;
+        let note = |(by, handed): (Who, Handed)| {
+            let Some(page) = space.pages.get_mut(&handed.page) else {
+                panic!("{:#x} is not mapped", handed.page)
+            };
+            handed.note(by, page, &mut self.objects);
+            handed.reason
+        };
+        pending.0.into_iter().map(note).collect()
+    }
+
+    /// The same after memory was short: pages were filled, and made the process's own, in turn.
+    pub(super) fn settle_in_turn(&mut self, who: usize) {
+        let mut pending = self.pending(who);
+        let Running { process, space, .. } = &mut self.running[who];
+        let own = own_pages(process);
+        for (addr, page) in &mut space.pages {
+            pending.serve(*addr, page, &mut self.objects);
+            if !page.is_shared() && page.private.is_none() && own.binary_search(addr).is_ok() {
+                page.private = page.content(&self.objects);
             }
         }
-        reasons
+        pending.end();
     }
 
     pub(super) fn watch(
@@ -203,9 +250,7 @@ impl World {
         let visit = |part: Range<usize>, _: &_| ended += part.len() / PAGE_SIZE;
         let result = attempt(process, shortage, expected, || process.vmar.unwatch(range, |_| true, visit));
         if result == Some(Ok(())) {
-            let watched = |space: &crate::naive::Space| {
-                space.pages.values().filter(|page| page.watch.is_some()).count()
-            };
+            let watched = |space: &Space| space.pages.values().filter(|page| page.watch.is_some()).count();
             assert_eq!(ended, watched(space) - watched(&after), "pages that nobody watches any more");
             *space = after;
         }
@@ -308,7 +353,7 @@ impl World {
 }
 
 /// Gives a page that nobody had a content.
-fn put(page: &mut Page, objects: &mut [crate::naive::Object], content: Content) {
+fn put(page: &mut Page, objects: &mut [Object], content: Content) {
     match page.source {
         Source::Object { id, index } if page.is_shared() => {
             objects[id].give(index, content);
