@@ -52,7 +52,7 @@ fn entries_of(pid: &str, at: usize, pages: usize) -> Vec<u64> {
 }
 
 /// The entries of so many pages, without the number of their frame.
-fn entries(at: usize, pages: usize) -> Vec<u64> {
+pub(super) fn entries(at: usize, pages: usize) -> Vec<u64> {
     entries_of("self", at, pages).into_iter().map(|entry| entry & !FRAME).collect()
 }
 

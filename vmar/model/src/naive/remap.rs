@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use vmar::{error::Error, mapping::MappingFlags, sim::PAGE_SIZE, vmar::remap::RemapTarget};
 
-use super::{Object, Page, Space, Who, addrs, nobody};
+use super::{Object, Page, Serve, Space, Who, addrs};
 
 impl Space {
     /// Whether what is mapped in `old` can become `new_size` bytes large where it is.
@@ -78,7 +78,14 @@ impl Space {
     }
 
     /// Moves `old` to `to`, or resizes it if they start alike; what was at the target is gone.
-    pub fn remap(&mut self, old: Range<usize>, to: Range<usize>, keeps_old: bool, objects: &mut [Object]) {
+    pub fn remap(
+        &mut self,
+        old: Range<usize>,
+        to: Range<usize>,
+        keeps_old: bool,
+        objects: &mut [Object],
+        serve: &mut Serve<'_>,
+    ) {
         let kept = old.start..old.start + old.len().min(to.len());
         let first = self.pages[&old.start];
         let moved: Vec<_> = addrs(kept.clone()).map(|addr| self.pages[&addr]).collect();
@@ -106,7 +113,7 @@ impl Space {
             }
         }
         if first.flags & MappingFlags::ANY_LOCK == MappingFlags::LOCKED && to.len() > old.len() {
-            let _ = self.populate(to.start + old.len()..to.end, None, objects, &mut nobody);
+            let _ = self.populate(to.start + old.len()..to.end, None, objects, serve);
         }
     }
 }

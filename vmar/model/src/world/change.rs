@@ -152,15 +152,18 @@ impl World {
         let result = attempt(process, shortage, expected, || {
             whatever_reason(process.vmar.remap(old.clone(), new_size, target), expected)
         });
+        let mut pending = self.pending(who);
+        let space = &mut self.running[who].space;
         if let Some(Ok(start)) = result {
             let keeps_old = matches!(target, RemapTarget::DontUnmap(_));
             if start == old.start && new_size <= old.len() {
                 space.unmap(start + new_size..old.end);
             } else {
-                space.remap(old, start..start + new_size, keeps_old, &mut self.objects);
+                let serve = &mut |addr, page: &mut _, objects: &mut [_]| pending.serve(addr, page, objects);
+                space.remap(old, start..start + new_size, keeps_old, &mut self.objects, serve);
             }
         }
-        self.take_handed(who);
+        pending.end();
     }
 
     pub(super) fn fork(&mut self, who: usize, shortage: Shortage, cpu: usize, policy: ForkPolicy) {

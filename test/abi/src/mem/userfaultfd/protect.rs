@@ -12,6 +12,7 @@ use crate::child::in_child;
 
 pub const CASES: &[Case] = cases!["mem/userfaultfd":
     write_to_a_protected_page_is_told,
+    pagemap_shows_what_is_protected,
     unprotecting_lets_the_write_go_on,
     unprotecting_without_waking_is_followed_by_a_wake,
     read_of_a_protected_page_is_not_told,
@@ -37,6 +38,27 @@ fn numbered(pages: usize) -> (usize, Uffd) {
     let uffd = Uffd::with(0);
     ok!(uffd.register(at, pages, MODE_WP));
     (at, uffd)
+}
+
+fn pagemap_shows_what_is_protected() {
+    const PRESENT: u64 = 1 << 63;
+    const PROTECTED: u64 = 1 << 57;
+    let at = anon(3);
+    number_pages(at, 3, 1);
+    let uffd = Uffd::with(0);
+    ok!(uffd.register(at, 3, MODE_WP));
+    ok!(uffd.protect(at + PAGE, 2, PROTECT_WP));
+    let shown = || {
+        super::super::pagemap::entries(at, 3)
+            .iter()
+            .map(|entry| entry & (PRESENT | PROTECTED))
+            .collect::<Vec<_>>()
+    };
+    check_eq!(shown(), [PRESENT, PRESENT | PROTECTED, PRESENT | PROTECTED]);
+    ok!(uffd.protect(at + PAGE, 1, 0));
+    check_eq!(shown(), [PRESENT, PRESENT, PRESENT | PROTECTED]);
+    ok!(uffd.unregister(at, 3));
+    check_eq!(shown(), [PRESENT; 3]);
 }
 
 fn write_to_a_protected_page_is_told() {
