@@ -221,13 +221,15 @@ fn shown_at(ctx: &Ctx, range: Range<Vaddr>) -> Result<Shown> {
     let first = query.first().filter(|info| info.range().start <= range.start).ok_or(EINVAL)?;
     let (perms, flags) = (first.perms(), first.flags());
     let mappable = first.mappable().ok_or(EINVAL)?.clone();
+    let watched = first.watcher().map(|(_, modes)| modes);
     let is_object = matches!(first.memory(), MappedMemory::Vmo { .. });
     if !is_fully_shared(&first) || !is_object || !query.is_fully_mapped() {
         return Err(EINVAL);
     }
     let is_alike = query.iter().all(|info| {
         let is_same = info.mappable().is_some_and(|other| Arc::ptr_eq(other, &mappable));
-        is_same && info.perms() == perms && info.flags() == flags
+        let is_watched_alike = info.watcher().map(|(_, modes)| modes) == watched;
+        is_same && info.perms() == perms && info.flags() == flags && is_watched_alike
     });
     drop(query);
     if !is_alike {

@@ -36,6 +36,8 @@ pub struct World {
     pub me: usize,
     pub shared: &'static Shared,
     pub edges: Edges,
+    /// Which of the two processes the userfaultfd is of.
+    pub watched: usize,
     /// Room for what is read of `/proc`.
     pub buffer: String,
     /// The begin of the heap.
@@ -49,9 +51,9 @@ impl World {
     pub fn new(shared: &'static Shared, folder: &str, heap: u64) -> Self {
         let out = String::with_capacity(1 << 16);
         let edges = Edges([false; Edges::COUNT]);
-        let (me, baseline) = (0, Figures::default());
+        let (me, watched, baseline) = (0, 0, Figures::default());
         let buffer = String::with_capacity(1 << 16);
-        Self { out, buffer, me, shared, edges, heap, baseline, folder: folder.to_owned() }
+        Self { out, buffer, me, watched, shared, edges, heap, baseline, folder: folder.to_owned() }
     }
 
     /// The ranges that steps work in: arena and heap.

@@ -4,14 +4,16 @@
 
 use super::{Role, Verb};
 use crate::{
-    maker::args,
+    maker::{Maker, args},
+    step::Args,
     symbols::{Kind, Names},
+    sys,
+    world::World,
 };
 
 const NOW_OR_LATER: Names = &[("ONFAULT", 1)];
 const ALL: Names = &[("CURRENT", 1), ("FUTURE", 2), ("ONFAULT", 4)];
 
-/// The verbs here differ in little.
 const RANGE: &[Kind] = &[Kind::Address, Kind::Number];
 
 pub static MLOCK: Verb = Verb {
@@ -19,15 +21,8 @@ pub static MLOCK: Verb = Verb {
     kinds: RANGE,
     weight: 3,
     role: Role::Plain,
-    make: |maker| {
-        let (addr, len) = maker.any_range();
-        args([addr, len])
-    },
-    run: |world, args| {
-        let windows = world.windows();
-        world.edges.note(&windows, args[0]..args[0].saturating_add(args[1]));
-        world.tell(syscall!(SYS_mlock, args[0], args[1]));
-    },
+    make: range,
+    run: |world, args| on_range(world, args, libc::SYS_mlock),
 };
 
 pub static MLOCK2: Verb = Verb {
@@ -36,15 +31,10 @@ pub static MLOCK2: Verb = Verb {
     weight: 2,
     role: Role::Plain,
     make: |maker| {
-        let (addr, len) = maker.any_range();
-        let flags = maker.random.weighted(&[(6, 1), (2, 0), (1, 2)]);
-        args([addr, len, flags])
+        let [addr, len, ..] = range(maker);
+        args([addr, len, maker.random.weighted(&[(6, 1), (2, 0), (1, 2)])])
     },
-    run: |world, args| {
-        let windows = world.windows();
-        world.edges.note(&windows, args[0]..args[0].saturating_add(args[1]));
-        world.tell(syscall!(SYS_mlock2, args[0], args[1], args[2]));
-    },
+    run: |world, args| on_range(world, args, libc::SYS_mlock2),
 };
 
 pub static MUNLOCK: Verb = Verb {
@@ -52,16 +42,21 @@ pub static MUNLOCK: Verb = Verb {
     kinds: RANGE,
     weight: 3,
     role: Role::Plain,
-    make: |maker| {
-        let (addr, len) = maker.any_range();
-        args([addr, len])
-    },
-    run: |world, args| {
-        let windows = world.windows();
-        world.edges.note(&windows, args[0]..args[0].saturating_add(args[1]));
-        world.tell(syscall!(SYS_munlock, args[0], args[1]));
-    },
+    make: range,
+    run: |world, args| on_range(world, args, libc::SYS_munlock),
 };
+
+fn range(maker: &mut Maker) -> Args {
+    let (addr, len) = maker.any_range();
+    args([addr, len])
+}
+
+/// Calls for a range, at whose ends mappings may be cut.
+fn on_range(world: &mut World, args: &Args, number: i64) {
+    let windows = world.windows();
+    world.edges.note(&windows, args[0]..args[0].saturating_add(args[1]));
+    world.tell(sys::call(number, args));
+}
 
 pub static MLOCKALL: Verb = Verb {
     name: "mlockall",

@@ -161,7 +161,8 @@ pub static SHMCTL: Verb = Verb {
 };
 
 /// The commands, with a buffer of its own where it is asked for address 0. Of what is told of a segment the times are left out, and
-/// who was the last to attach it: only what shmat and shmdt do to that is said anywhere.
+/// who was the last to attach it: only what shmat and shmdt do to that is said anywhere. Nor is it said how often a mapping counts
+/// that was cut in two.
 fn control(world: &mut World, args: &Args) {
     /// So many places there are, of which an identifier tells one.
     const PLACES: i32 = 1 << 15;
@@ -186,10 +187,12 @@ fn control(world: &mut World, args: &Args) {
     if answer >= 0 && (is_of_place || command == STAT) {
         let maker = world.shared.pids.iter().position(|known| known.load(Relaxed) == status.shm_cpid);
         let was_attached = status.shm_lpid != 0;
-        let (size, mode, attaches) = (status.shm_segsz, status.shm_perm.mode, status.shm_nattch);
+        let (size, mode, is_attached) = (status.shm_segsz, status.shm_perm.mode, status.shm_nattch != 0);
         add(
             &mut world.out,
-            format_args!(" size {size:#x} mode {mode:o} attaches {attaches} maker {maker:?} {was_attached}"),
+            format_args!(
+                " size {size:#x} mode {mode:o} attached {is_attached} maker {maker:?} before {was_attached}"
+            ),
         );
     }
 }

@@ -61,6 +61,7 @@ pub static OPEN: Verb = Verb {
             return world.tell(fd);
         }
         world.shared.has_uffd.store(1, Relaxed);
+        world.watched = world.me;
         syscall!(SYS_dup2, fd, FD);
         world.tell(syscall!(SYS_close, fd));
     },
@@ -114,6 +115,8 @@ pub static API: Verb = Verb {
 
 const MINOR: u64 = 4;
 const REGISTER_MODES: Names = &[("MISSING", 1), ("WP", 2), ("MINOR", MINOR)];
+/// A range of more pages is refused, or not within the windows.
+const MOST: u64 = 64;
 /// Advice that the C library has no name for.
 const DONTNEED_LOCKED: u64 = 24;
 
@@ -136,8 +139,12 @@ pub static REGISTER: Verb = Verb {
         args([addr, len, mode])
     },
     run: |world, args| {
+        if is_of_other(world) {
+            return;
+        }
         note(world, args);
-        settle(args[0], args[1], args[2] & MINOR != 0);
+        let fills_holes = args[2] & MINOR != 0 || world.shared.has_untouched.load(Relaxed) != 0;
+        settle(args[0], args[1], fills_holes);
         let mut asked = [args[0], args[1], args[2], 0];
         world.tell(syscall!(SYS_ioctl, FD, command(0, 4), asked.as_mut_ptr()));
         add(&mut world.out, format_args!(" ioctls {:#x}", asked[3]));
@@ -150,18 +157,17 @@ pub static REGISTER: Verb = Verb {
 /// page is written, or given back. Whether a file has a page of its own where it has a hole that was written to in private is left
 /// open, too: where `fills_holes` says so it is made to have one.
 fn settle(start: u64, len: u64, fills_holes: bool) {
-    /// A range of more pages is refused, or not within the windows.
-    const MOST: u64 = 64;
     if len > MOST * PAGE {
         return;
     }
     let is_written = (len / PAGE) % 2 == 1;
-    for page in (0..len).step_by(PAGE as usize).map(|offset| start.wrapping_add(offset) / PAGE * PAGE) {
-        let found = if is_written || fills_holes { access::load1(page).ok() } else { None };
-        let value = found.filter(|_| is_written);
-        if !value.is_some_and(|value| access::store1(page, value).is_ok()) {
-            syscall!(SYS_madvise, page, PAGE, DONTNEED_LOCKED);
-        }
+    let pages = || (0..len).step_by(PAGE as usize).map(|offset| start.wrapping_add(offset) / PAGE * PAGE);
+    let load = |page| if is_written || fills_holes { access::load1(page).ok() } else { None };
+    let store = |page, value| is_written && access::store1(page, value).is_ok();
+    let settled: Vec<bool> = pages().map(|page| load(page).is_some_and(|value| store(page, value))).collect();
+    // What is given back could be mapped again with the next one.
+    for (page, _) in pages().zip(settled).filter(|(_, is_settled)| !is_settled) {
+        syscall!(SYS_madvise, page, PAGE, DONTNEED_LOCKED);
     }
 }
 
@@ -175,6 +181,9 @@ pub static UNREGISTER: Verb = Verb {
         args([addr, len])
     },
     run: |world, args| {
+        if is_of_other(world) {
+            return;
+        }
         note(world, args);
         let mut asked = [args[0], args[1]];
         world.tell(syscall!(SYS_ioctl, FD, command_in(1, 2), asked.as_mut_ptr()));
@@ -240,7 +249,7 @@ pub static CONTINUE: Verb = Verb {
     role: Role::Plain,
     make: extent,
     run: |world, args| {
-        if !is_left_out(world, args[0], args[1]) {
+        if !is_of_other(world) && !is_left_out(world, args[0], args[1]) {
             fill(world, command(7, 4), &mut [args[0], args[1], args[2], 0]);
         }
     },
@@ -294,6 +303,15 @@ fn note(world: &mut World, args: &Args) {
     world.edges.note(&windows, args[0]..args[0].saturating_add(args[1]));
 }
 
+/// Leaves out what changes the other process's mappings, or depends on which of its pages are mapped: that is known to itself alone.
+fn is_of_other(world: &mut World) -> bool {
+    let is_of_other = world.me != world.watched;
+    if is_of_other {
+        world.out.push_str("left out: of the other process");
+    }
+    is_of_other
+}
+
 /// Leaves out what has to be within one mapping if nobody knows whether it is.
 fn is_left_out(world: &mut World, start: u64, len: u64) -> bool {
     let windows = world.windows();
@@ -306,7 +324,19 @@ fn is_left_out(world: &mut World, start: u64, len: u64) -> bool {
 }
 
 /// Fills pages, and tells how many bytes that were, which is the last word of what is asked.
+///
+/// Of a file there may be pages that were mapped around a fault: those are given back first.
 fn fill(world: &mut World, command: u64, asked: &mut [u64]) {
+    let (start, len) = (asked[0], asked[asked.len() - 3]);
+    if len <= MOST * PAGE {
+        let of_objects = view::pages_of_objects(world, start, (len / PAGE) as usize);
+        if of_objects.contains(&true) && is_of_other(world) {
+            return;
+        }
+        for (page, _) in (0..).zip(of_objects).filter(|(_, is_of_object)| *is_of_object) {
+            syscall!(SYS_madvise, start + page * PAGE, PAGE, DONTNEED_LOCKED);
+        }
+    }
     let answer = syscall!(SYS_ioctl, FD, command, asked.as_mut_ptr());
     world.tell(answer);
     world.out.push_str(", ");
