@@ -99,7 +99,10 @@ pub fn sys_mmap(
 fn map_over_watched(ctx: &Ctx, request: &Request) -> Result<usize> {
     let Request { addr, len, .. } = *request;
     let size = len.checked_next_multiple_of(PAGE_SIZE);
-    let end = size.and_then(|size| addr.checked_add(size)).ok_or(ENOMEM)?;
+    let Some(end) = size.and_then(|size| addr.checked_add(size)) else {
+        // It is refused, but what is wrong with the file comes first.
+        return map(ctx, request, false);
+    };
     let announced = userfaultfd::event::unmapping(ctx.vm, &(addr..end))?;
     let start = map_promised(ctx, request)?;
     announced.tell();
@@ -111,7 +114,9 @@ fn map_over_watched(ctx: &Ctx, request: &Request) -> Result<usize> {
 #[inline(never)]
 fn map_promised(ctx: &Ctx, request: &Request) -> Result<usize> {
     let Request { addr, len, prot, flags, .. } = *request;
-    let size = len.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
+    let Some(size) = len.checked_next_multiple_of(PAGE_SIZE) else {
+        return map(ctx, request, false);
+    };
     let is_unreserved = flags & MAP_NORESERVE != 0 && commit::mode() != Mode::Never;
     let is_promised = !is_unreserved && flags & MAP_TYPE == MAP_PRIVATE && prot & PROT_WRITE != 0;
     let promise = match flags & MAP_FIXED {
