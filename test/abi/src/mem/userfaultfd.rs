@@ -115,6 +115,36 @@ impl Uffd {
         uffd
     }
 
+    /// One that serves writes to the pages of a range, which is protected.
+    #[track_caller]
+    fn protecting(addr: usize, pages: usize) -> Self {
+        let uffd = Self::with(0);
+        ok!(uffd.register(addr, pages, MODE_WP));
+        ok!(uffd.protect(addr, pages, PROTECT_WP));
+        uffd
+    }
+
+    /// Has a missing page read, which is told and filled with `value`.
+    #[track_caller]
+    fn fills_what_is_read(self, addr: usize, value: u8) {
+        let fill = |_: &ScopedJoinHandle<'_, u8>| {
+            check_eq!(self.next(), fault(addr, 0));
+            self.copy(addr, 1, value, 0);
+        };
+        check_eq!(beside(|| super::peek(addr), fill), value);
+    }
+
+    /// Has `value` written to a protected page, which is told and allowed.
+    #[track_caller]
+    fn lets_write(self, addr: usize, value: u8) {
+        let allow = |_: &ScopedJoinHandle<'_, ()>| {
+            check_eq!(self.next(), fault(addr, FLAG_WRITE | FLAG_WP));
+            ok!(self.protect(addr, 1, 0));
+        };
+        beside(|| super::poke(addr, value), allow);
+        check_eq!(super::peek(addr), value);
+    }
+
     fn ioctl<const N: usize>(self, command: u32, words: &mut [u64; N]) -> Result {
         syscall!(SYS_ioctl, self.0, command, words.as_mut_ptr())
     }

@@ -49,9 +49,7 @@ fn mem_of_proc_does_not_wait_for_a_missing_page() {
 fn mem_of_proc_does_not_write_a_protected_page() {
     let at = anon(1);
     poke(at, 3);
-    let uffd = Uffd::with(0);
-    ok!(uffd.register(at, 1, MODE_WP));
-    ok!(uffd.protect(at, 1, PROTECT_WP));
+    let uffd = Uffd::protecting(at, 1);
     let mem = open_mem();
     let mut bytes = [0];
     check_eq!(sys::pread(mem, &mut bytes, at), Ok(1));
@@ -106,9 +104,7 @@ fn process_vm_writev_waits_for_a_protected_page() {
     let (at, here) = (anon(1), anon(1));
     poke(at, 3);
     poke(here, 5);
-    let uffd = Uffd::with(0);
-    ok!(uffd.register(at, 1, MODE_WP));
-    ok!(uffd.protect(at, 1, PROTECT_WP));
+    let uffd = Uffd::protecting(at, 1);
     let count = beside(
         || process_vm(libc::SYS_process_vm_writev, here, at),
         |_| {
@@ -145,14 +141,7 @@ fn device_makes_descriptors() {
     sys::close(device);
     ok!(uffd.api(API, 0));
     ok!(uffd.register(at, 1, MODE_MISSING));
-    let value = beside(
-        || peek(at),
-        |_| {
-            check_eq!(uffd.next(), fault(at, 0));
-            uffd.copy(at, 1, 8, 0);
-        },
-    );
-    check_eq!(value, 8);
+    uffd.fills_what_is_read(at, 8);
 }
 
 fn device_knows_one_command_and_its_flags() {

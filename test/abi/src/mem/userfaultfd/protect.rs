@@ -112,24 +112,13 @@ fn read_of_a_protected_page_is_not_told() {
 fn zeros_that_were_read_can_be_protected() {
     let at = lone_anon(1);
     check_eq!(peek(at), 0);
-    let uffd = Uffd::with(0);
-    ok!(uffd.register(at, 1, MODE_WP));
-    ok!(uffd.protect(at, 1, PROTECT_WP));
-    beside(
-        || poke(at, 3),
-        |_| {
-            check_eq!(uffd.next(), fault(at, FLAG_WRITE | FLAG_WP));
-            ok!(uffd.protect(at, 1, 0));
-        },
-    );
-    check_eq!(peek(at), 3);
+    let uffd = Uffd::protecting(at, 1);
+    uffd.lets_write(at, 3);
 }
 
 fn pages_that_are_not_there_are_not_protected() {
     let at = lone_anon(4);
-    let uffd = Uffd::with(0);
-    ok!(uffd.register(at, 4, MODE_WP));
-    ok!(uffd.protect(at, 4, PROTECT_WP));
+    let uffd = Uffd::protecting(at, 4);
     poke(at + PAGE, 1);
     check_eq!(peek(at + 2 * PAGE), 0);
     poke(at + 2 * PAGE, 2);
@@ -141,14 +130,7 @@ fn protection_outlives_mprotect() {
     ok!(uffd.protect(at, 2, PROTECT_WP));
     ok!(sys::mprotect(at, PAGE, PROT_READ));
     ok!(sys::mprotect(at, PAGE, RW));
-    beside(
-        || poke(at, 5),
-        |_| {
-            check_eq!(uffd.next(), fault(at, FLAG_WRITE | FLAG_WP));
-            ok!(uffd.protect(at, 1, 0));
-        },
-    );
-    check_eq!(peek(at), 5);
+    uffd.lets_write(at, 5);
 }
 
 fn protection_goes_with_dontneed() {
@@ -176,14 +158,7 @@ fn copy_can_protect() {
     ok!(uffd.register(at, 1, MODE_MISSING | MODE_WP));
     uffd.copy(at, 1, 6, COPY_WP);
     check_eq!(peek(at), 6);
-    beside(
-        || poke(at, 7),
-        |_| {
-            check_eq!(uffd.next(), fault(at, FLAG_WRITE | FLAG_WP));
-            ok!(uffd.protect(at, 1, 0));
-        },
-    );
-    check_eq!(peek(at), 7);
+    uffd.lets_write(at, 7);
 }
 
 fn missing_and_protected_are_told_apart() {
@@ -232,14 +207,7 @@ fn protected_page_stays_protected_after_fork() {
     let (at, uffd) = numbered(64);
     ok!(uffd.protect(at, 64, PROTECT_WP));
     in_child(|| {});
-    beside(
-        || poke(at + 9 * PAGE, 5),
-        |_| {
-            check_eq!(uffd.next(), fault(at + 9 * PAGE, FLAG_WRITE | FLAG_WP));
-            ok!(uffd.protect(at + 9 * PAGE, 1, 0));
-        },
-    );
-    check_eq!(peek(at + 9 * PAGE), 5);
+    uffd.lets_write(at + 9 * PAGE, 5);
 }
 
 fn forked_child_is_not_told_about() {

@@ -49,14 +49,7 @@ fn byte_of(fd: i32, page: usize) -> u8 {
 fn missing_page_of_shared_memory_is_told() {
     let at = anon_shared(2);
     let uffd = Uffd::missing(at, 2);
-    let value = beside(
-        || peek(at + PAGE),
-        |_| {
-            check_eq!(uffd.next(), fault(at + PAGE, 0));
-            uffd.copy(at + PAGE, 1, 3, 0);
-        },
-    );
-    check_eq!(value, 3);
+    uffd.fills_what_is_read(at + PAGE, 3);
     poke(at + PAGE, 4);
     check_eq!(peek(at + PAGE), 4);
 }
@@ -136,14 +129,7 @@ fn hole_in_the_file_is_missing() {
     poke(at, 1);
     let uffd = Uffd::missing(at, 1);
     ok!(syscall!(SYS_fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE));
-    let value = beside(
-        || peek(at),
-        |_| {
-            check_eq!(uffd.next(), fault(at, 0));
-            uffd.copy(at, 1, 2, 0);
-        },
-    );
-    check_eq!(value, 2);
+    uffd.fills_what_is_read(at, 2);
 }
 
 fn minor_fault_is_told_and_continued() {
@@ -193,9 +179,7 @@ fn protected_page_of_shared_memory_is_told() {
     let at = map(fd, 2, MAP_SHARED);
     poke(at, 1);
     poke(at + PAGE, 2);
-    let uffd = Uffd::with(0);
-    ok!(uffd.register(at, 2, MODE_WP));
-    ok!(uffd.protect(at, 2, PROTECT_WP));
+    let uffd = Uffd::protecting(at, 2);
     check_eq!(page_numbers(at, 2), [1, 2]);
     beside(
         || poke(at, 5),
@@ -211,9 +195,7 @@ fn protected_page_of_shared_memory_is_told() {
 fn shared_pages_are_protected_before_they_are_there() {
     let fd = file(2);
     let at = map(fd, 2, MAP_SHARED);
-    let uffd = Uffd::with(0);
-    ok!(uffd.register(at, 2, MODE_WP));
-    ok!(uffd.protect(at, 2, PROTECT_WP));
+    let uffd = Uffd::protecting(at, 2);
     check_eq!(peek(at + PAGE), 0);
     beside(
         || {
@@ -234,19 +216,10 @@ fn protection_of_shared_memory_outlives_dontneed() {
     let fd = file(1);
     let at = map(fd, 1, MAP_SHARED);
     poke(at, 1);
-    let uffd = Uffd::with(0);
-    ok!(uffd.register(at, 1, MODE_WP));
-    ok!(uffd.protect(at, 1, PROTECT_WP));
+    let uffd = Uffd::protecting(at, 1);
     ok!(sys::madvise(at, PAGE, MADV_DONTNEED));
     check_eq!(peek(at), 1);
-    beside(
-        || poke(at, 5),
-        |_| {
-            check_eq!(uffd.next(), fault(at, FLAG_WRITE | FLAG_WP));
-            ok!(uffd.protect(at, 1, 0));
-        },
-    );
-    check_eq!(peek(at), 5);
+    uffd.lets_write(at, 5);
 }
 
 fn another_process_is_not_told_about() {
