@@ -36,7 +36,7 @@ pub struct ThreadLocal {
     /// Whether the CPU holds the three above, and holds them more truly than the fields.
     in_cpu: Cell<bool>,
     vm: RefCell<Arc<AddressSpace>>,
-    /// Whether the thread was moved to another address space, and nobody has asked since.
+    /// Whether the thread was moved to another address space and has not settled there.
     has_moved: Cell<bool>,
     last_trap: Cell<LastTrap>,
     /// The number of the system call in progress, as far as somebody may ask for it: one that nobody watches and that ends
@@ -123,9 +123,14 @@ impl ThreadLocal {
         drop(old);
     }
 
-    /// Whether the thread was moved to another address space since the last question.
-    pub fn take_move(&self) -> bool {
-        self.has_moved.take()
+    /// Whether the thread was moved to another address space since it settled there.
+    pub fn has_moved(&self) -> bool {
+        self.has_moved.get()
+    }
+
+    /// Notes that the thread goes on in the address space that it is in.
+    pub fn settle_in_space(&self) {
+        self.has_moved.set(false);
     }
 
     /// Gives `f` the floating-point state, up to date, to read and change.

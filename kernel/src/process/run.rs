@@ -119,7 +119,8 @@ fn report_exit(thread: &Arc<Thread>, local: &ThreadLocal, registers: &mut UserCo
 fn run_in_space(ctx: &Ctx, user: &mut UserMode, hooks: &Hooks<'_>) {
     let Ctx { thread, local, .. } = ctx;
     let mut interrupted = None;
-    while !local.take_move() {
+    local.settle_in_space();
+    while !local.has_moved() {
         if interrupted.is_some() || needs_attention(thread) {
             attend(ctx, user.context_mut(), interrupted.take());
             if thread.must_exit.load(Ordering::Relaxed) {

@@ -30,6 +30,7 @@ const STRESSORS: &[(&str, &str)] = &[
     ("vm", "--vm-bytes 32m"),
     ("vm-rw", "--vm-rw-bytes 16m"),
     ("vm-segv", ""),
+    ("ptrace", ""),
     ("vm-addr", ""),
     ("munmap", ""),
     ("msync", "--msync-bytes 16m"),
