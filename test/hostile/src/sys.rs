@@ -171,19 +171,31 @@ pub fn kill_group(leader: i32) {
 
 /// Whether a child has ended, in which case it is gone afterwards.
 pub fn has_ended(pid: i32) -> bool {
-    // SAFETY: no status is asked for.
-    unsafe { libc::waitpid(pid, null_mut(), libc::WNOHANG) != 0 }
+    next_end(pid) != 0
 }
 
 /// Takes note of the children that have ended; returns whether there are no more.
 pub fn reap_all() -> bool {
     loop {
-        // SAFETY: no status is asked for.
-        match unsafe { libc::waitpid(-1, null_mut(), libc::WNOHANG) } {
+        match next_end(-1) {
             0 => return false,
             -1 => return true,
             _ => {}
         }
+    }
+}
+
+/// Takes note of a child that has ended: its number, 0 if none has, -1 if there is none. A child that has made its parent trace it
+/// and has stopped is ended: nobody lets it go on.
+fn next_end(pid: i32) -> i32 {
+    loop {
+        let mut status = 0;
+        // SAFETY: the status is a valid number.
+        let who = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+        if who <= 0 || !libc::WIFSTOPPED(status) {
+            return who;
+        }
+        kill(who);
     }
 }
 
