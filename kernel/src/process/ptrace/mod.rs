@@ -13,7 +13,7 @@
 //! - A tracer is a thread, and so is a tracee. [`link`] says who traces whom.
 //! - A tracee stops itself, in [`stop`], where it has its registers at hand. They lie in its [`State`] until it goes on: so a request
 //!   never touches a thread that runs. [`report`] holds the reasons to stop.
-//! - [`resume`] lets it go on; [`registers`] and [`info`] are what a tracer can ask and change.
+//! - [`resume`] lets it go on; [`registers`] and [`mod@info`] are what a tracer can ask and change.
 //!
 //! Locks: that of the process table, then that of a [`Tracing`]. Signals are sent with neither held.
 //!
