@@ -34,7 +34,7 @@ pub struct AddressSpace {
     heap: Mutex<Heap>,
     layout: SpinLock<ProgramLayout>,
     peak_pages: AtomicUsize,
-    /// Whether new mappings may be locked: they were to be once (`mlockall(MCL_FUTURE)`).
+    /// Whether new mappings are locked (`mlockall(MCL_FUTURE)`).
     locks_future: AtomicBool,
     /// Whether a protection key was asked for.
     wished_for_key: AtomicBool,
@@ -319,16 +319,14 @@ impl AddressSpace {
         }
     }
 
-    /// Whether new mappings may be locked.
+    /// Whether new mappings are locked.
     pub fn locks_future(&self) -> bool {
         self.locks_future.load(Ordering::Relaxed)
     }
 
     /// Has new mappings get `flags`, by which they are locked or not.
     pub fn lock_future(&self, flags: MappingFlags) {
-        if !flags.is_empty() {
-            self.locks_future.store(true, Ordering::Relaxed);
-        }
+        self.locks_future.store(!flags.is_empty(), Ordering::Relaxed);
         self.vmar.set_default_flags(flags);
     }
 

@@ -149,6 +149,7 @@ pub fn sys_mlockall(ctx: &Ctx, flags: u32) -> Result<usize> {
 
 /// `munlockall(2)`.
 pub fn sys_munlockall(ctx: &Ctx) -> Result<usize> {
+    ctx.vm.lock_future(MappingFlags::empty());
     ctx.vm.vmar().unlock_all();
     Ok(0)
 }

@@ -7,7 +7,7 @@
 
 use core::ops::Range;
 
-use vmar::{mapping::MappedMemory, perms::VmPerms, vmar::populate::Populate};
+use vmar::{machine::PageFlags, mapping::MappedMemory, perms::VmPerms, vmar::populate::Populate};
 
 use super::process_vm::check_may_access;
 use crate::{
@@ -136,7 +136,10 @@ fn is_in_reach(ctx: &Ctx, page: Range<Vaddr>) -> bool {
     if let Some(info) = query.first()
         && info.perms().intersects(VmPerms::WRITE | VmPerms::EXEC)
     {
-        info.for_each_page(&page, |_, _| is_mapped = true);
+        // Zeros that were mapped ahead of the program are not there.
+        info.for_each_page(&page, |_, found| {
+            is_mapped = !found.is_zeros || found.flags.contains(PageFlags::ACCESSED);
+        });
     }
     is_mapped
 }

@@ -23,6 +23,7 @@ use crate::{
         mapped_file::{Known, backing_of, is_fully_shared},
     },
     prelude::*,
+    process::credentials::CapSet,
 };
 
 /// `mremap(2)`.
@@ -103,7 +104,11 @@ fn too_large(ctx: &Ctx, old: &Range<Vaddr>) -> Errno {
     let query = ctx.vm.vmar().query(old.start..old.start + PAGE_SIZE);
     match query.first() {
         Some(mapping) if old.is_empty() && !mapping.is_shared() => EINVAL,
-        Some(mapping) if old.end <= mapping.range().end => ENOMEM,
+        Some(mapping) if old.end <= mapping.range().end => {
+            // The limit on locked memory has the first word.
+            let is_locked = mapping.flags().contains(MappingFlags::LOCKED);
+            if is_locked && !ctx.credentials().has(CapSet::IPC_LOCK) { EAGAIN } else { ENOMEM }
+        }
         _ => EFAULT,
     }
 }
