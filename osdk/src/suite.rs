@@ -89,6 +89,14 @@ enum Verdict {
 /// What came of each case on each kernel.
 type Verdicts = BTreeMap<(Setup, String), Verdict>;
 
+/// What came of a suite.
+#[derive(Default)]
+struct Outcomes {
+    verdicts: Verdicts,
+    /// What cases have measured.
+    figures: Vec<(Setup, String)>,
+}
+
 impl Suite {
     fn cases(self) -> Vec<Case> {
         match self {
@@ -103,6 +111,14 @@ impl Suite {
         match self {
             Self::Selftests => selftests::tree(),
             Self::Stress | Self::Mixed => stress::tree(),
+        }
+    }
+
+    /// The kernels it is run on if nothing else is said.
+    const fn setups(self) -> &'static [Setup] {
+        match self {
+            Self::Selftests | Self::Stress => &[Setup::Linux, Setup::Tessera, Setup::TesseraSmp],
+            Self::Mixed => &[Setup::Linux, Setup::TesseraSmp],
         }
     }
 
@@ -165,20 +181,20 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let setups = match (&options.on[..], options.quick) {
         ([], true) => vec![Setup::TesseraSmp],
-        ([], false) => vec![Setup::Linux, Setup::Tessera, Setup::TesseraSmp],
+        ([], false) => suite.setups().to_vec(),
         (some, _) => some.to_vec(),
     };
 
     let machines = Machines::new(&setups, suite.tree()?, options.verbose)?;
-    let mut verdicts = Verdicts::new();
+    let mut outcomes = Outcomes::default();
     for &setup in &setups {
-        machines.run(setup, suite, &cases, &mut verdicts)?;
+        machines.run(setup, suite, &cases, &mut outcomes)?;
     }
-    let tally = report::Tally::new(&cases, &setups, &verdicts);
+    let tally = report::Tally::new(&cases, &setups, &outcomes.verdicts);
     if options.write {
         let folder = project::root().join("docs/src/suites");
         fs::create_dir_all(&folder).context("the docs' folder cannot be made")?;
-        let table = report::table(&cases, &setups, &verdicts, machines.linux().as_deref());
+        let table = report::table(&cases, &setups, &outcomes, machines.linux().as_deref());
         fs::write(folder.join(suite.file()), table).context("the table cannot be written")?;
     }
     println!("suite: {} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);

@@ -2,8 +2,8 @@
 
 //! The kernels that a suite runs on, and what its script says while it runs.
 //!
-//! The script writes `@begin NAME` and `@end NAME STATUS` on lines of their own around each case; everything else on the console
-//! is what programs and kernels say.
+//! The script writes `@begin NAME` and `@end NAME STATUS` on lines of their own around each case; a case may write `@figures TEXT`,
+//! which goes into the docs with its verdict. Everything else on the console is what programs and kernels say.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use super::{Case, Run, Suite, Verdict, Verdicts};
+use super::{Case, Outcomes, Run, Suite, Verdict};
 use crate::{
     bench::{self, Kernel},
     child::Ended,
@@ -109,15 +109,16 @@ impl Machines {
     }
 
     /// Runs the cases on one kernel, each as soon as the one before it has ended.
-    pub fn run(&self, setup: Setup, suite: Suite, cases: &[Case], verdicts: &mut Verdicts) -> Result<()> {
+    pub fn run(&self, setup: Setup, suite: Suite, cases: &[Case], outcomes: &mut Outcomes) -> Result<()> {
         let mut left: Vec<&Case> =
             cases.iter().filter(|case| matches!(case.run, Run::Command { .. })).collect();
         while !left.is_empty() {
             let (outcome, text) = self.boot(setup, suite, &left)?;
             let said = Said::read(&text, suite);
             let done = said.ended.len();
+            outcomes.figures.extend(said.figures.into_iter().map(|figures| (setup, figures)));
             for (name, verdict) in said.ended {
-                verdicts.insert((setup, name), verdict);
+                outcomes.verdicts.insert((setup, name), verdict);
             }
             if let Ended::Interrupted(_) = outcome.ended {
                 bail!("interrupted");
@@ -135,7 +136,7 @@ impl Machines {
             };
             let why = why_stopped(&outcome, &text);
             println!("{:<24} {:<24} the kernel stopped: {why}", setup.title(), last);
-            verdicts.insert((setup, last.clone()), Verdict::Stopped(why));
+            outcomes.verdicts.insert((setup, last.clone()), Verdict::Stopped(why));
             left = left.into_iter().skip_while(|case| case.name != last).skip(1).collect();
         }
         Ok(())
@@ -216,19 +217,22 @@ impl Machines {
 /// What the script has said in one boot.
 struct Said {
     ended: Vec<(String, Verdict)>,
+    figures: Vec<String>,
     running: Option<String>,
     is_over: bool,
 }
 
 impl Said {
     fn read(text: &str, suite: Suite) -> Self {
-        let mut said = Self { ended: Vec::new(), running: None, is_over: false };
+        let mut said = Self { ended: Vec::new(), figures: Vec::new(), running: None, is_over: false };
         for line in text.lines().map(str::trim_end) {
             if let Some(name) = line.strip_prefix("@begin ") {
                 said.running = Some(name.to_owned());
             } else if let Some(ended) = parse_end(line, suite) {
                 said.ended.push(ended);
                 said.running = None;
+            } else if let Some(figures) = line.strip_prefix("@figures ") {
+                said.figures.push(figures.to_owned());
             } else if line == "@over" {
                 said.is_over = true;
             }
@@ -259,9 +263,10 @@ mod tests {
 
     #[test]
     fn everything_said_is_read() {
-        let text = "@begin a\r\nnoise\r\n\r\n@end a 0\r\n@begin b\n@end b 2\n@over\n";
+        let text = "@begin a\r\nnoise\r\n@figures 1 of 2\r\n\r\n@end a 0\r\n@begin b\n@end b 2\n@over\n";
         let said = Said::read(text, Suite::Stress);
         assert_eq!(said.ended, [("a".to_owned(), Verdict::Passed), ("b".to_owned(), Verdict::Failed(2))]);
+        assert_eq!(said.figures, ["1 of 2"]);
         assert!(said.is_over && said.running.is_none());
     }
 

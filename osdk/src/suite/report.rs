@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use super::{Case, Run, Verdict, Verdicts, machines::Setup};
+use super::{Case, Outcomes, Run, Verdict, Verdicts, machines::Setup};
 
 impl Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +66,8 @@ fn judge(case: &Case, setups: &[Setup], verdicts: &Verdicts) -> Judgement {
 }
 
 /// The table for the docs.
-pub fn table(cases: &[Case], setups: &[Setup], verdicts: &Verdicts, linux: Option<&str>) -> String {
+pub fn table(cases: &[Case], setups: &[Setup], outcomes: &Outcomes, linux: Option<&str>) -> String {
+    let Outcomes { verdicts, figures } = outcomes;
     let mut text = linux.map(|linux| format!("Linux is {linux}.\n\n")).unwrap_or_default();
     text += "| case |";
     for setup in setups {
@@ -100,6 +101,12 @@ pub fn table(cases: &[Case], setups: &[Setup], verdicts: &Verdicts, linux: Optio
         "\n{} pass as they do on Linux, {} do not, {} are not asked for.",
         tally.passed, tally.failed, tally.skipped
     );
+    if !figures.is_empty() {
+        text += "\n";
+    }
+    for (setup, figures) in figures {
+        let _ = writeln!(text, "- {}: {figures}", setup.title());
+    }
     text
 }
 

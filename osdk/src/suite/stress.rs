@@ -111,8 +111,8 @@ pub fn mixed() -> Vec<Case> {
     let free = "sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; awk '/^MemFree/ { print $2 }' /proc/meminfo";
     let command = format!(
         "stress-ng --mmap 1 --timeout 1 >/dev/null 2>&1; before=$({free}); \
-         {} & {} || exit; wait $! || exit; \
-         after=$({free}); echo \"free: $before KiB before, $after KiB after\"; \
+         {} & user=$!; {} || exit; wait $user || exit; \
+         after=$({free}); echo \"@figures $before KiB free before, $after KiB after\"; \
          [ $((before - after)) -le {SLACK} ] || exit 9",
         run(true),
         run(false)
