@@ -94,7 +94,9 @@ fn serve(ctx: &Ctx, fault: PageFault) -> Option<SigInfo> {
             Err(FaultError::Interrupted) => return None,
             // Whoever is ended gives memory back. If it is this one, the loop of its thread ends it.
             Err(FaultError::OutOfMemory) => {
-                oom::make_room(Need::Page);
+                if oom::make_room(Need::Page) == Outlook::Stuck {
+                    oom::reap_stuck();
+                }
                 if ctx.thread.must_exit.load(Ordering::Relaxed) || signal::has_pending(ctx.thread) {
                     return None;
                 }

@@ -5,7 +5,8 @@
 //!
 //! As in Linux, the victim is the one with the most memory, and `/proc/PID/oom_score_adj` shifts the balance: a thousand
 //! points count as all the memory there is. The first process is never ended. `/proc/PID/oom_score` tells who is next, and the
-//! log says who it was, in Linux's words (`mm/oom_kill.c` in 6.1).
+//! log says who it was, in Linux's words (`mm/oom_kill.c` in 6.1). One that does not get to its end, because a debugger keeps it
+//! there, has its memory taken away ([`AddressSpace::reap`]), and the others are looked at again.
 //!
 //! Among those that are alike, within a hundredth of all memory, it is the youngest: when what has filled memory belongs to
 //! nobody (files, the kernel's own notes of many small processes), a shell goes after what it has started.
@@ -107,7 +108,7 @@ pub fn make_room(need: Need) -> Outlook {
     let awaited = *AWAITED.lock();
     let now = time::monotonic();
     let is_being_freed = now < awaited.seen + AFTERMATH;
-    let is_ending = |process: &Process| process.is_exiting() && process.has_vm();
+    let is_ending = |process: &Process| process.is_exiting() && process.has_memory();
     let (ending, victim) = table::with(|table| {
         let known = table.node(awaited.pid).map(|node| &node.process);
         let known = known.filter(|process| awaited.is(process) && is_ending(process));
@@ -149,6 +150,18 @@ pub fn make_room(need: Need) -> Outlook {
     outlook
 }
 
+/// Takes the memory of a process away that was ended long ago and does not get there. To be called with no lock held, by whoever
+/// has found out that it is [`Outlook::Stuck`].
+pub fn reap_stuck() {
+    let awaited = *AWAITED.lock();
+    let Some(process) = table::process(awaited.pid).filter(|process| awaited.is(process)) else { return };
+    let Some(vm) = process.vm() else { return };
+    let is_used = |other: &Process| other.runs_in(&vm) && !other.is_exiting();
+    if process.is_exiting() && table::with(|table| table.find(is_used)).is_none() {
+        vm.reap();
+    }
+}
+
 /// The process that wants memory, if the settings say that it is the one to end, and it can be.
 fn own_process() -> Option<Arc<Process>> {
     if settings::OOM_KILL_ALLOCATING_TASK.get() == 0 {
@@ -176,7 +189,7 @@ fn all_pages() -> i64 {
 fn weight(process: &Process, need: Need) -> Option<(i64, Duration)> {
     let hundredths = badness(process)? * 100 / all_pages();
     let is_enough = need == Need::Page || hundredths > 0;
-    is_enough.then_some((hundredths.max(0), process.start_time))
+    (is_enough && !process.is_exiting()).then_some((hundredths.max(0), process.start_time))
 }
 
 /// What `/proc/PID/oom_score` says: the share of memory in thousandths, from which Linux 6.1 makes two thirds above a third of a

@@ -25,6 +25,11 @@ impl AddressSpace {
         }
     }
 
+    /// Whether that was done.
+    pub fn is_reaped(&self) -> bool {
+        self.is_reaped.load(Ordering::Relaxed)
+    }
+
     fn next_private(&self, at: Vaddr) -> Option<Range<Vaddr>> {
         let guard = self.vmar().query(at..TASK_SIZE);
         guard.iter().find(|mapping| !mapping.is_shared()).map(|mapping| mapping.range())

@@ -159,7 +159,7 @@ impl AddressSpace {
     ///
     /// `ENOMEM`.
     pub fn fork(&self) -> Result<Arc<Self>> {
-        if self.is_reaped.load(Ordering::Relaxed) {
+        if self.is_reaped() {
             return Err(ENOMEM);
         }
         /// What the copy of a mapping takes of the kernel's memory at most.
@@ -372,7 +372,7 @@ impl AddressSpace {
     ///
     /// Why the access is not possible.
     pub fn serve_fault(&self, fault: fault::PageFault) -> core::result::Result<(), FaultError> {
-        if self.is_reaped.load(Ordering::Relaxed) {
+        if self.is_reaped() {
             return Err(FaultError::BusError);
         }
         if commit::is_strict() {

@@ -185,6 +185,12 @@ impl Process {
         self.vm.lock().is_some()
     }
 
+    /// Whether it has an address space whose memory was not taken away. To be called with a spin lock held, as
+    /// [`Process::has_vm`].
+    pub fn has_memory(&self) -> bool {
+        self.vm.lock().as_ref().is_some_and(|vm| !vm.is_reaped())
+    }
+
     /// How many pages its address space has in memory, with its page tables, if it has one. To be called with a spin lock held, as
     /// [`Process::has_vm`].
     pub fn pages_held(&self) -> Option<usize> {

@@ -18,6 +18,9 @@ use crate::{
     prelude::*,
 };
 
+/// How often a call waits a moment for memory before it is refused, though some is about to come back.
+const ATTEMPTS: usize = 1000;
+
 /// Refuses a call that makes something while the kernel is short of memory.
 ///
 /// # Errors
@@ -34,13 +37,20 @@ fn check_closely(number: u32) -> Result<()> {
     if !makes_something(number) {
         return Ok(());
     }
-    while !mm::relieve_kernel() {
-        let is_ended = Thread::current().is_some_and(|thread| thread.must_exit.load(Ordering::Relaxed));
-        if is_ended || oom::make_room(Need::Note) != Outlook::Hopeful {
-            return Err(ENOMEM);
+    for _ in 0..ATTEMPTS {
+        if mm::relieve_kernel() {
+            return Ok(());
+        }
+        if Thread::current().is_some_and(|thread| thread.must_exit.load(Ordering::Relaxed)) {
+            break;
+        }
+        match oom::make_room(Need::Note) {
+            Outlook::Hopeful => {}
+            Outlook::Stuck => oom::reap_stuck(),
+            Outlook::Hopeless => break,
         }
     }
-    Ok(())
+    Err(ENOMEM)
 }
 
 #[expect(non_upper_case_globals, reason = "the numbers have Linux's own names")]

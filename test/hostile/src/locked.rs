@@ -9,11 +9,7 @@
 //!
 //! Bystanders are never ended. It succeeds if every victim is.
 
-use std::{
-    sync::atomic::AtomicU32,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::AtomicU32, thread, time::Duration};
 
 use crate::sys;
 
@@ -54,24 +50,13 @@ fn run_round(prepare: fn(sys::Pipe), lock: fn(sys::Pipe)) -> bool {
             }
         }
     });
-    let has_ended = victim.is_some_and(|pid| ends_within(pid, Duration::from_secs(60)));
+    let has_ended = victim.is_some_and(|pid| sys::ends_within(pid, Duration::from_secs(60)));
     for pid in bystanders.into_iter().chain([victim, feeder]).flatten() {
         sys::kill(pid);
     }
     sys::close(pipe.reader);
     sys::close(pipe.writer);
     has_ended && (0..1000).any(|_| sys::reap_all() || sleep_a_moment())
-}
-
-fn ends_within(pid: i32, limit: Duration) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < limit {
-        if sys::has_ended(pid) {
-            return true;
-        }
-        sleep_a_moment();
-    }
-    false
 }
 
 fn sleep_a_moment() -> bool {

@@ -10,12 +10,14 @@
 //! ```
 //!
 //! It succeeds if it could end them all; how many things of each kind were had is on standard output. Not to be run on a
-//! machine that somebody needs. `hostile locked` does one thing only ([`locked`]), and `hostile random` anything at all ([`random`]).
+//! machine that somebody needs. `hostile locked` and `hostile traced` do one thing only ([`locked`], [`traced`]), and `hostile random` anything at all
+//! ([`random`]).
 
 mod kinds;
 mod locked;
 mod random;
 mod sys;
+mod traced;
 
 use std::{
     process::ExitCode,
@@ -34,8 +36,9 @@ const REFUSALS: usize = 8;
 
 fn main() -> ExitCode {
     let word = std::env::args().nth(1).unwrap_or_default();
-    if word == "locked" {
-        return if locked::run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if let "locked" | "traced" = &*word {
+        let is_well = if word == "locked" { locked::run() } else { traced::run() };
+        return if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let number = |at: usize| std::env::args().nth(at).and_then(|word| word.parse().ok());
     if word == "random" {
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
         return if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let Ok(seconds) = word.parse() else {
-        eprintln!("usage: hostile SECONDS | locked | random [SECONDS [SEED]]");
+        eprintln!("usage: hostile SECONDS | locked | traced | random [SECONDS [SEED]]");
         return ExitCode::from(2);
     };
     let Some(counts) = sys::shared_counters(KINDS.len()) else {

@@ -6,6 +6,8 @@ use std::{
     ffi::CString,
     ptr::null_mut,
     sync::atomic::{AtomicU32, AtomicU64},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 /// Forks; the child runs `child` and does not return. `None` if there is no process to be had.
@@ -196,7 +198,49 @@ fn next_end(pid: i32) -> i32 {
             return who;
         }
         kill(who);
+        let_go(who);
     }
+}
+
+/// Whether a child ends, before so much time has gone by. It is gone afterwards.
+pub fn ends_within(pid: i32, limit: Duration) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if has_ended(pid) {
+            return true;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+/// Has the parent trace this process, and stops it.
+pub fn have_parent_trace() -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0 && libc::raise(libc::SIGSTOP) == 0 }
+}
+
+/// Waits until a child stops; answers for what, with the event above bit 8.
+pub fn wait_for_stop(pid: i32) -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: the status is a valid number.
+    let who = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    (who == pid && libc::WIFSTOPPED(status)).then_some(status >> 8)
+}
+
+/// Lets a stopped tracee go on, and stops it again before its end.
+pub fn see_end_of(pid: i32) -> bool {
+    // SAFETY: no memory is involved.
+    unsafe {
+        libc::ptrace(libc::PTRACE_SETOPTIONS, pid, 0, libc::PTRACE_O_TRACEEXIT) == 0
+            && libc::ptrace(libc::PTRACE_CONT, pid, 0, 0) == 0
+    }
+}
+
+/// Lets a stopped tracee go on, if it is one.
+pub fn let_go(pid: i32) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::ptrace(libc::PTRACE_CONT, pid, 0, 0) };
 }
 
 /// Raises the limit of open files as far as it goes.
