@@ -7,7 +7,7 @@
 
 use core::ops::Range;
 
-use vmar::{machine::PageFlags, mapping::MappedMemory, perms::VmPerms, vmar::populate::Populate};
+use vmar::{mapping::MappedMemory, perms::VmPerms, vmar::populate::Populate};
 
 use super::process_vm::check_may_access;
 use crate::{
@@ -136,10 +136,10 @@ fn is_in_reach(ctx: &Ctx, page: Range<Vaddr>) -> bool {
     if let Some(info) = query.first()
         && info.perms().intersects(VmPerms::WRITE | VmPerms::EXEC)
     {
-        // Zeros that were mapped ahead of the program are not there.
-        info.for_each_page(&page, |_, found| {
-            is_mapped = !found.is_zeros || found.flags.contains(PageFlags::ACCESSED);
-        });
+        // Linux 6.1 walks the page table for this, and passes over the page of zeros that all anonymous memory shares. Those
+        // of an object are a page of their own there.
+        let is_object = matches!(info.memory(), MappedMemory::Vmo { .. });
+        info.for_each_page(&page, |_, found| is_mapped = is_object || !found.is_zeros);
     }
     is_mapped
 }
