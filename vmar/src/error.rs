@@ -66,6 +66,8 @@ pub enum Error {
     Sealed,
     /// Memory that was to be reserved when it is touched cannot be: the program that touched it ends (`SIGKILL`).
     ReserveExhausted,
+    /// Whoever counts the pages of an object has no room for another one (`ENOSPC`; a fault is a bus error).
+    NoSpace,
     /// The access ends in a bus error: past the end of the object, or the object could not read its page.
     BusError,
     /// Somebody who serves faults was waited for, and the wait ended early (`EINTR`).
@@ -119,6 +121,7 @@ impl fmt::Display for Error {
             Self::NotPermitted => "the giver has fewer rights",
             Self::Sealed => "the mapping is sealed",
             Self::ReserveExhausted => "no memory is left to reserve",
+            Self::NoSpace => "there is no room for another page",
             Self::BusError => "the object has no page there",
             Self::Interrupted => "the wait was interrupted",
         })

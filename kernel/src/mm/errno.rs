@@ -30,6 +30,7 @@ impl From<Error> for Errno {
             Error::Occupied => EEXIST,
             Error::NotPermitted | Error::Sealed => EPERM,
             Error::ReserveExhausted => ENOMEM,
+            Error::NoSpace => ENOSPC,
             Error::BusError | Error::Destroyed => EFAULT,
             Error::Interrupted => EINTR,
         }

@@ -16,6 +16,7 @@
 //!
 //! The module `vmo` says which locks there are and in what order they are taken.
 
+pub mod account;
 pub mod anonymous;
 mod content;
 pub mod grant;
@@ -39,6 +40,7 @@ use core::ops::Range;
 use aster_rights::{FullRights, MissingRights, Rights, RightsOp, TRightSet, TRights, require};
 
 pub use self::{
+    account::Account,
     anonymous::{Anonymous, Reservation, Reserve},
     grant::{Grant, Lease, Revoker},
     image::{ElfImage, Outside, PrivateSegment, Segment, SegmentVmo},
@@ -96,6 +98,19 @@ impl<M: Machine> Vmo<M, TRightSet<FullRights>> {
         pager: Arc<dyn Pager<M>>,
     ) -> Result<Self, Error> {
         Self::with_source(machine, size, kind, Paged::new(machine.clone(), pager))
+    }
+
+    /// Has `account` count the object's pages, from now until they are gone.
+    ///
+    /// An object that is counted cannot be snapshotted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Occupied`] if somebody else knows the object, or it has pages.
+    pub fn counted_by(mut self, account: Arc<dyn Account>) -> Result<Self, Error> {
+        let object = Arc::get_mut(&mut self.object).filter(|object| object.resident_count() == 0);
+        object.ok_or(Error::Occupied)?.set_account(account);
+        Ok(self)
     }
 
     fn create(object: Vmo_<M>) -> Result<Self, Error> {
@@ -245,8 +260,8 @@ impl<M: Machine, R: TRights> Vmo<M, TRightSet<R>> {
     ///
     /// # Errors
     ///
-    /// - [`Error::NotSupported`] if the object shows memory that others change: physical memory, a segment. Of a slice it is the
-    ///   object behind it that counts.
+    /// - [`Error::NotSupported`] if the object shows memory that others change: physical memory, a segment; or its pages are
+    ///   counted. Of a slice it is the object behind it that decides.
     /// - [`Error::OutOfMemory`]; nothing has changed then.
     #[require(R > Read)]
     pub fn snapshot(&self, access: SnapshotAccess) -> Result<Vmo<M>, Error> {

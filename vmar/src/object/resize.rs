@@ -99,6 +99,9 @@ impl<M: Machine> Vmo_<M> {
     /// Takes the pages of `range` away, of its own and from below, and returns whether there may have been any.
     fn remove(&self, pages: &mut Pages<M>, range: Range<usize>) -> bool {
         let count = pages.map.remove_range(range.clone());
+        if let Some(account) = self.account() {
+            account.discharge(count);
+        }
         // Also of what is on its way.
         pages.removals += 1;
         if let Some(below) = &mut pages.below {
@@ -133,7 +136,10 @@ impl<M: Machine> Vmo_<M> {
     /// Takes pages of its own away whose originals have left the object beneath.
     pub(super) fn drop_copies(&self, range: Range<usize>) {
         let mut pages = self.pages.write();
-        pages.map.remove_range(range);
+        let count = pages.map.remove_range(range);
+        if let Some(account) = self.account() {
+            account.discharge(count);
+        }
         pages.removals += 1;
     }
 }

@@ -29,6 +29,8 @@ impl<M: Machine> Vmo_<M> {
     /// - [`Error::OutOfMemory`]; nothing has changed then.
     pub(super) fn snapshot(self: &Arc<Self>, window: Range<usize>, size: usize) -> Result<Arc<Self>, Error> {
         match self.source().map(|source| source.snapshots()) {
+            // Pages in common would be those of two accounts.
+            None | Some(Snapshots::Here) if self.account().is_some() => return Err(Error::NotSupported),
             None | Some(Snapshots::Here) => {}
             Some(Snapshots::Beneath(object, base)) => {
                 return object.snapshot(base + window.start..base + window.end, size);

@@ -29,6 +29,7 @@ use core::{
 };
 
 use super::{
+    account::{Account, Charge},
     image::ImageSegment,
     layer::Below,
     mapped::{Mappers, Zap},
@@ -55,6 +56,7 @@ pub struct Vmo_<M: Machine> {
     machine: M,
     kind: VmoKind,
     source: Option<Arc<dyn Source<M>>>,
+    account: Option<Arc<dyn Account>>,
     /// Whether there is something below: a hint, which may be out of date where the spaces are yet to drop entries.
     pub(super) is_layered: AtomicBool,
     /// Held for writing while the size or the layers change, so that a change (pages, then page tables) is one step to others.
@@ -94,6 +96,7 @@ impl<M: Machine> Vmo_<M> {
             machine,
             kind,
             source,
+            account: None,
             is_layered: AtomicBool::new(false),
             resizing: SleepLock::new(()),
             pages: SleepLock::new(Pages {
@@ -126,7 +129,17 @@ impl<M: Machine> Vmo_<M> {
         Ok(try_arc(object)?)
     }
 
-    /// Gives a page to an object that nobody knows yet.
+    /// Has its pages counted, of which there are none yet.
+    pub(super) fn set_account(&mut self, account: Arc<dyn Account>) {
+        self.account = Some(account);
+    }
+
+    /// Returns who counts its pages.
+    pub(super) fn account(&self) -> Option<&Arc<dyn Account>> {
+        self.account.as_ref()
+    }
+
+    /// Gives a page to an object that nobody knows yet, and nobody counts the pages of.
     pub(crate) fn adopt(&self, index: usize, frame: M::Frame) -> Result<(), OutOfMemory> {
         self.pages.write().map.insert(index, frame).map(drop)
     }
@@ -260,7 +273,7 @@ impl<M: Machine> Vmo_<M> {
     ///
     /// - [`Error::BusError`] past the end of the object.
     /// - [`Error::OutOfMemory`].
-    /// - What the source answers.
+    /// - What the source answers, and who counts the pages.
     pub fn commit(&self, index: usize, purpose: Purpose) -> Result<M::Frame, Error> {
         loop {
             let (found, removals) = self.look_now(index, purpose);
@@ -289,7 +302,7 @@ impl<M: Machine> Vmo_<M> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`], and what whoever counts the pages answers.
     pub fn commit_absent(&self, index: usize, purpose: Purpose) -> Result<Option<M::Frame>, Error> {
         let (found, removals) = self.look_now(index, purpose);
         match found {
@@ -309,6 +322,7 @@ impl<M: Machine> Vmo_<M> {
     /// - [`Error::BusError`] past the end of the object.
     /// - [`Error::NotSupported`] if its source may have something else there.
     /// - [`Error::OutOfMemory`].
+    /// - What whoever counts the pages answers.
     pub(crate) fn give(&self, index: usize, frame: &M::Frame) -> Result<(), Error> {
         loop {
             let (found, removals) = self.look_now(index, Purpose::Write);
@@ -331,12 +345,14 @@ impl<M: Machine> Vmo_<M> {
     }
 
     /// Gives the object page `index`, unless it has one, or pages have been taken away since there were `removals`.
-    fn add(&self, index: usize, frame: &M::Frame, removals: u64) -> Result<bool, OutOfMemory> {
+    fn add(&self, index: usize, frame: &M::Frame, removals: u64) -> Result<bool, Error> {
         let mut pages = self.pages.write();
         if pages.removals != removals || pages.map.get(index).is_some() {
             return Ok(false);
         }
+        let charge = Charge::new(self.account())?;
         pages.map.insert(index, frame.clone())?;
+        charge.keep();
         if index + 1 == pages.count() {
             // What the source gave past the end does not belong to the object.
             pages.zero_tail();
@@ -385,7 +401,9 @@ impl<M: Machine> Vmo_<M> {
             if pages.removals != removals || pages.map.get(index).is_some() {
                 return Ok(());
             }
+            let charge = Charge::new(self.account())?;
             pages.map.insert(index, copy)?;
+            charge.keep();
             if index + 1 == pages.count() {
                 pages.zero_tail();
             }
@@ -456,6 +474,9 @@ impl<M: Machine> Drop for Vmo_<M> {
     fn drop(&mut self) {
         let (below, count) = {
             let mut pages = self.pages.write();
+            if let Some(account) = &self.account {
+                account.discharge(pages.map.len());
+            }
             (pages.below.take(), pages.count())
         };
         if let Some(below) = below {
