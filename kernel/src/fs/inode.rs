@@ -212,9 +212,6 @@ pub trait Inode: Any + Send + Sync {
         true
     }
 
-    /// Has the file system count pages that were added through mappings.
-    fn recount(&self) {}
-
     /// The seals of a memfd, if it is one (`F_SEAL_*`).
     fn seals(&self) -> Option<&super::memfd::Seals> {
         None

@@ -18,7 +18,7 @@ use aster_rights::{FullRights, TRightSet};
 use ostd::mm::io::util::HasVmReaderWriter;
 use vmar::{
     error::Error as VmarError,
-    object::{Vmo, VmoKind},
+    object::{Account, Vmo, VmoKind},
 };
 use vmar_ostd::{Ostd, OstdFrame};
 
@@ -70,15 +70,15 @@ impl Quota {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Counts a page that no file has, if there is room.
+    /// Counts a page, if there is room.
     ///
     /// # Errors
     ///
     /// ENOSPC.
     pub fn charge_page(&self) -> Result<()> {
-        self.require(1)?;
-        self.add_page();
-        Ok(())
+        let limit = self.limit();
+        let fits = |used: usize| (used < limit).then_some(used + 1);
+        self.used.try_update(Ordering::AcqRel, Ordering::Acquire, fits).map(drop).map_err(|_| ENOSPC)
     }
 
     /// Counts a page that no file has.
@@ -96,15 +96,51 @@ impl Quota {
     }
 }
 
+/// Has the quota of a file system count the pages of a file, whoever adds them.
+struct Ledger {
+    quota: Arc<Quota>,
+    /// Whether they count: what can be read again does not, it is not in anybody's way.
+    is_counting: AtomicBool,
+}
+
+impl Ledger {
+    /// Counts from now on, when there are `pages` pages.
+    fn begin(&self, pages: usize) {
+        self.quota.used.fetch_add(pages, Ordering::AcqRel);
+        self.is_counting.store(true, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ledger({} of {} pages)", self.quota.used(), self.quota.limit())
+    }
+}
+
+impl Account for Ledger {
+    fn charge(&self) -> core::result::Result<(), VmarError> {
+        if !self.is_counting.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.quota.charge_page().map_err(|_| VmarError::NoSpace)
+    }
+
+    fn discharge(&self, pages: usize) {
+        if self.is_counting.load(Ordering::Acquire) {
+            self.quota.used.fetch_sub(pages, Ordering::AcqRel);
+        }
+    }
+}
+
 /// The contents of one file.
 pub struct PageCache {
     vmo: Vmo<Ostd, TRightSet<FullRights>>,
     size: AtomicU64,
-    quota: Arc<Quota>,
-    /// Pages that `quota` counts for this file.
-    charged: AtomicUsize,
-    /// Up to where space is set aside beyond the end (`FALLOC_FL_KEEP_SIZE`), in bytes; counted, but no pages yet.
+    ledger: Arc<Ledger>,
+    /// Up to where space is set aside beyond the end (`FALLOC_FL_KEEP_SIZE`), in bytes.
     reserved_end: AtomicU64,
+    /// Pages that the quota counts for that: they are none yet.
+    reserved: AtomicUsize,
     /// Where it can be read again, if it can or could once.
     archived: Option<Arc<Archived>>,
 }
@@ -119,6 +155,7 @@ enum Content {
 fn errno(error: VmarError) -> Errno {
     match error {
         VmarError::OutOfMemory => ENOMEM,
+        VmarError::NoSpace => ENOSPC,
         _ => EIO,
     }
 }
@@ -143,8 +180,9 @@ impl PageCache {
     ///
     /// ENOMEM.
     pub fn new(kind: VmoKind, quota: Arc<Quota>) -> Result<Self> {
-        let vmo = Vmo::new(&Ostd, 0, kind).map_err(errno)?;
-        Ok(Self::around(vmo, 0, quota, None))
+        let ledger = Arc::new(Ledger { quota, is_counting: AtomicBool::new(true) });
+        let vmo = Vmo::new(&Ostd, 0, kind).and_then(|vmo| vmo.counted_by(ledger.clone())).map_err(errno)?;
+        Ok(Self::around(vmo, 0, ledger, None))
     }
 
     /// Contents that are in an archive, counted by `quota` once they can be written.
@@ -153,22 +191,23 @@ impl PageCache {
     ///
     /// ENOMEM.
     pub fn of_archive(data: &'static [u8], quota: Arc<Quota>) -> Result<Self> {
-        let archived = Archived::new(data)?;
-        Ok(Self::around(archived.vmo().dup(), data.len() as u64, quota, Some(archived)))
+        let ledger = Arc::new(Ledger { quota, is_counting: AtomicBool::new(false) });
+        let archived = Archived::new(data, ledger.clone())?;
+        Ok(Self::around(archived.vmo().dup(), data.len() as u64, ledger, Some(archived)))
     }
 
     fn around(
         vmo: Vmo<Ostd, TRightSet<FullRights>>,
         size: u64,
-        quota: Arc<Quota>,
+        ledger: Arc<Ledger>,
         archived: Option<Arc<Archived>>,
     ) -> Self {
         Self {
             vmo,
             size: AtomicU64::new(size),
-            quota,
-            charged: AtomicUsize::new(0),
+            ledger,
             reserved_end: AtomicU64::new(0),
+            reserved: AtomicUsize::new(0),
             archived,
         }
     }
@@ -185,8 +224,7 @@ impl PageCache {
     /// ENOMEM; nothing has changed then.
     pub fn prepare_write(&self) -> Result<()> {
         if let Some(archived) = self.archived() {
-            archived.detach()?;
-            self.recount();
+            archived.detach(|pages| self.ledger.begin(pages))?;
         }
         Ok(())
     }
@@ -206,9 +244,7 @@ impl PageCache {
 
     /// The number of pages that exist or are set aside.
     pub fn pages(&self) -> usize {
-        let page = PAGE_SIZE as u64;
-        let beyond = self.reserved_end.load(Ordering::Relaxed).div_ceil(page);
-        self.vmo.resident_count() + beyond.saturating_sub(self.size().div_ceil(page)) as usize
+        self.vmo.resident_count() + self.reserved.load(Ordering::Relaxed)
     }
 
     /// Whether page `index` is there: in memory, or where it can be read again.
@@ -288,6 +324,7 @@ impl PageCache {
         let old = self.size();
         if end > old {
             self.vmo.resize(end as usize).map_err(errno)?;
+            self.settle_reserved(end);
         }
         let mut at = pos;
         let mut failure = Ok(());
@@ -309,7 +346,9 @@ impl PageCache {
         if at > pos && at > old {
             self.size.store(at, Ordering::Release);
         }
-        self.recount();
+        if end > old {
+            self.settle_reserved(self.size());
+        }
         match failure {
             Err(error) if at == pos => Err(error),
             _ => Ok((at - pos) as usize),
@@ -320,11 +359,7 @@ impl PageCache {
         let frame = match self.vmo.page(piece.index) {
             Some(frame) => frame,
             None => {
-                if self.quota.limit() != usize::MAX || commit::is_strict() {
-                    self.recount();
-                    self.quota.require(1)?;
-                    commit::require_for_file(1)?;
-                }
+                commit::require_for_file(1)?;
                 self.vmo.commit(piece.index).map_err(errno)?
             }
         };
@@ -350,7 +385,7 @@ impl PageCache {
             self.vmo.resize(size as usize).map_err(errno)?;
             self.size.store(size, Ordering::Release);
         }
-        self.recount();
+        self.settle_reserved(size);
         Ok(())
     }
 
@@ -376,7 +411,7 @@ impl PageCache {
             Allocate::Extend => self.reserve(pos, end, old, grown)?,
             Allocate::KeepSize => {
                 let beyond = end.saturating_sub(old).div_ceil(PAGE_SIZE as u64) as usize;
-                self.quota.require(beyond)?;
+                self.ledger.quota.require(beyond)?;
                 commit::require_for_file(beyond)?;
                 if beyond > vmar_ostd::reserve::available_frames() {
                     return Err(ENOSPC);
@@ -388,7 +423,7 @@ impl PageCache {
         if grown > old {
             self.size.store(grown, Ordering::Release);
         }
-        self.recount();
+        self.settle_reserved(grown);
         Ok(())
     }
 
@@ -399,10 +434,9 @@ impl PageCache {
         }
         let page = PAGE_SIZE as u64;
         let (first, last) = ((pos / page) as usize, end.div_ceil(page) as usize);
-        self.recount();
         // At least so many pages are missing: what cannot succeed is refused before memory is spent on it.
         let missing = (last - first).saturating_sub(self.pages());
-        self.quota.require(missing)?;
+        self.ledger.quota.require(missing)?;
         if missing > vmar_ostd::reserve::available_frames() {
             return Err(ENOSPC);
         }
@@ -411,10 +445,10 @@ impl PageCache {
         }
         if grown > old {
             self.vmo.resize(grown as usize).map_err(errno)?;
+            self.settle_reserved(grown);
         }
         let mut added: Vec<usize> = Vec::new();
         let result = (first..last).filter(|index| self.vmo.page(*index).is_none()).try_for_each(|index| {
-            self.quota.require(added.len() + 1)?;
             try_reserve(&mut added, 1)?;
             self.vmo.commit(index).map_err(errno)?;
             added.push(index);
@@ -426,6 +460,7 @@ impl PageCache {
             }
             if grown > old {
                 self.vmo.resize(old as usize).map_err(errno)?;
+                self.settle_reserved(old);
             }
         }
         result
@@ -452,21 +487,20 @@ impl PageCache {
         Ok((index as u64 * page).clamp(pos, size))
     }
 
-    /// Brings the quota's count of this file up to date: faults add pages too.
-    pub fn recount(&self) {
-        // What can be read again counts for nothing: it is not in anybody's way.
-        let pages = if self.archived().is_some() { 0 } else { self.pages() };
-        let before = self.charged.swap(pages, Ordering::AcqRel);
-        if pages >= before {
-            self.quota.used.fetch_add(pages - before, Ordering::AcqRel);
-        } else {
-            self.quota.used.fetch_sub(before - pages, Ordering::AcqRel);
+    /// Has the quota count what is set aside beyond `size`: where the file is larger, its own pages count.
+    fn settle_reserved(&self, size: u64) {
+        let page = PAGE_SIZE as u64;
+        let end = self.reserved_end.load(Ordering::Relaxed).div_ceil(page);
+        let pages = end.saturating_sub(size.div_ceil(page)) as usize;
+        let before = self.reserved.swap(pages, Ordering::AcqRel);
+        if pages != before {
+            self.ledger.quota.used.fetch_add(pages.wrapping_sub(before), Ordering::AcqRel);
         }
     }
 }
 
 impl Drop for PageCache {
     fn drop(&mut self) {
-        self.quota.used.fetch_sub(*self.charged.get_mut(), Ordering::AcqRel);
+        self.ledger.quota.used.fetch_sub(*self.reserved.get_mut(), Ordering::AcqRel);
     }
 }

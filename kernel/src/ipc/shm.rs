@@ -21,10 +21,7 @@ use alloc::sync::Weak;
 use core::ops::Range;
 
 use aster_rights::{FullRights, TRightSet};
-use vmar::{
-    mapping::Mappable,
-    object::{Vmo, VmoKind},
-};
+use vmar::{mapping::Mappable, object::Vmo};
 use vmar_ostd::Ostd;
 
 use super::perm::IpcPerm;
@@ -110,7 +107,7 @@ pub struct Segment {
     object: Vmo<Ostd, TRightSet<FullRights>>,
     status: SpinLock<Status>,
     attachment: SpinLock<Weak<Attachment>>,
-    _promise: SharedPromise,
+    promise: SharedPromise,
 }
 
 /// What every mapping of a segment holds.
@@ -174,6 +171,11 @@ impl Segment {
     /// Its pages.
     pub fn object(&self) -> &Vmo<Ostd, TRightSet<FullRights>> {
         &self.object
+    }
+
+    /// What was promised to it.
+    pub fn promise(&self) -> &SharedPromise {
+        &self.promise
     }
 
     /// What is known of it.
@@ -328,7 +330,7 @@ impl Table {
         let bytes = pages.checked_mul(PAGE_SIZE).filter(|bytes| *bytes <= isize::MAX as usize);
         let bytes = bytes.ok_or(EINVAL)?;
         let promise = promise(bytes)?;
-        let object = Vmo::new(&Ostd, bytes, VmoKind::SharedMemory)?;
+        let object = promise.make_object(bytes)?;
         if self.segments.len() >= limits.count {
             return Err(ENOSPC);
         }
@@ -342,7 +344,7 @@ impl Table {
             object,
             status: SpinLock::new(status),
             attachment: SpinLock::new(Weak::new()),
-            _promise: promise,
+            promise,
         };
         self.segments.insert(place, Arc::new(segment));
         (self.last, self.round, self.pages) = (Some(place), round, all);

@@ -15,7 +15,7 @@ use aster_rights::{FullRights, TRightSet};
 use vmar::{
     error::Error as VmarError,
     machine::Frame,
-    object::{Pager, Vmo, VmoKind},
+    object::{Account, Pager, Vmo, VmoKind},
 };
 use vmar_ostd::{Ostd, OstdFrame};
 
@@ -82,14 +82,14 @@ pub struct Archived {
 }
 
 impl Archived {
-    /// The contents `data`, none of which is in memory yet.
+    /// The contents `data`, none of which is in memory yet. `account` is to count what is.
     ///
     /// # Errors
     ///
     /// ENOMEM.
-    pub fn new(data: &'static [u8]) -> Result<Arc<Self>> {
+    pub fn new(data: &'static [u8], account: Arc<dyn Account>) -> Result<Arc<Self>> {
         let archive = Arc::new(Archive { data, is_intact: AtomicBool::new(true) });
-        let vmo = Vmo::with_pager(&Ostd, data.len(), VmoKind::File, archive.clone())?;
+        let vmo = Vmo::with_pager(&Ostd, data.len(), VmoKind::File, archive.clone())?.counted_by(account)?;
         let this = Arc::new(Self { vmo, archive, changing: Mutex::new(()) });
         let mut files = FILES.lock();
         try_reserve(&mut *files, 1)?;
@@ -113,19 +113,21 @@ impl Archived {
         self.archive.page(index)
     }
 
-    /// Makes the file one that can be written, and cannot be read again.
+    /// Makes the file one that can be written, and cannot be read again. `detached` is told how many pages it has then, before
+    /// anybody can add or drop one.
     ///
     /// # Errors
     ///
     /// ENOMEM; the file is as it was then.
-    pub fn detach(&self) -> Result<()> {
+    pub fn detach(&self, detached: impl FnOnce(usize)) -> Result<()> {
+        let _changing = self.changing.lock();
         if !self.is_intact() {
             return Ok(());
         }
-        let _changing = self.changing.lock();
         for index in 0..self.archive.data.len().div_ceil(PAGE_SIZE) {
             self.vmo.commit(index)?;
         }
+        detached(self.vmo.resident_count());
         self.archive.is_intact.store(false, Ordering::Release);
         Ok(())
     }

@@ -5,7 +5,8 @@
 //! ```text
 //!                       promised to private mappings that can be written, or could be once      the framework adds it up
 //!   Committed_AS = ───┤                                                                           by address space
-//!                       promised to shared anonymous memory and System V segments               SHARED, here
+//!                       promised to shared anonymous memory and System V segments, or,          SHARED, here
+//!                       where that was not asked for (MAP_NORESERVE), the pages that they have
 //!                       pages that files in memory have: tmpfs, memfds                          their file systems count them
 //! ```
 //!
@@ -20,8 +21,15 @@
 //! memory) and what takes another's place (exec) is only asked for: between the question and the page somebody else may get it too,
 //! as it may in Linux, whose sum is not exact either.
 
+use aster_rights::{FullRights, TRightSet};
 use ostd::sync::MutexGuard;
-use vmar::{mapping::MappingFlags, vmar::query::MappingInfo};
+use spin::Once;
+use vmar::{
+    error::Error,
+    mapping::MappingFlags,
+    object::{Account, Vmo, VmoKind},
+    vmar::query::MappingInfo,
+};
 use vmar_ostd::Ostd;
 
 use super::{AddressSpace, layout::TASK_SIZE, total_memory};
@@ -172,10 +180,7 @@ pub fn limit() -> usize {
 /// To be called without any lock of an address space.
 pub fn promised() -> usize {
     let mut private = 0;
-    super::for_each_space(|vm| {
-        private += vm.vmar().promised();
-        vm.recount_files();
-    });
+    super::for_each_space(|vm| private += vm.vmar().promised());
     private + SHARED.load(Ordering::Relaxed) + fs::pages_in_memory() * PAGE_SIZE
 }
 
@@ -313,7 +318,12 @@ pub fn promise_in_place(vm: &AddressSpace, start: Vaddr, bytes: usize) -> Result
 
 /// A promise to shared memory, which lasts as long as the memory does.
 #[derive(Debug)]
-pub struct SharedPromise(usize);
+pub enum SharedPromise {
+    /// Of so many bytes.
+    AtOnce(usize),
+    /// Of each page when it is first touched (`MAP_NORESERVE`; Linux 6.1, `shmem_acct_block`).
+    ByPage,
+}
 
 impl SharedPromise {
     /// Promises `bytes` to memory that a program in `vm` makes.
@@ -321,20 +331,52 @@ impl SharedPromise {
     /// # Errors
     ///
     /// As [`promise`].
-    pub fn new(vm: &AddressSpace, bytes: usize) -> Result<Self> {
+    pub fn at_once(vm: &AddressSpace, bytes: usize) -> Result<Self> {
         let _promise = promise(vm, bytes)?;
         SHARED.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Self(bytes))
+        Ok(Self::AtOnce(bytes))
     }
 
-    /// The promise of nothing (`MAP_NORESERVE`).
-    pub const fn none() -> Self {
-        Self(0)
+    /// Makes the memory, of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn make_object(&self, bytes: usize) -> Result<Vmo<Ostd, TRightSet<FullRights>>> {
+        let object = Vmo::new(&Ostd, bytes, VmoKind::SharedMemory)?;
+        Ok(match self {
+            Self::AtOnce(_) => object,
+            Self::ByPage => object.counted_by(TOUCHED.call_once(|| Arc::new(Touched)).clone())?,
+        })
+    }
+
+    /// Whether a page that is first touched has not been promised yet.
+    pub fn is_by_page(&self) -> bool {
+        matches!(self, Self::ByPage)
     }
 }
 
 impl Drop for SharedPromise {
     fn drop(&mut self) {
-        SHARED.fetch_sub(self.0, Ordering::Relaxed);
+        if let Self::AtOnce(bytes) = self {
+            SHARED.fetch_sub(*bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts pages of shared memory that nothing was promised to beforehand.
+#[derive(Debug)]
+struct Touched;
+
+static TOUCHED: Once<Arc<Touched>> = Once::new();
+
+impl Account for Touched {
+    fn charge(&self) -> core::result::Result<(), Error> {
+        SHARED.fetch_add(PAGE_SIZE, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn discharge(&self, pages: usize) {
+        SHARED.fetch_sub(pages * PAGE_SIZE, Ordering::Relaxed);
     }
 }

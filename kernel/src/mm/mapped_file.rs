@@ -45,13 +45,6 @@ impl MappedFile {
 
 impl Mappable for MappedFile {}
 
-impl Drop for MappedFile {
-    /// Nobody will look at the mappings any more to see which pages they have added.
-    fn drop(&mut self) {
-        self.file.inode().recount();
-    }
-}
-
 impl fmt::Debug for MappedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.file.path().display().map_err(|_| fmt::Error)?;
@@ -117,16 +110,21 @@ pub fn backing_of(file: &File) -> Backing {
 #[derive(Debug)]
 pub struct SharedMemory {
     object: Vmo<Ostd, TRightSet<FullRights>>,
-    _promise: SharedPromise,
+    promise: SharedPromise,
 }
 
 impl SharedMemory {
     /// What Linux calls it.
     pub const NAME: &'static str = "/dev/zero (deleted)";
 
-    /// The memory in `object`, as large as was promised.
+    /// The memory in `object`, which `promise` has made.
     pub fn new(object: Vmo<Ostd, TRightSet<FullRights>>, promise: SharedPromise) -> Self {
-        Self { object, _promise: promise }
+        Self { object, promise }
+    }
+
+    /// What was promised to it.
+    pub fn promise(&self) -> &SharedPromise {
+        &self.promise
     }
 
     /// Its pages.

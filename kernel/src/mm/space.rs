@@ -22,7 +22,7 @@ use crate::{
         barriers::RegisteredBarriers,
         commit, fault,
         layout::TASK_SIZE,
-        mapped_file::{MappedFile, is_fully_shared, known_as},
+        mapped_file::{Known, is_fully_shared},
     },
     prelude::*,
     process::{rlimit::Rlimits, table},
@@ -310,15 +310,6 @@ impl AddressSpace {
         self.note_watched();
     }
 
-    /// Has each file in memory that is mapped here count the pages which faults have added.
-    pub fn recount_files(&self) {
-        for mapping in self.vmar.query(0..TASK_SIZE).iter().filter(|mapping| mapping.is_shared()) {
-            if let Some(mapped) = known_as::<MappedFile>(&mapping) {
-                mapped.file().inode().recount();
-            }
-        }
-    }
-
     /// Whether new mappings are locked.
     pub fn locks_future(&self) -> bool {
         self.locks_future.load(Ordering::Relaxed)
@@ -381,13 +372,13 @@ impl AddressSpace {
         self.vmar.handle_page_fault(fault.addr, fault.access)
     }
 
-    /// Asks for the memory that a fault takes beyond what was promised to mappings: where a stack grows, and for the page of a file
-    /// in memory.
+    /// Asks for the memory that a fault takes beyond what was promised to mappings: where a stack grows, for the page of a file in
+    /// memory, and of shared memory to which nothing was promised.
     #[cold]
     fn ask_for_growth(&self, addr: Vaddr) -> core::result::Result<(), FaultError> {
         enum Growth {
             Stack(usize),
-            File,
+            Page,
         }
         let page = addr / PAGE_SIZE * PAGE_SIZE;
         let growth = {
@@ -398,13 +389,24 @@ impl AddressSpace {
                 next.flags().contains(MappingFlags::GROWS_DOWN).then_some(Growth::Stack(range.start - page))
             } else {
                 let index = (next.offset() + (page - range.start)) / PAGE_SIZE;
-                let mapped = known_as::<MappedFile>(&next).filter(|_| is_fully_shared(&next));
-                mapped.filter(|mapped| !mapped.file().inode().has_page(index)).map(|_| Growth::File)
+                let is_missing = match next.mappable().and_then(|known| Known::of(&**known)) {
+                    Some(Known::File(mapped)) => {
+                        is_fully_shared(&next) && !mapped.file().inode().has_page(index)
+                    }
+                    Some(Known::Memory(memory)) => {
+                        memory.promise().is_by_page() && memory.object().page(index).is_none()
+                    }
+                    Some(Known::Segment(segment)) => {
+                        segment.promise().is_by_page() && segment.object().page(index).is_none()
+                    }
+                    None => false,
+                };
+                is_missing.then_some(Growth::Page)
             }
         };
         match growth {
             Some(Growth::Stack(more)) => commit::require(self, more).map_err(|_| FaultError::NotMapped),
-            Some(Growth::File) => commit::require(self, PAGE_SIZE).map_err(|_| FaultError::BusError),
+            Some(Growth::Page) => commit::require(self, PAGE_SIZE).map_err(|_| FaultError::BusError),
             None => Ok(()),
         }
     }

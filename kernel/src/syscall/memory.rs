@@ -14,11 +14,9 @@ use vmar::{
     backing::{Backing, Personality, Refusal},
     error::{Error, Limit},
     mapping::MappingFlags,
-    object::{Vmo, VmoKind},
     perms::VmPerms,
     placement::Placement,
 };
-use vmar_ostd::Ostd;
 
 use crate::{
     fs::{
@@ -207,10 +205,10 @@ fn map(ctx: &Ctx, request: &Request, is_too_much: bool) -> Result<usize> {
             }
             (None, _) if is_shared => {
                 let promise = match is_unreserved {
-                    true => SharedPromise::none(),
-                    false => SharedPromise::new(ctx.vm, size)?,
+                    true => SharedPromise::ByPage,
+                    false => SharedPromise::at_once(ctx.vm, size)?,
                 };
-                let vmo = Vmo::new(&Ostd, size, VmoKind::SharedMemory)?;
+                let vmo = promise.make_object(size)?;
                 let known = Arc::new(SharedMemory::new(vmo.dup(), promise));
                 // Of a file that gives zeros there is as much as is mapped, and perhaps some of it lies beyond.
                 let offset = if is_file { offset } else { 0 };

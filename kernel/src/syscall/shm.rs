@@ -133,7 +133,7 @@ pub fn sys_shmget(ctx: &Ctx, key: i32, size: usize, flags: u32) -> Result<usize>
             if flags & SHM_HUGETLB != 0 {
                 return Err(refuse_huge_pages(flags));
             }
-            if is_unreserved { Ok(SharedPromise::none()) } else { SharedPromise::new(ctx.vm, bytes) }
+            if is_unreserved { Ok(SharedPromise::ByPage) } else { SharedPromise::at_once(ctx.vm, bytes) }
         })
     })?;
     Ok(id as usize)

@@ -49,6 +49,24 @@ pub fn named_file(content: &[u8]) -> (i32, String) {
     (fd, path)
 }
 
+/// Mounts a tmpfs with these flags and options at the case's folder, runs `body`, and unmounts it. `None` where that cannot be done.
+pub fn on_tmpfs<T>(flags: u64, options: &str, body: impl FnOnce() -> T) -> Option<T> {
+    // In a mount namespace of its own, where there are any, so that nothing stays behind.
+    let (dir, none) = (dir(), std::ptr::null::<libc::c_void>());
+    let [root, target, kind, options] = ["/", &dir, "tmpfs", options].map(sys::c_string);
+    if syscall!(SYS_unshare, libc::CLONE_NEWNS).is_ok() {
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        if syscall!(SYS_mount, none, root.as_ptr(), none, private, none).is_err() {
+            // The root is no mount: others would see what is mounted here.
+            return None;
+        }
+    }
+    syscall!(SYS_mount, kind.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, options.as_ptr()).ok()?;
+    let result = body();
+    ok!(syscall!(SYS_umount2, target.as_ptr(), libc::MNT_DETACH));
+    Some(result)
+}
+
 /// Removes the folder of the case that ran as process `pid`, if it made one.
 pub fn remove_of(pid: i32) -> io::Result<()> {
     match std::fs::remove_dir_all(folder(pid)) {

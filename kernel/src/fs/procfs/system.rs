@@ -101,7 +101,6 @@ impl Census {
             mapped += rss.pages(RssKind::File) + rss.pages(RssKind::SharedMemory);
             locked += usage.locked;
             tables += vm.table_pages();
-            vm.recount_files();
             for mapping in vm.vmar().query(0..TASK_SIZE).iter() {
                 if let Some(memory) = known_as::<SharedMemory>(&mapping) {
                     objects.insert(memory.object().id(), memory.object().resident_count());

@@ -319,12 +319,6 @@ impl Inode for RamInode {
         self.contents().map_or(true, |(cache, _)| cache.has_page(index))
     }
 
-    fn recount(&self) {
-        if let Body::Regular(cache, _) = &self.body {
-            cache.recount();
-        }
-    }
-
     fn seals(&self) -> Option<&Seals> {
         match &self.body {
             Body::Regular(_, seals) => seals.as_ref(),

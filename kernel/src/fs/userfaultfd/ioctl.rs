@@ -271,6 +271,7 @@ impl UserFaultFd {
         };
         space.vmar().fill(range.clone(), page, content, protection).map_err(|error| match error {
             Error::NotMapped | Error::OutOfRange => ENOENT,
+            Error::NoSpace => ENOMEM,
             other => other.into(),
         })
     }

@@ -276,24 +276,14 @@ fn hugetlb_without_pages_is_enomem_or_einval() {
     }
 }
 
-/// Mounts a tmpfs without execution at a new folder, runs `body` with a file in it, and unmounts it.
+/// Runs `body` with a file on a tmpfs that is mounted without execution.
 fn on_noexec_mount<T>(body: impl FnOnce(i32) -> T) -> Option<T> {
-    // In a mount namespace of its own, where there are any, so that nothing stays behind.
-    let (dir, none) = (tmp::dir(), std::ptr::null::<libc::c_void>());
-    let (root, target, kind) = (sys::c_string("/"), sys::c_string(&dir), sys::c_string("tmpfs"));
-    if syscall!(SYS_unshare, libc::CLONE_NEWNS).is_ok() {
-        let flags = libc::MS_REC | libc::MS_PRIVATE;
-        if syscall!(SYS_mount, none, root.as_ptr(), none, flags, none).is_err() {
-            // The root is no mount: others would see what is mounted here.
-            return None;
-        }
-    }
-    syscall!(SYS_mount, kind.as_ptr(), target.as_ptr(), kind.as_ptr(), libc::MS_NOEXEC, none).ok()?;
-    let fd = tmp::file(&[0xc3; PAGE]);
-    let result = body(fd);
-    sys::close(fd);
-    ok!(syscall!(SYS_umount2, target.as_ptr(), libc::MNT_DETACH));
-    Some(result)
+    tmp::on_tmpfs(libc::MS_NOEXEC, "", || {
+        let fd = tmp::file(&[0xc3; PAGE]);
+        let result = body(fd);
+        sys::close(fd);
+        result
+    })
 }
 
 fn executable_of_a_noexec_mount_is_eperm() {

@@ -50,6 +50,7 @@ mod stress;
 mod sync;
 mod text;
 mod threads;
+mod tmpfs;
 mod usage;
 mod userfaultfd;
 
@@ -88,6 +89,7 @@ pub const GROUPS: &[&[Case]] = &[
     sync::MINCORE,
     mlock::CASES,
     memfd::CASES,
+    tmpfs::CASES,
     shm::CASES,
     shm::attach::CASES,
     shm::control::CASES,

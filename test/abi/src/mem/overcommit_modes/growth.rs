@@ -3,7 +3,7 @@
 //! Memory that nobody has mapped before it is wanted: stacks that grow, programs that are executed, pages of files in memory.
 //! What is promised of it, and how it is refused.
 
-use libc::{MAP_FIXED, MAP_GROWSDOWN, MAP_SHARED, RLIMIT_STACK, SIGBUS, SIGSEGV};
+use libc::{MAP_FIXED, MAP_GROWSDOWN, MAP_NORESERVE, MAP_SHARED, RLIMIT_STACK, SIGBUS, SIGSEGV};
 
 use super::{
     ALL, LARGE, LARGE_MIB, SLACK, beyond, committed_by, meminfo, never_beyond, set, setting, with_settings,
@@ -12,13 +12,16 @@ use crate::{
     child::Child,
     fault::{expect_maperr, try_write},
     harness::Case,
-    mem::{ANON, PAGE, RW, free_range, number_pages, peek, poke},
+    mem::{ANON, ANON_SHARED, PAGE, RW, free_range, number_pages, peek, poke},
     program, sys, tmp,
 };
 
 pub const CASES: &[Case] = cases!["mem/overcommit_modes":
     committed_counts_pages_of_memory_files,
     committed_counts_pages_of_a_tmpfs,
+    committed_counts_pages_of_unreserved_shared_memory,
+    committed_counts_pages_of_an_unreserved_segment,
+    never_refuses_pages_of_unreserved_shared_memory,
     never_lets_no_stack_grow_beyond,
     never_refuses_pages_of_memory_files,
     never_refuses_an_allocation_as_a_whole,
@@ -57,6 +60,46 @@ fn committed_counts_pages_of_a_tmpfs() {
     let write = || (0..PART >> 20).for_each(|_| check_eq!(sys::write(fd, &chunk), Ok(chunk.len())));
     check_eq!(committed_by(write), PART_MIB);
     check_eq!(committed_by(|| sys::close(fd)), -PART_MIB);
+}
+
+fn committed_counts_pages_of_unreserved_shared_memory() {
+    let mut at = 0;
+    let map = || ok!(sys::mmap(0, LARGE, RW, ANON_SHARED | MAP_NORESERVE, -1, 0));
+    check_eq!(committed_by(|| at = map()), 0);
+    check_eq!(committed_by(|| number_pages(at, PART / PAGE, 1)), PART_MIB);
+    // Pages are counted where they are, not where they are mapped.
+    check_eq!(committed_by(|| number_pages(at, PART / PAGE, 2)), 0);
+    check_eq!(committed_by(|| _ = ok!(sys::madvise(at, PART / 2, libc::MADV_DONTNEED))), 0);
+    check_eq!(committed_by(|| _ = ok!(sys::madvise(at, PART / 2, libc::MADV_REMOVE))), -PART_MIB / 2);
+    check_eq!(committed_by(|| _ = ok!(sys::munmap(at + PART, LARGE - PART))), 0);
+    check_eq!(committed_by(|| _ = ok!(sys::munmap(at, PART))), -PART_MIB / 2);
+}
+
+fn committed_counts_pages_of_an_unreserved_segment() {
+    let mut id = 0;
+    let get = || ok!(syscall!(SYS_shmget, libc::IPC_PRIVATE, LARGE, libc::SHM_NORESERVE | 0o600));
+    check_eq!(committed_by(|| id = get()), 0);
+    let at = ok!(syscall!(SYS_shmat, id, 0, 0));
+    ok!(syscall!(SYS_shmctl, id, libc::IPC_RMID, 0));
+    check_eq!(committed_by(|| number_pages(at, PART / PAGE, 1)), PART_MIB);
+    check_eq!(committed_by(|| _ = ok!(syscall!(SYS_shmdt, at))), -PART_MIB);
+}
+
+fn never_refuses_pages_of_unreserved_shared_memory() {
+    with_settings(&ALL, || {
+        let at = ok!(sys::mmap(0, LARGE, RW, ANON_SHARED | MAP_NORESERVE, -1, 0));
+        let reserved = ok!(sys::mmap(0, LARGE, RW, ANON_SHARED, -1, 0));
+        poke(at, 1);
+        never_beyond(PART / 2);
+        let touch = |page: usize| try_write(at + page * PAGE, 2).map_err(|fault| fault.signal);
+        let refused = (0..PART / PAGE).find_map(|page| touch(page).err().map(|signal| (page, signal)));
+        let Some((page, signal)) = refused else { panic!("nothing is refused") };
+        check_eq!(signal, SIGBUS);
+        check!(((PART / 2 - SLACK) / PAGE..PART / PAGE).contains(&page), "{page}");
+        // What was promised is there.
+        number_pages(reserved, SLACK / PAGE, 3);
+        check_eq!((peek(at), peek(reserved)), (2, 3));
+    });
 }
 
 fn never_lets_no_stack_grow_beyond() {
