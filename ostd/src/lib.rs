@@ -44,5 +44,5 @@ pub use counter::OstdCounter;
 pub use cursor::OstdCursor;
 pub use frame::{OstdBlank, OstdFrame};
 pub use lock::OstdLock;
-pub use machine::{DeviceMemory, Ostd};
+pub use machine::{DeviceMemory, Ostd, inject_fault_counter};
 pub use space::OstdSpace;

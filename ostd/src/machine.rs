@@ -8,6 +8,7 @@ use ostd::{
     io::IoMem,
     mm::{FrameAllocOptions, HasSize, PAGE_SIZE},
 };
+use spin::Once;
 use vmar::{
     error::OutOfMemory,
     machine::{IoMem as DeviceMemoryOps, Machine},
@@ -16,6 +17,16 @@ use vmar::{
 use crate::{
     OstdBlank, OstdCounter, OstdFrame, OstdLock, OstdSpace, allocator::alloc_for_program, frame, reserve,
 };
+
+/// Who counts the faults of the current task.
+static FAULT_COUNTER: Once<fn(usize)> = Once::new();
+
+/// Has `count` told of faults that the current task has caused without touching memory; only the first call has an effect.
+///
+/// It is called in a task, with no lock held.
+pub fn inject_fault_counter(count: fn(usize)) {
+    FAULT_COUNTER.call_once(|| count);
+}
 
 /// The one OSTD machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,5 +80,11 @@ impl Machine for Ostd {
 
     fn zero_frame(&self) -> OstdFrame {
         frame::zero_frame()
+    }
+
+    fn count_faults(&self, count: usize) {
+        if let Some(counter) = FAULT_COUNTER.get() {
+            counter(count);
+        }
     }
 }

@@ -66,6 +66,12 @@ pub trait Machine: Clone + Debug + Send + Sync + Sized + 'static {
 
     /// Returns the frame of zeros that all spaces share; it is never mapped writable.
     fn zero_frame(&self) -> Self::Frame;
+
+    /// Notes that whoever calls has had `count` pages made present which the program has not touched yet: faults that it has caused
+    /// all the same, as `getrusage(2)` counts them. May be called with no lock held only.
+    fn count_faults(&self, count: usize) {
+        let _ = count;
+    }
 }
 
 /// A page of memory that nobody has seen yet. It becomes a [`Frame`] when it is filled, which can be done where nothing can

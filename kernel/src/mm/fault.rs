@@ -46,9 +46,17 @@ impl From<&RawPageFaultInfo> for PageFault {
     }
 }
 
-/// Has OSTD call this module when the kernel itself faults on user memory.
+/// Has OSTD call this module when the kernel itself faults on user memory, and the framework when it makes memory present.
 pub(super) fn init() {
     ostd::mm::fault::inject_user_page_fault_handler(handle_kernel_fault);
+    vmar_ostd::inject_fault_counter(count_populated);
+}
+
+/// Counts pages that were made present for the current thread, which has not touched them, as Linux does (`mm_account_fault`).
+fn count_populated(count: usize) {
+    if let Some(thread) = Thread::current() {
+        thread.sched.minor_faults.fetch_add(count as u64, Ordering::Relaxed);
+    }
 }
 
 /// Resolves an exception that user code has caused, or sends the signal it stands for.

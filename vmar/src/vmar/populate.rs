@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! Making pages resident before the program touches them.
+//!
+//! Each page that takes is a fault, which is [counted](Machine::count_faults) as one. What is there already is passed over.
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -15,8 +17,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    machine::{Machine, SleepLock},
-    mapping::{MappedMemory, Sharing},
+    machine::{Cursor, Entry, Machine, PageFlags, SleepLock},
+    mapping::{MappedMemory, MappingFlags, Sharing},
     object::{Purpose, Vmo_},
     perms::VmPerms,
 };
@@ -55,9 +57,42 @@ impl<M: Machine, R: TRights> Vmar<M, TRightSet<R>> {
 /// What makes the pages of a part of a range resident.
 enum HowTo<M: Machine> {
     /// As if each were accessed.
-    Access(Access),
+    Access(Access, Presence),
     /// The child region that the part lies in does it.
     Inside(Region<M>),
+}
+
+/// What is known of the pages of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// None is there.
+    None,
+    /// Some may be there, and others come with one that is made present.
+    Near,
+    /// Some may be there.
+    Any,
+}
+
+/// Which of some pages are there, and allow what they are wanted for.
+#[derive(Clone, Copy, Default)]
+struct Present {
+    /// A bit for each.
+    pages: u64,
+    /// Whether some of them may be borrowed, and so are yet to be mapped.
+    is_borrowed: bool,
+}
+
+impl Present {
+    /// How many pages it tells of.
+    const MOST: usize = u64::BITS as usize;
+
+    fn has(&self, nth: usize) -> bool {
+        self.pages & 1 << nth != 0
+    }
+
+    fn is_enough_for(&self, nth: usize) -> bool {
+        self.has(nth) && !self.is_borrowed
+    }
 }
 
 impl<M: Machine> Vmar_<M> {
@@ -70,11 +105,7 @@ impl<M: Machine> Vmar_<M> {
         while at < range.end {
             let (part, how_to) = self.next_part(at..range.end, how)?;
             match how_to {
-                HowTo::Access(access) => {
-                    for page in part.clone().step_by(M::PAGE_SIZE) {
-                        self.make_present(page, access, Cause::Other)?;
-                    }
-                }
+                HowTo::Access(access, presence) => self.populate_part(part.clone(), access, presence)?,
                 HowTo::Inside(region) => match region.populate(part.clone(), how) {
                     // It ended meanwhile. What was in it may be here now.
                     Err(Error::Destroyed) => continue,
@@ -84,6 +115,72 @@ impl<M: Machine> Vmar_<M> {
             at = part.end;
         }
         Ok(())
+    }
+
+    /// Makes the pages of `part`, which belong to one mapping, present for an access.
+    fn populate_part(&self, part: Range<usize>, access: Access, presence: Presence) -> Result<(), Error> {
+        let step = match presence {
+            Presence::Near => M::PAGE_SIZE,
+            Presence::None | Presence::Any => Present::MOST * M::PAGE_SIZE,
+        };
+        let mut chunks = part.clone().step_by(step).map(|start| start..part.end.min(start + step)).peekable();
+        let look = |pages: &Range<usize>| match presence {
+            Presence::None => Present::default(),
+            Presence::Near | Presence::Any => self.present_in(pages, access),
+        };
+        let (mut seen, mut faults, mut result) = (None, 0, Ok(()));
+        while let Some(pages) = chunks.next() {
+            let present = seen.take().unwrap_or_else(|| look(&pages));
+            if presence == Presence::Any {
+                // Pages that are copied together with others are as many faults.
+                seen = chunks.peek().map(look);
+            }
+            let mut wanted = pages.step_by(M::PAGE_SIZE).enumerate();
+            result = wanted.try_for_each(|(nth, page)| {
+                if !present.is_enough_for(nth) {
+                    self.make_present(page, access, Cause::Other)?;
+                    faults += usize::from(!present.has(nth));
+                }
+                Ok(())
+            });
+            if result.is_err() {
+                break;
+            }
+        }
+        if faults > 0 {
+            self.machine.count_faults(faults);
+        }
+        result
+    }
+
+    /// Returns which pages of `range`, [`Present::MOST`] at most, are there and allow the access.
+    fn present_in(&self, range: &Range<usize>, access: Access) -> Present {
+        let mut present = Present::default();
+        let mappings = self.mappings.read();
+        let Some((_, mapping)) = mappings.find(range.start) else { return present };
+        let Some(span) = mapping.resident_span(range) else { return present };
+        let mut look = |addr: usize, flags: PageFlags| {
+            // Zeros that were mapped ahead of a read are there for nobody yet.
+            let is_ahead = mapping.kind_of(flags).is_none() && !flags.contains(PageFlags::ACCESSED);
+            if flags.contains(access.flag()) && !is_ahead {
+                present.pages |= 1 << ((addr - range.start) / M::PAGE_SIZE);
+            }
+        };
+        if access != Access::Write {
+            self.for_each_page(&mappings, &span, |addr, page| look(addr, page.props.flags));
+            present.is_borrowed = mappings.borrow.as_ref().is_some_and(|borrow| borrow.may_have(&span));
+            return present;
+        }
+        // What is borrowed is copied to be written.
+        self.transact(span.clone(), |cursor| {
+            for addr in span.clone().step_by(M::PAGE_SIZE) {
+                cursor.seek(addr);
+                if let Entry::Page { props, .. } = cursor.query() {
+                    look(addr, props.flags);
+                }
+            }
+        });
+        present
     }
 
     /// Returns the part of `range` that the mapping at its start covers, and what populates it.
@@ -104,7 +201,14 @@ impl<M: Machine> Vmar_<M> {
             }
             Populate::Read | Populate::AsNeeded | Populate::Prefetch => Access::Read,
         };
-        Ok((clip(&found, &range), HowTo::Access(access)))
+        let part = clip(&found, &range);
+        let is_own = matches!(mapping.memory(), MappedMemory::Anonymous) && access == Access::Write;
+        let presence = match mapping.resident_span(&part) {
+            None if is_own => Presence::None,
+            _ if mapping.flags().contains(MappingFlags::FAULT_AROUND) => Presence::Near,
+            _ => Presence::Any,
+        };
+        Ok((part, HowTo::Access(access, presence)))
     }
 
     fn prefetch(&self, range: Range<usize>) -> Result<(), Error> {

@@ -35,6 +35,10 @@ pub const CASES: &[Case] = cases!["mem/usage":
     minor_faults_do_not_count_second_touches,
     minor_faults_count_copies_after_fork,
     populate_saves_faults,
+    populated_pages_count_as_faults,
+    locked_pages_count_as_faults,
+    advised_pages_count_as_faults,
+    populated_copies_count_as_faults,
     touches_by_the_kernel_count,
     refused_touches_do_not_count,
     faults_begin_anew_in_a_child_and_outlive_exec,
@@ -227,6 +231,66 @@ fn populate_saves_faults() {
     number_pages(at, 300, 1);
     let faults = usage(RUSAGE_SELF).0 - before;
     check!(faults < 50, "{faults} faults for populated pages");
+}
+
+/// How many faults are counted while `body` runs.
+fn faults_of(body: impl FnOnce()) -> usize {
+    let before = usage(RUSAGE_SELF).0;
+    body();
+    usage(RUSAGE_SELF).0 - before
+}
+
+/// Fails the case unless so many faults are counted, give or take what the program itself needs.
+#[track_caller]
+fn expect_faults(expected: usize, body: impl FnOnce()) {
+    let faults = faults_of(body);
+    check!((expected..expected + 50).contains(&faults), "{faults} faults instead of {expected}");
+}
+
+fn populated_pages_count_as_faults() {
+    let map = |prot, flags| _ = ok!(sys::mmap(0, 300 * PAGE, prot, flags | libc::MAP_POPULATE, -1, 0));
+    expect_faults(300, || map(RW, ANON));
+    expect_faults(300, || map(PROT_READ, ANON));
+    expect_faults(300, || map(RW, ANON_SHARED));
+    expect_faults(0, || map(PROT_NONE, ANON));
+}
+
+fn locked_pages_count_as_faults() {
+    let at = lone_anon(16);
+    number_pages(at, 4, 1);
+    let locked = |body: &dyn Fn()| {
+        let faults = faults_of(body);
+        check!((12..12 + 10).contains(&faults), "{faults} faults for 12 pages");
+    };
+    locked(&|| _ = ok!(syscall!(SYS_mlock, at, 16 * PAGE)));
+    expect_faults(0, || _ = ok!(syscall!(SYS_mlock, at, 16 * PAGE)));
+    let other = lone_anon(12);
+    expect_faults(0, || _ = ok!(syscall!(SYS_mlock2, other, 12 * PAGE, 1)));
+    locked(&|| number_pages(other, 12, 1));
+}
+
+fn advised_pages_count_as_faults() {
+    let (written, read) = (lone_anon(300), lone_anon(300));
+    number_pages(written + 100 * PAGE, 50, 1);
+    let advise = |at, advice| _ = ok!(sys::madvise(at, 300 * PAGE, advice));
+    expect_faults(250, || advise(written, libc::MADV_POPULATE_WRITE));
+    expect_faults(0, || advise(written, libc::MADV_POPULATE_WRITE));
+    expect_faults(0, || advise(written, libc::MADV_POPULATE_READ));
+    expect_faults(300, || advise(read, libc::MADV_POPULATE_READ));
+    expect_faults(0, || advise(read, libc::MADV_POPULATE_READ));
+    expect_faults(300, || advise(read, libc::MADV_POPULATE_WRITE));
+    check_eq!(page_numbers(written + 98 * PAGE, 4), [0, 0, 1, 2]);
+}
+
+fn populated_copies_count_as_faults() {
+    let at = lone_anon(300);
+    number_pages(at, 300, 1);
+    in_child(|| {
+        expect_faults(0, || _ = ok!(sys::madvise(at, 300 * PAGE, libc::MADV_POPULATE_READ)));
+        expect_faults(300, || _ = ok!(sys::madvise(at, 300 * PAGE, libc::MADV_POPULATE_WRITE)));
+        expect_faults(0, || number_pages(at, 300, 2));
+    });
+    check_eq!(page_numbers(at, 3), [1, 2, 3]);
 }
 
 fn touches_by_the_kernel_count() {
