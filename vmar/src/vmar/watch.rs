@@ -166,6 +166,15 @@ impl<'a, M: Machine> MappingInfo<'a, M> {
     pub fn is_write_protected(&self, page: usize) -> bool {
         self.mapping.is_handed() && self.mappings.is_marked(page)
     }
+
+    /// Calls `visit` with the address of each page in `range` (bytes) writes to which are handed over, ascending, whether it is
+    /// there or not.
+    pub fn for_each_write_protected(&self, range: &Range<usize>, mut visit: impl FnMut(usize)) {
+        let range = self.range().start.max(range.start)..self.range().end.min(range.end);
+        if let Some(watch) = self.mappings.watch.as_ref().filter(|_| self.mapping.is_handed()) {
+            watch.marks.for_each(Watch::numbers::<M>(&range), |page| visit(page * M::PAGE_SIZE));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -121,6 +121,8 @@ pub struct OpenPageMap {
 const ENTRY: usize = size_of::<u64>();
 /// The page is in memory.
 const PRESENT: u64 = 1 << 63;
+/// It is not in memory: of pages that are never elsewhere, what is left is the mark of a userfaultfd (Linux 6.1, `pte_marker`).
+const ELSEWHERE: u64 = 1 << 62;
 /// It belongs to a file or to shared memory.
 const FILE_OR_SHARED: u64 = 1 << 61;
 /// Nobody else has it.
@@ -181,8 +183,12 @@ impl FileOps for OpenPageMap {
                     entries[part.start / PAGE_SIZE - page..part.end / PAGE_SIZE - page].fill(SOFT_DIRTY);
                 }
                 mapping.for_each_page(&range, |addr, found| {
-                    let protected = if mapping.is_write_protected(addr) { WRITE_PROTECTED } else { 0 };
-                    entries[addr / PAGE_SIZE - page] = self.entry(&found, is_tracked) | protected;
+                    entries[addr / PAGE_SIZE - page] = self.entry(&found, is_tracked);
+                });
+                mapping.for_each_write_protected(&range, |addr| {
+                    let entry = &mut entries[addr / PAGE_SIZE - page];
+                    *entry |=
+                        if *entry & PRESENT == 0 { ELSEWHERE | WRITE_PROTECTED } else { WRITE_PROTECTED };
                 });
             }
             drop(guard);

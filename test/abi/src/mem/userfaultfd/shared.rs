@@ -24,6 +24,7 @@ pub const CASES: &[Case] = cases!["mem/userfaultfd":
     continue_onto_a_page_is_eexist,
     protected_page_of_shared_memory_is_told,
     shared_pages_are_protected_before_they_are_there,
+    pagemap_shows_what_is_protected_before_it_is_there,
     protection_of_shared_memory_outlives_dontneed,
     another_process_is_not_told_about,
 ];
@@ -210,6 +211,31 @@ fn shared_pages_are_protected_before_they_are_there() {
         },
     );
     check_eq!((byte_of(fd, 0), byte_of(fd, 1)), (5, 6));
+}
+
+fn pagemap_shows_what_is_protected_before_it_is_there() {
+    const PRESENT: u64 = 1 << 63;
+    // Linux keeps the mark where a page that is swapped out would be.
+    const ELSEWHERE: u64 = 1 << 62;
+    const PROTECTED: u64 = 1 << 57;
+    let at = map(file(6), 6, MAP_SHARED);
+    poke(at + PAGE, 1);
+    poke(at + 2 * PAGE, 2);
+    let uffd = Uffd::with(0);
+    ok!(uffd.register(at, 6, MODE_WP));
+    ok!(uffd.protect(at, 5, PROTECT_WP));
+    ok!(sys::madvise(at + 2 * PAGE, PAGE, MADV_DONTNEED));
+    ok!(uffd.protect(at + 3 * PAGE, 1, 0));
+    let shown = || {
+        let entries = super::super::pagemap::entries(at, 6);
+        entries.iter().map(|entry| entry & (PRESENT | ELSEWHERE | PROTECTED)).collect::<Vec<_>>()
+    };
+    let marked = ELSEWHERE | PROTECTED;
+    check_eq!(shown(), [marked, PRESENT | PROTECTED, marked, 0, marked, 0]);
+    check_eq!(peek(at + 2 * PAGE), 2);
+    check_eq!(shown()[2], PRESENT | PROTECTED);
+    ok!(uffd.unregister(at, 6));
+    check_eq!(shown().iter().filter(|entry| **entry & PROTECTED != 0).count(), 0);
 }
 
 fn protection_of_shared_memory_outlives_dontneed() {
