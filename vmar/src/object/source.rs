@@ -149,8 +149,8 @@ pub trait Source<M: Machine>: Debug + Send + Sync {
     /// Any; a fault turns most into a bus error.
     fn fault(&self, index: usize, purpose: Purpose) -> Result<Page<M::Frame>, Error>;
 
-    /// Returns what a private copy of page `index` can be made of, if [`look`](Self::look) said [`Lookup::Paged`] and the copy can
-    /// be made without waiting.
+    /// Returns what a private copy of page `index` can be made of without the object being given the page, if
+    /// [`look`](Self::look) has not found it and the copy can be made without waiting.
     ///
     /// # Errors
     ///

@@ -414,8 +414,8 @@ impl<M: Machine> Vmo_<M> {
         Ok(())
     }
 
-    /// Returns what a private copy of page `index` can be made of, where a [lookup](Self::lookup) says that getting the page may
-    /// take long.
+    /// Returns what a private copy of page `index` can be made of without the object being given the page, which a
+    /// [lookup](Self::lookup) has not found.
     ///
     /// # Errors
     ///

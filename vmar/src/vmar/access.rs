@@ -7,9 +7,10 @@
 //!   write   lock ─► transaction: write to the frame of one page ─► unlock
 //! ```
 //!
-//! Reading leaves no trace, it makes nothing resident. What is read is what was in the page when it was looked up, or later: a
-//! frame that is held is nobody else's, even when it is unmapped or copied meanwhile, and whoever reads it may fault and sleep.
-//! Writing is done inside the transaction: neither a fault nor a fork can take the page away halfway.
+//! Reading makes nothing resident in the space; an object has the page from then on, as after a fault. What is read is what was
+//! in the page when it was looked up, or later: a frame that is held is nobody else's, even when it is unmapped or copied
+//! meanwhile, and whoever reads it may fault and sleep. Writing is done inside the transaction: neither a fault nor a fork can take
+//! the page away halfway.
 
 use core::ops::Range;
 
@@ -193,14 +194,20 @@ impl<M: Machine> Vmar_<M> {
                 }
                 held[at] = match object.lookup(first + at) {
                     Lookup::Resident(frame) => Some(frame),
-                    Lookup::Absent => Some(self.machine.zero_frame()),
+                    // As for a fault: the object has the page from then on.
+                    Lookup::Absent => match object.commit_absent(first + at, Purpose::Read) {
+                        Ok(frame) => frame,
+                        Err(error) if at == 0 => return Err(error),
+                        Err(_) => None,
+                    },
                     Lookup::PastEnd if at == 0 => return Err(Error::BusError),
-                    Lookup::PastEnd | Lookup::Paged => {
-                        // Nothing that comes behind it is handed out before it.
-                        held[at..].fill(None);
-                        break;
-                    }
+                    Lookup::PastEnd | Lookup::Paged => None,
                 };
+                if held[at].is_none() {
+                    // Nothing that comes behind it is handed out before it.
+                    held[at..].fill(None);
+                    break;
+                }
             }
             if held[0].is_some() {
                 return Ok(());
@@ -300,7 +307,7 @@ impl<M: Machine> Vmar_<M> {
             MappedMemory::Vmo { object, offset } => {
                 let index = (offset + (one.start - range.start)) / M::PAGE_SIZE;
                 match object.lookup(index) {
-                    Lookup::PastEnd => return Ok(false),
+                    Lookup::PastEnd | Lookup::Absent => return Ok(false),
                     // What is overwritten is not read first; but it may have to be reserved.
                     Lookup::Paged if buf.len() == M::PAGE_SIZE => {
                         object.copy_source(index)?;
@@ -308,7 +315,6 @@ impl<M: Machine> Vmar_<M> {
                     }
                     _ if buf.len() == M::PAGE_SIZE => None,
                     Lookup::Resident(frame) => Some(frame),
-                    Lookup::Absent => None,
                     Lookup::Paged => return Ok(false),
                 }
             }

@@ -406,14 +406,25 @@ impl<M: Machine> Fault<'_, M> {
     /// Maps a copy of the object's page `index`, to be written, where there is none.
     fn write_copy(&self, object: &Arc<Vmo_<M>>, index: usize) -> Result<Step<M>, FaultError> {
         let may_be_there = self.may_be_resident();
-        let (fresh, otherwise) = match object.lookup(index) {
+        let found = object.lookup(index);
+        let is_absent = matches!(found, Lookup::Absent);
+        let (fresh, otherwise) = match found {
             Lookup::Resident(frame) => (Fresh::CopyOf(frame), Ok(Step::Again)),
-            Lookup::Absent => (Fresh::Zeros, Ok(Step::Again)),
             // The copy may have been made before the object lost its own.
             Lookup::PastEnd => (Fresh::None, Err(FaultError::BusError)),
-            Lookup::Paged => match object.copy_source(index)? {
+            Lookup::Absent | Lookup::Paged => match object.copy_source(index)? {
                 Some(CopySource::Zeros) => (Fresh::Zeros, Ok(Step::Again)),
                 Some(CopySource::Part(frame, keep)) => (Fresh::PartOf(frame, keep), Ok(Step::Again)),
+                None if is_absent => {
+                    // The object gets the page as well, as when it is read, unless there is a copy.
+                    if may_be_there && self.settle(Fresh::None, Some(self.space.machine.alloc()?))? {
+                        return Ok(Step::Done);
+                    }
+                    match object.commit_absent(index, Purpose::Read)? {
+                        Some(frame) => (Fresh::CopyOf(frame), Ok(Step::Again)),
+                        None => return Ok(Step::Again),
+                    }
+                }
                 None => (Fresh::None, Ok(Step::Wait(object.clone(), index, Purpose::Read))),
             },
         };
