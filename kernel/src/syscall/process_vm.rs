@@ -3,11 +3,7 @@
 //! Other processes' memory: process_vm_readv and process_vm_writev.
 
 use ostd::mm::{FallibleVmRead, FallibleVmWrite, VmWriter, io::util::HasVmReaderWriter};
-use vmar::{
-    perms::VmPerms,
-    vmar::{populate::Populate, query::MappingInfo},
-};
-use vmar_ostd::Ostd;
+use vmar::vmar::populate::Populate;
 
 use crate::{
     mm::AddressSpace,
@@ -148,17 +144,15 @@ fn write_other(
     there: Vaddr,
     buffer: &mut [u8],
 ) -> Result<usize> {
-    // The other side has the first word. What can be read here is written there.
-    let may_write = |mapping: MappingInfo<'_, Ostd>| mapping.perms().contains(VmPerms::WRITE);
-    if !other.vmar().query(there..there.saturating_add(1)).first().is_some_and(may_write) {
-        return Err(EFAULT);
-    }
+    // The other side has the first word: nothing here is looked at, and no stack grows, where nothing there can be written.
+    let first = there / PAGE_SIZE * PAGE_SIZE;
+    other.vmar().populate(first..first.saturating_add(PAGE_SIZE), Populate::Write).map_err(|_| EFAULT)?;
     let mut reader = own.reader(here, buffer.len())?;
     let count = match reader.read_fallible(&mut VmWriter::from(&mut *buffer)) {
         Ok(count) => count,
         Err((_, count)) => {
             // Linux has the pages of the other side by then.
-            let pages = there / PAGE_SIZE * PAGE_SIZE..(there + buffer.len()).next_multiple_of(PAGE_SIZE);
+            let pages = first..(there + buffer.len()).next_multiple_of(PAGE_SIZE);
             let _ = other.vmar().populate(pages, Populate::Write);
             if count == 0 {
                 return Err(EFAULT);
