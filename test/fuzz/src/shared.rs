@@ -36,9 +36,10 @@ pub struct Shared {
     pub told: AtomicU32,
     pub digest: AtomicU64,
     pub pids: [AtomicI32; 2],
-    /// Whether there are pages that were reserved, or looked at by another way than by touching them: whether those count as
-    /// resident is left open.
+    /// Whether there are pages that were reserved: whether those count as resident is left open.
     pub has_untouched: AtomicU32,
+    /// Whether zeros were put where a mapping shows an object: whether those are a page of a process's own is left open.
+    pub has_zeros: AtomicU32,
     /// Whether there has been a userfaultfd.
     pub has_uffd: AtomicU32,
     /// System V segments, one more than the identifier; 0 is none.
@@ -65,6 +66,7 @@ impl Shared {
         self.turn.store(0, Relaxed);
         self.told.store(0, Relaxed);
         self.has_untouched.store(0, Relaxed);
+        self.has_zeros.store(0, Relaxed);
         self.has_uffd.store(0, Relaxed);
         self.digest.store(0, Relaxed);
         self.used.store(0, Relaxed);

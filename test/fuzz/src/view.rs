@@ -5,7 +5,7 @@
 //! Only the windows are looked at, and addresses are relative to them. Neighbouring lines that continue each other are one:
 //! see [`crate::world::Edges`] for why. A file's name stands without its folder, device and inode.
 
-use std::{ffi::CStr, mem, ops::Range};
+use std::{ffi::CStr, mem, ops::Range, sync::atomic::Ordering::Relaxed};
 
 use crate::{access, add, symbols::PAGE, world::World};
 
@@ -98,9 +98,14 @@ fn for_each_line(windows: &[Range<u64>; 2], text: &str, mut each: impl FnMut(&Li
 }
 
 /// Calls `each` for every line of the process's maps.
-fn for_each_mapping(world: &mut World, mut each: impl FnMut(&mut World, &Line)) {
+fn for_each_mapping(world: &mut World, each: impl FnMut(&mut World, &Line)) {
+    for_each_in(world, c"/proc/self/maps", each);
+}
+
+/// Calls `each` for every line of a process's maps.
+fn for_each_in(world: &mut World, path: &CStr, mut each: impl FnMut(&mut World, &Line)) {
     // The buffer is used again and again: nothing is allocated meanwhile.
-    let text = read(c"/proc/self/maps", mem::take(&mut world.buffer));
+    let text = read(path, mem::take(&mut world.buffer));
     for_each_line(&world.windows(), &text, |line| each(world, line));
     world.buffer = text;
 }
@@ -175,6 +180,26 @@ pub fn pages_of_objects(world: &mut World, start: u64, count: usize) -> Vec<bool
     pages
 }
 
+/// A part of an object, in bytes.
+pub struct Shown {
+    /// The name of the file; that of several others is the same.
+    pub name: String,
+    pub part: Range<u64>,
+}
+
+/// What a range shows of objects, by what `path` says.
+pub fn shown_by(world: &mut World, path: &CStr, range: Range<u64>) -> Vec<Shown> {
+    let mut all = Vec::new();
+    for_each_in(world, path, |_, line| {
+        let (start, end) = (line.start.max(range.start), line.end.min(range.end));
+        if start < end && !line.name.is_empty() {
+            let part = line.offset + (start - line.start)..line.offset + (end - line.start);
+            all.push(Shown { name: line.name.to_owned(), part });
+        }
+    });
+    all
+}
+
 /// The figures of the process.
 pub fn figures() -> Figures {
     let text = read(c"/proc/self/status", String::new());
@@ -204,9 +229,10 @@ const MARKS: [&str; 17] =
 pub fn tell_smaps(world: &mut World) {
     let text = read(c"/proc/self/smaps", mem::take(&mut world.buffer));
     let windows = world.windows();
+    let has_zeros = world.shared.has_zeros.load(Relaxed) != 0;
     // Start, end, KiB, marks.
     let mut lines: Vec<(u64, u64, u64, String)> = Vec::new();
-    let mut is_inside = false;
+    let (mut is_inside, mut is_told) = (false, true);
     let mut current = (0, 0, 0, String::new());
     for line in text.lines() {
         let is_head = line.starts_with(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c));
@@ -214,11 +240,12 @@ pub fn tell_smaps(world: &mut World) {
             let parsed = Line::parse(&windows, line);
             is_inside = parsed.is_some();
             if let Some(parsed) = parsed {
+                is_told = parsed.name.is_empty() || !has_zeros;
                 current = (parsed.start, parsed.end, 0, String::new());
             }
         } else if !is_inside {
             continue;
-        } else if let Some(rest) = line.strip_prefix("Anonymous:") {
+        } else if let Some(rest) = line.strip_prefix("Anonymous:").filter(|_| is_told) {
             current.2 = rest.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
         } else if let Some(rest) = line.strip_prefix("VmFlags:") {
             let marks: Vec<&str> = rest.split_whitespace().filter(|mark| MARKS.contains(mark)).collect();

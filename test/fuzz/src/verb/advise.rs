@@ -66,6 +66,8 @@ pub static MADVISE: Verb = Verb {
         // What 6.1 does where there is a hole depends on what is mapped behind it; others say ENOMEM.
         if POPULATING.contains(&args[2]) && !view::is_mapped(world, args[0], args[1]) {
             world.out.push_str("left out: not all of it is mapped");
+        } else if may_be_missed(world, args[2]) {
+            world.out.push_str("left out: what goes could be missed");
         } else {
             world.tell(syscall!(SYS_madvise, args[0], args[1], args[2]));
         }
@@ -74,6 +76,14 @@ pub static MADVISE: Verb = Verb {
 
 /// `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE`.
 const POPULATING: [u64; 2] = [22, 23];
+
+/// `MADV_PAGEOUT`.
+const PAGEOUT: u64 = 21;
+
+/// Whether advice takes pages out of reach when it likes, and there is a userfaultfd that is told of the fault.
+fn may_be_missed(world: &World, advice: u64) -> bool {
+    advice == PAGEOUT && world.shared.has_uffd.load(Relaxed) != 0
+}
 
 /// `MADV_FREE` leaves open what is read afterwards, until everything is written anew: which is done at once.
 pub static FREE: Verb = Verb {
@@ -119,7 +129,11 @@ pub static OF_OTHERS: Verb = Verb {
         let [who, addr, len, advice, flags, _] = *args;
         let Some(fd) = open(world, who) else { return };
         let parts = [[addr, len]; 2];
-        world.tell(syscall!(SYS_process_madvise, fd, parts.as_ptr(), parts.len(), advice, flags));
+        if may_be_missed(world, advice) {
+            world.out.push_str("left out: what goes could be missed");
+        } else {
+            world.tell(syscall!(SYS_process_madvise, fd, parts.as_ptr(), parts.len(), advice, flags));
+        }
         syscall!(SYS_close, fd);
     },
 };

@@ -2,14 +2,15 @@
 
 //! Another process's memory, or one's own by the same way.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{ffi::CString, sync::atomic::Ordering::Relaxed};
 
 use super::{Role, Verb};
 use crate::{
     maker::{Maker, args},
     step::Args,
     symbols::{Kind, PAGE, WHO},
-    sys, view,
+    sys,
+    view::{self, Shown},
     world::World,
 };
 
@@ -26,7 +27,6 @@ pub static VM_READV: Verb = Verb {
         if overlap(world, args) {
             return;
         }
-        note_look(world, args[0], args[3], args[4]);
         let (pid, local, remote) = vectors(world, args);
         world.tell(syscall!(SYS_process_vm_readv, pid, local.as_ptr(), 1, remote.as_ptr(), 1, 0));
     },
@@ -63,20 +63,26 @@ fn vectors(world: &World, args: &Args) -> (i32, [u64; 2], [u64; 2]) {
 /// Leaves out a transfer between places that overlap, which may be the same memory: in which order bytes are copied is left open.
 fn overlap(world: &mut World, args: &Args) -> bool {
     let [_, local, local_len, remote, remote_len, _] = *args;
-    let is_overlap = local < remote.saturating_add(remote_len) && remote < local.saturating_add(local_len);
+    let is_overlap = local < remote.saturating_add(remote_len) && remote < local.saturating_add(local_len)
+        || shows_same(world, args);
     if is_overlap {
         world.out.push_str("left out: the places overlap");
     }
     is_overlap
 }
 
-/// Notes that memory is read without being touched: whether pages of a file or of shared memory are resident then is left open.
-fn note_look(world: &mut World, who: u64, start: u64, len: u64) {
-    let count = (start % PAGE + len).div_ceil(PAGE) as usize;
-    let start = start / PAGE * PAGE;
-    if who as usize != world.me || view::pages_of_objects(world, start, count).contains(&true) {
-        world.shared.has_untouched.store(1, Relaxed);
+/// Whether both places may show the same part of one object.
+fn shows_same(world: &mut World, args: &Args) -> bool {
+    let [who, local, local_len, remote, remote_len, _] = *args;
+    let own = view::shown_by(world, c"/proc/self/maps", local..local.saturating_add(local_len));
+    if own.is_empty() {
+        return false;
     }
+    let path = CString::new(format!("/proc/{}/maps", pid(world, who))).unwrap_or_default();
+    let others = view::shown_by(world, &path, remote..remote.saturating_add(remote_len));
+    let meet =
+        |a: &Shown, b: &Shown| a.name == b.name && a.part.start < b.part.end && b.part.start < a.part.end;
+    own.iter().any(|own| others.iter().any(|other| meet(own, other)))
 }
 
 /// The process that is meant; one that there is not has a number that is none.
@@ -93,7 +99,6 @@ pub static MEM_READ: Verb = Verb {
     make: mem,
     run: |world, args| {
         let Some(fd) = open(world, args[0]) else { return };
-        note_look(world, args[0], args[2], args[3]);
         world.tell(syscall!(SYS_pread64, fd, args[1], args[3], args[2]));
         syscall!(SYS_close, fd);
     },
@@ -121,7 +126,7 @@ fn mem(maker: &mut Maker) -> Args {
 
 /// Opens `/proc/PID/mem`; tells why not.
 fn open(world: &mut World, who: u64) -> Option<i64> {
-    let path = std::ffi::CString::new(format!("/proc/{}/mem", pid(world, who))).unwrap_or_default();
+    let path = CString::new(format!("/proc/{}/mem", pid(world, who))).unwrap_or_default();
     let fd = syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDWR, 0);
     if sys::errno(fd).is_some() {
         world.tell(fd);

@@ -8,7 +8,7 @@ use super::{Role, Verb};
 use crate::{
     access, add,
     maker::args,
-    symbols::{Kind, MAP, Names, PAGE, PROT},
+    symbols::{ARENA_PAGES, HEAP_PAGES, Kind, MAP, Names, PAGE, PROT},
     view,
 };
 
@@ -54,8 +54,15 @@ pub static MINCORE: Verb = Verb {
                 add(&mut world.out, format_args!(" {index}:{bit}"));
             }
         }
+        forget(vector, len.div_ceil(PAGE));
     },
 };
+
+/// Overwrites an answer of so many bytes, as far as there is one: not all of it is to be compared.
+fn forget(vector: u64, count: u64) {
+    let count = count.min(ARENA_PAGES + HEAP_PAGES);
+    let _ = (vector..vector.saturating_add(count)).try_for_each(|byte| access::store1(byte, 0).map(drop));
+}
 
 pub static REMAP_FILE_PAGES: Verb = Verb {
     name: "remap_file_pages",

@@ -237,6 +237,10 @@ pub static ZERO_PAGE: Verb = Verb {
     make: extent,
     run: |world, args| {
         if !is_left_out(world, args[0], args[1]) {
+            let count = (args[1] / PAGE).min(MOST) as usize;
+            if view::pages_of_objects(world, args[0], count).contains(&true) {
+                world.shared.has_zeros.store(1, Relaxed);
+            }
             fill(world, command(4, 4), &mut [args[0], args[1], args[2], 0]);
         }
     },
