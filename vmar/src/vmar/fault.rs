@@ -225,8 +225,16 @@ impl<M: Machine> Vmar_<M> {
             return Err(FaultError::NoPermission);
         }
         let allowed = mapping.perms().page_flags();
-        let mut fault =
-            Fault { space: self, mapping, range, page, access, allowed, is_among_borrowed: false };
+        let mut fault = Fault {
+            space: self,
+            mapping,
+            range,
+            page,
+            access,
+            allowed,
+            is_among_borrowed: false,
+            is_handed_next: false,
+        };
         if mapping.is_handed()
             && let Some(step) = fault.of_watched(&mappings)
         {
@@ -242,7 +250,10 @@ impl<M: Machine> Vmar_<M> {
             MappedMemory::Region(region) => Ok(Step::Inside(region.clone())),
             MappedMemory::Vmo { object, offset } => {
                 let index = (offset + (page - fault.range.start)) / M::PAGE_SIZE;
-                fault.object(object.object(), index)
+                match fault.object(object.object(), index)? {
+                    Step::Done if fault.is_handed_next => Ok(Step::Again),
+                    step => Ok(step),
+                }
             }
             MappedMemory::Device { io, offset, cache } => {
                 let offset = offset + (page - fault.range.start);
@@ -284,6 +295,8 @@ struct Fault<'a, M: Machine> {
     allowed: PageFlags,
     /// Whether pages around it may be borrowed, so that only its own entry can be filled.
     is_among_borrowed: bool,
+    /// Whether it is a write to a marked page, which is handed over when the page is there.
+    is_handed_next: bool,
 }
 
 impl<M: Machine> Fault<'_, M> {
@@ -293,6 +306,7 @@ impl<M: Machine> Fault<'_, M> {
     fn of_watched(&mut self, mappings: &Mappings<M>) -> Option<Step<M>> {
         if mappings.is_marked(self.page) {
             self.allowed -= PageFlags::WRITE;
+            self.is_handed_next = self.access == Access::Write && mappings.hands_writes(self.mapping);
         }
         let (handler, reason) =
             self.space.find_handler(mappings, self.mapping, &self.range, self.page, self.access)?;

@@ -18,6 +18,7 @@ pub const CASES: &[Case] = cases!["mem/tmpfs":
     fault_beyond_the_limit_is_sigbus,
     read_of_a_hole_beyond_the_limit_is_sigbus,
     page_that_is_there_is_no_growth,
+    private_copy_of_a_hole_takes_a_page_of_the_file,
     what_goes_makes_room,
     files_share_the_limit,
     pages_of_mappings_count_in_statfs,
@@ -101,6 +102,20 @@ fn page_that_is_there_is_no_growth() {
         number_pages(private, LIMIT, 21);
         check_eq!(page_numbers(at, 3), [12, 5, 13]);
         check_eq!(blocks(), (LIMIT, 0));
+    });
+}
+
+fn private_copy_of_a_hole_takes_a_page_of_the_file() {
+    on_small(|fd, _| {
+        let private = ok!(sys::mmap(0, 4 * LIMIT * PAGE, RW, MAP_PRIVATE, fd, 0));
+        poke(private + PAGE, 7);
+        check_eq!(blocks(), (LIMIT, LIMIT - 1));
+        number_pages(private, LIMIT, 1);
+        expect_bus(private + LIMIT * PAGE);
+        check_eq!(page_numbers(private, LIMIT), (1..=LIMIT as u8).collect::<Vec<_>>());
+        let mut byte = [7];
+        check_eq!(sys::pread(fd, &mut byte, PAGE), Ok(1));
+        check_eq!(byte, [0]);
     });
 }
 

@@ -82,9 +82,10 @@ fn fault_without_room_is_a_bus_error() {
     }
     assert_eq!(process.write(BASE + 2 * PAGE_SIZE, &[1]), Err(FaultError::BusError));
     assert_eq!(process.vmar.populate(BASE..BASE + 4 * PAGE_SIZE, Populate::Write), Err(Error::BusError));
-    // What is there is used as ever, and private copies are nobody's but the program's.
+    // What is there is used as ever, also for a private copy.
     process.write(BASE + PAGE_SIZE, &[2]).unwrap();
-    process.write(BASE + 10 * PAGE_SIZE, &[3]).unwrap();
+    assert_eq!(process.write(BASE + 10 * PAGE_SIZE, &[3]), Err(FaultError::BusError));
+    process.write(BASE + 8 * PAGE_SIZE, &[3]).unwrap();
     assert_eq!((room.used.load(SeqCst), vmo.resident_count()), (2, 2));
 }
 

@@ -102,9 +102,12 @@ impl<M: Machine> Vmar_<M> {
         let missing = self.why_not_there(mapping, range, page)?;
         let is_write = access == Access::Write && watch.marks.has(page / M::PAGE_SIZE);
         let reasons = [missing, is_write.then_some(HandReason::Write)];
-        // A page that is missing may be marked as well.
+        // A page that is missing may be marked as well. Where an object has one for it, it is there before the write is handed over.
         let reason = reasons.into_iter().flatten().find(|reason| watcher.modes.contains(reason.mode()))?;
-        Some((watcher.handler.clone(), reason))
+        let is_early = reason == HandReason::Write
+            && missing.is_some()
+            && matches!(mapping.memory(), MappedMemory::Vmo { .. });
+        (!is_early).then(|| (watcher.handler.clone(), reason))
     }
 
     /// Returns why `page` is not there, if it is not; `None` if there cannot be one.

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, OutOfMemory},
     fallible,
     machine::{Cursor, Machine, PageFlags},
-    mapping::MappedMemory,
+    mapping::{MappedMemory, VmMapping},
     vmar::{Mappings, Vmar, Vmar_, entries::clip},
 };
 
@@ -103,6 +103,12 @@ impl<M: Machine> Mappings<M> {
     /// Returns whether a page (its address) of a watched mapping is marked.
     pub(crate) fn is_marked(&self, page: usize) -> bool {
         self.watch.as_ref().is_some_and(|watch| watch.marks.has(page / M::PAGE_SIZE))
+    }
+
+    /// Returns whether somebody is handed the writes to marked pages of a mapping.
+    pub(crate) fn hands_writes(&self, mapping: &VmMapping<M>) -> bool {
+        let modes = self.watch.as_ref().map(|watch| watch.modes(mapping.watch));
+        modes.is_some_and(|modes| modes.contains(WatchModes::WRITES))
     }
 
     /// Takes the marks of `range` (bytes) away.

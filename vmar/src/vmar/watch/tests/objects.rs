@@ -3,6 +3,7 @@
 //! Watched mappings of objects.
 
 use super::*;
+use crate::machine::PageFlags;
 
 #[test]
 fn of_an_object_what_it_has_is_minor_and_the_rest_is_missing() {
@@ -54,6 +55,29 @@ fn pages_of_an_object_are_marked_before_they_are_there() {
     process.write(at(3), &[7]).unwrap();
     assert_eq!(handler.take(), [(3, HandReason::Write, Access::Write)]);
     process.audit();
+}
+
+#[test]
+fn marked_page_of_an_object_is_there_before_its_write_is_handed_over() {
+    for is_shared in [true, false] {
+        let process = process();
+        let vmo = object(&process, 2, VmoKind::SharedMemory);
+        vmo.decommit(0..2 * PAGE_SIZE).unwrap();
+        let map = over(&process, 0..2, RW).vmo(vmo.dup().to_dynamic());
+        if is_shared { map.shared().build() } else { map.build() }.unwrap();
+        let handler = Arc::new(Recorder::new(refuse()));
+        watch(&process, 0..2, WRITES, &handler);
+        mark(&process, 0..2);
+        assert_eq!(process.write(at(1), &[1]), Err(FaultError::BusError));
+        assert_eq!(handler.take(), [(1, HandReason::Write, Access::Write)]);
+        let entries = process.resident();
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].props.flags.contains(PageFlags::PRIVATE), !is_shared);
+        assert!(!entries[0].props.flags.contains(PageFlags::WRITE));
+        // A copy, too, is one of a page that the object has.
+        assert_eq!(vmo.resident_count(), 1);
+        process.audit();
+    }
 }
 
 #[test]
