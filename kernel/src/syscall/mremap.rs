@@ -238,7 +238,9 @@ fn shown_at(ctx: &Ctx, range: Range<Vaddr>) -> Result<Shown> {
     let is_alike = query.iter().all(|info| {
         let is_same = info.mappable().is_some_and(|other| Arc::ptr_eq(other, &mappable));
         let is_watched_alike = info.watcher().map(|(_, modes)| modes) == watched;
-        is_same && info.perms() == perms && info.flags() == flags && is_watched_alike
+        // The policy need not be the same.
+        let is_flagged_alike = info.flags() - MappingFlags::LABEL == flags - MappingFlags::LABEL;
+        is_same && info.perms() == perms && is_flagged_alike && is_watched_alike
     });
     drop(query);
     if !is_alike {
