@@ -19,39 +19,29 @@
 //!   without it shows a page of the object, or in anonymous memory the shared frame of zeros.
 //! - What was [noted](VmMapping::note_entries) of a mapping bounds from above what the page table holds for it.
 
+mod mappable;
 mod residency;
 
 use alloc::sync::{Arc, Weak};
 use core::{
-    any::Any,
     fmt::Debug,
     mem,
     ops::Range,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+pub use self::mappable::{Joint, Mappable};
 pub(crate) use self::residency::Noted;
-use self::residency::Residency;
+use self::{mappable::same_mappable, residency::Residency};
 use crate::{
     backing::withdraw,
     error::Error,
     machine::{CachePolicy, Machine, PageFlags},
     object::{Lease, MappedVmo, Mapper},
     perms::VmPerms,
-    placement::Constraint,
     rss::RssKind,
     vmar::{policy::Promises, region::Region, watch::WatchSlot},
 };
-
-/// What the kernel knows of a mapping and the framework does not: the file, its name, the device.
-///
-/// A kernel gets its own type back by way of [`Any`].
-pub trait Mappable: Any + Debug + Send + Sync {
-    /// Returns where it can be mapped. Looked at when a mapping is made; one that moves later goes by the space's rules alone.
-    fn constraint(&self) -> Constraint {
-        Constraint::NONE
-    }
-}
 
 /// Whether writes are seen by others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -363,9 +353,29 @@ impl<M: Machine> VmMapping<M> {
         self.residency.cut_back(at);
     }
 
+    /// Tells whoever knows of it that it has been cut.
+    #[inline(always)]
+    pub(crate) fn note_cut(&self) {
+        if let Some(mappable) = &self.mappable {
+            mappable.note_cut();
+        }
+    }
+
+    /// Returns how it hangs together with others of the same.
+    #[inline(always)]
+    pub(crate) fn joint(&self) -> Joint {
+        self.mappable.as_ref().map_or(Joint::Seamless, |mappable| mappable.joint())
+    }
+
     /// Returns whether `next`, which starts `length` bytes after this one does and where this one ends, continues
     /// it: one mapping could stand for both.
     pub fn continues_with(&self, length: usize, next: &Self) -> bool {
+        self.is_alike(length, next) && self.joint() == Joint::Seamless
+    }
+
+    /// The same, whether or not they may become one.
+    #[inline(always)]
+    pub(crate) fn is_alike(&self, length: usize, next: &Self) -> bool {
         self.perms == next.perms
             && self.flags == next.flags
             && self.watch == next.watch
@@ -482,14 +492,6 @@ impl<M: Machine> MappedMemory<M> {
 /// Returns whether a mapping with these traits counts as data.
 pub(crate) fn is_data(perms: VmPerms, sharing: Sharing, flags: MappingFlags) -> bool {
     perms.contains(VmPerms::WRITE) && sharing == Sharing::Private && !flags.contains(MappingFlags::GROWS_DOWN)
-}
-
-fn same_mappable(a: Option<&Arc<dyn Mappable>>, b: Option<&Arc<dyn Mappable>>) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

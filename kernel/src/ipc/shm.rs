@@ -9,11 +9,11 @@
 //! ```
 //!
 //! All mappings of a segment hold one [`Attachment`], and the kernel's mappings are its only holders: how many there are is the
-//! number of attaches, over fork, exec and exit, without anybody counting. As in Linux a mapping that is cut in two counts twice. When
-//! the last mapping goes, the attachment does; if the segment was marked for removal, that is its end.
+//! number of attaches, over fork, exec and exit, without anybody counting. As in Linux a mapping that is cut in two counts twice, and
+//! stays two. When the last mapping goes, the attachment does; if the segment was marked for removal, that is its end.
 //!
-//! Who attached or detached a segment last, and when, is noted where it happens: by the calls that map and unmap, and with a space
-//! that has segments by its fork and its end ([`note_forked`], [`note_ended`]).
+//! Who attached or detached a segment last, and when, is noted where it happens: by the calls that map, move and unmap, where a
+//! mapping is cut, and with a space that has segments by its fork and its end ([`note_forked`], [`note_ended`]).
 //!
 //! Locks: the table's first, then a segment's own, which are spin locks.
 
@@ -21,7 +21,10 @@ use alloc::sync::Weak;
 use core::ops::Range;
 
 use aster_rights::{FullRights, TRightSet};
-use vmar::{mapping::Mappable, object::Vmo};
+use vmar::{
+    mapping::{Joint, Mappable},
+    object::Vmo,
+};
 use vmar_ostd::Ostd;
 
 use super::perm::IpcPerm;
@@ -114,7 +117,15 @@ pub struct Segment {
 #[derive(Debug)]
 pub struct Attachment(Arc<Segment>);
 
-impl Mappable for Attachment {}
+impl Mappable for Attachment {
+    fn joint(&self) -> Joint {
+        Joint::Counted
+    }
+
+    fn note_cut(&self) {
+        self.0.note_attached();
+    }
+}
 
 impl Attachment {
     /// The segment.
@@ -136,6 +147,15 @@ pub fn for_each_attached(vm: &AddressSpace, range: Range<Vaddr>, mut visit: impl
             visit(segment);
         }
     }
+}
+
+/// The segment that is attached at an address of a space, if one is.
+pub fn attached_at(vm: &AddressSpace, addr: Vaddr) -> Option<Arc<Segment>> {
+    let mut found = None;
+    if addr < TASK_SIZE {
+        for_each_attached(vm, addr..addr + 1, |segment| found = Some(segment.clone()));
+    }
+    found
 }
 
 /// Notes that a fork has attached what is attached in `child`. As in Linux, it is the parent who has done that.

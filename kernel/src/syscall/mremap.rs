@@ -17,6 +17,7 @@ use vmar::{
 use super::memory::{personality_of, refresh_lock_limit};
 use crate::{
     fs::{File, file, page_cache::FileVmo, userfaultfd},
+    ipc::shm,
     mm::{
         commit,
         layout::TASK_SIZE,
@@ -154,12 +155,17 @@ fn remap_watched(
         RemapTarget::InPlace | RemapTarget::MayMove => (None, false),
     };
     let announced = userfaultfd::event::moving(ctx.vm, old, new_size, fixed, keeps_old)?;
+    let segment = shm::attached_at(ctx.vm, old.start);
     let is_promised = old.end <= TASK_SIZE && is_promised(ctx, old.start);
     let start = match is_promised {
         true => remap_promised(ctx, more, old.clone(), new_size, target)?,
         false => remap(ctx, old.clone(), new_size, target)?,
     };
     announced.tell(start);
+    if let Some(segment) = segment.filter(|_| start != old.start) {
+        // There is a new mapping of it, whatever has become of the old one.
+        segment.note_attached();
+    }
     Ok(start)
 }
 

@@ -12,6 +12,7 @@ use vmar::{
 
 use super::memory::{personality_of, placement_for, refresh_lock_limit};
 use crate::{
+    fs::userfaultfd,
     ipc::{
         perm::{IpcPerm, PERMISSIONS},
         shm::{self, Attachment, Segment},
@@ -192,6 +193,10 @@ pub fn sys_shmat(ctx: &Ctx, id: i32, addr: Vaddr, flags: u32) -> Result<usize> {
     if ctx.vm.locks_future() {
         refresh_lock_limit(ctx);
     }
+    let announced = match placement {
+        Placement::Replacing(start) => Some(userfaultfd::event::unmapping(ctx.vm, &(start..start + size))?),
+        _ => None,
+    };
     let vmo = object.dup().to_dynamic();
     let map = ctx.vm.vmar().new_map(size).perms(perms).personality(personality_of(ctx)).placement(placement);
     let map = map.backing(Backing { state, ..Backing::MEMORY }).shared().vmo(vmo).mappable(attachment);
@@ -201,6 +206,9 @@ pub fn sys_shmat(ctx: &Ctx, id: i32, addr: Vaddr, flags: u32) -> Result<usize> {
         other => other.into(),
     })?;
     ctx.vm.note_segment();
+    if let Some(announced) = announced {
+        announced.tell();
+    }
     segment.note_attached();
     Ok(start)
 }

@@ -14,7 +14,7 @@ use crate::{
     fallible,
     interval_map::InsertError,
     machine::Machine,
-    mapping::{MappingFlags, Noted, VmMapping},
+    mapping::{Joint, MappingFlags, Noted, VmMapping},
     perms::VmPerms,
 };
 
@@ -168,15 +168,18 @@ impl<M: Machine> Mappings<M> {
         self.map.range(range.start.saturating_sub(1)..range.end.saturating_add(1))
     }
 
-    /// Makes `at` a boundary between mappings if it lies within one. Needs room for one insertion.
-    pub(crate) fn split(&mut self, at: usize) {
-        let Some((range, mapping)) = self.map.find_mut(at) else { return };
+    /// Makes `at` a boundary between mappings if it lies within one. Needs room for one insertion. Returns whether that was a
+    /// [cut](Self::settle_cut) in one of those that count.
+    fn split(&mut self, at: usize) -> bool {
+        let Some((range, mapping)) = self.map.find_mut(at) else { return false };
         if range.start == at {
-            return;
+            return false;
         }
         let upper = mapping.split_off(at - range.start, at);
+        let counts = upper.joint() == Joint::Counted;
         self.resize(range.start, range.start..at);
         self.insert_plainly(at..range.end, upper);
+        counts
     }
 
     /// Takes out all that lies in `range`. What reaches beyond it stays there. Needs room for one insertion, and in
@@ -212,6 +215,7 @@ impl<M: Machine> Mappings<M> {
         let part = found.start.max(range.start)..found.end.min(range.end);
         self.totals.sub(mapping, part.len());
         let mut upper = None;
+        mapping.note_cut();
         if found.start >= range.start {
             mapping.cut_front(range.end - found.start, range.end);
             self.resize(found.start, range.end..found.end);
@@ -234,14 +238,14 @@ impl<M: Machine> Mappings<M> {
         range: &Range<usize>,
         mut change: impl FnMut(&Range<usize>, &mut VmMapping<M>),
     ) {
-        self.split(range.start);
-        self.split(range.end);
+        let cuts = [range.start, range.end].map(|at| self.split(at).then_some(at));
         let totals = &mut self.totals;
         self.map.for_each_mut(range.clone(), |found, mapping| {
             totals.sub(mapping, found.len());
             change(&found, mapping);
             totals.add(mapping, found.len());
         });
+        cuts.into_iter().flatten().for_each(|at| self.settle_cut(at));
         self.merge_within(range);
     }
 
@@ -256,6 +260,9 @@ impl<M: Machine> Mappings<M> {
         let Some((_, mapping)) = self.map.find_mut(found.start) else { return };
         self.totals.sub(mapping, range.len());
         let upper = (found.end > range.end).then(|| mapping.split_off(range.end - found.start, range.end));
+        if upper.is_some() || found.start < range.start {
+            mapping.note_cut();
+        }
         if found.start < range.start {
             let mut middle = mapping.split_off(range.start - found.start, range.start);
             change(&mut middle);
@@ -386,7 +393,7 @@ impl<M: Machine> Mappings<M> {
     }
 
     /// Takes out a mapping that another is to stand for, and returns what was noted of its entries, if it may have any.
-    fn take_out(&mut self, start: usize) -> Option<Noted> {
+    pub(super) fn take_out(&mut self, start: usize) -> Option<Noted> {
         let mut noted = None;
         self.map.remove_keeping(start, |mapping| {
             noted = mapping.has_entries().then(|| mapping.noted());
@@ -463,7 +470,7 @@ impl<M: Machine> Mappings<M> {
         }
     }
 
-    fn resize(&mut self, start: usize, range: Range<usize>) {
+    pub(super) fn resize(&mut self, start: usize, range: Range<usize>) {
         let result = self.map.set_range(start, range);
         debug_assert!(result.is_ok(), "the range was known to be free: {result:?}");
     }

@@ -21,6 +21,7 @@
 pub(crate) mod access;
 pub mod advise;
 mod backup;
+mod cut;
 pub mod discard;
 pub(crate) mod edit;
 pub(crate) mod entries;

@@ -110,6 +110,11 @@ impl Segment {
     fn new(mode: i32) -> Self {
         Self(ok!(get(IPC_PRIVATE, PAGE, mode)))
     }
+
+    /// One of so many pages.
+    fn of(pages: usize) -> Self {
+        Self(ok!(get(IPC_PRIVATE, pages * PAGE, 0o600)))
+    }
 }
 
 impl Drop for Segment {

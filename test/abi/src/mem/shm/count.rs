@@ -2,14 +2,14 @@
 
 //! How often a segment is attached, who attached or detached it last, and when.
 
-use libc::{IPC_PRIVATE, SHM_RDONLY};
+use libc::{IPC_PRIVATE, MREMAP_MAYMOVE, PROT_READ, SHM_RDONLY};
 
 use super::{Segment, attach, detach, get, remove, segment, stat};
 use crate::{
-    child::{Child, Turn},
+    child::{Child, Turn, in_child},
     harness::Case,
-    mem::{PAGE, number_pages, page_numbers},
-    sys,
+    mem::{PAGE, RW, free_range, number_pages, page_numbers},
+    procfs, sys,
 };
 
 pub const CASES: &[Case] = cases!["mem/shm":
@@ -19,6 +19,9 @@ pub const CASES: &[Case] = cases!["mem/shm":
     fork_unmapping_and_exit_are_noted,
     exec_is_noted,
     cut_in_two_it_counts_twice,
+    each_part_counts,
+    parts_do_not_become_one_again,
+    cutting_and_unmapping_a_part_are_noted,
     mremap_old_size_zero_attaches_once_more,
 ];
 
@@ -142,4 +145,49 @@ fn mremap_old_size_zero_attaches_once_more() {
     number_pages(at, 2, 5);
     check_eq!(page_numbers(other, 2), [5, 6]);
     check_eq!(stat(id).attaches, 3);
+}
+
+fn each_part_counts() {
+    let segment = Segment::of(6);
+    let at = ok!(attach(segment.0, 0, 0));
+    ok!(sys::mprotect(at + 2 * PAGE, PAGE, PROT_READ));
+    check_eq!(stat(segment.0).attaches, 3);
+    ok!(sys::munmap(at + PAGE, 3 * PAGE));
+    check_eq!(stat(segment.0).attaches, 2);
+    let part = ok!(sys::mremap(at, PAGE, PAGE, MREMAP_MAYMOVE | libc::MREMAP_FIXED, at + 2 * PAGE));
+    check_eq!(stat(segment.0).attaches, 2);
+    in_child(|| check_eq!(stat(segment.0).attaches, 4));
+    ok!(sys::munmap(part, PAGE));
+    check_eq!(stat(segment.0).attaches, 1);
+    ok!(sys::munmap(at, 6 * PAGE));
+    check_eq!(stat(segment.0).attaches, 0);
+}
+
+fn parts_do_not_become_one_again() {
+    let segment = Segment::of(4);
+    let at = free_range(4);
+    ok!(attach(segment.0, at, 0));
+    ok!(sys::mprotect(at + PAGE, PAGE, PROT_READ));
+    ok!(sys::mprotect(at + PAGE, PAGE, RW));
+    check_eq!(stat(segment.0).attaches, 3);
+    let parts = [(0, 1), (1, 2), (2, 4)].map(|(start, end)| (start, end, "rw-s".to_string()));
+    check_eq!(procfs::layout(at..at + 4 * PAGE), parts);
+    check_eq!(detach(at), Ok(0));
+    check_eq!(stat(segment.0).attaches, 0);
+}
+
+fn cutting_and_unmapping_a_part_are_noted() {
+    let segment = Segment::of(3);
+    let at = ok!(attach(segment.0, 0, 0));
+    let before = stat(segment.0);
+    sys::sleep_us(1_100_000);
+    let child = Child::spawn(|| {
+        ok!(sys::mprotect(at + PAGE, PAGE, PROT_READ));
+        let cut = stat(segment.0);
+        check_eq!((cut.last, cut.detached), (sys::getpid(), 0));
+        check!(cut.attached > before.attached, "{} after {}", cut.attached, before.attached);
+        ok!(sys::munmap(at, PAGE));
+        check!(stat(segment.0).detached >= cut.attached);
+    });
+    child.join();
 }
