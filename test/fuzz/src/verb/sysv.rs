@@ -160,9 +160,8 @@ pub static SHMCTL: Verb = Verb {
     run: control,
 };
 
-/// The commands, with a buffer of its own where it is asked for address 0. Of what is told of a segment the times are left out, and
-/// who was the last to attach it: only what shmat and shmdt do to that is said anywhere. Nor is it said how often a mapping counts
-/// that was cut in two.
+/// The commands, with a buffer of its own where it is asked for address 0. Of the times that are told of a segment only whether there
+/// are any is compared.
 fn control(world: &mut World, args: &Args) {
     /// So many places there are, of which an identifier tells one.
     const PLACES: i32 = 1 << 15;
@@ -186,12 +185,13 @@ fn control(world: &mut World, args: &Args) {
     }
     if answer >= 0 && (is_of_place || command == STAT) {
         let maker = world.shared.pids.iter().position(|known| known.load(Relaxed) == status.shm_cpid);
-        let was_attached = status.shm_lpid != 0;
-        let (size, mode, is_attached) = (status.shm_segsz, status.shm_perm.mode, status.shm_nattch != 0);
+        let last = world.shared.pids.iter().position(|known| known.load(Relaxed) == status.shm_lpid);
+        let (size, mode, attaches) = (status.shm_segsz, status.shm_perm.mode, status.shm_nattch);
+        let [attached, detached] = [status.shm_atime, status.shm_dtime].map(|time| time != 0);
         add(
             &mut world.out,
             format_args!(
-                " size {size:#x} mode {mode:o} attached {is_attached} maker {maker:?} before {was_attached}"
+                " size {size:#x} mode {mode:o} attaches {attaches} maker {maker:?} last {last:?} ever {attached} {detached}"
             ),
         );
     }
