@@ -165,6 +165,63 @@ pub(crate) fn name_features(bytes: &mut [u8]) {
     }
 }
 
+/// Makes `bytes`, a thread's state, what `PTRACE_GETREGSET` gives as `NT_X86_XSTATE`: the software area begins with the features that
+/// there can be, and what is in its initial state is zeros.
+///
+/// # Errors
+///
+/// `ENODEV` if the CPU has no such format.
+pub(crate) fn show_extended(bytes: &mut [u8]) -> Result<()> {
+    if bytes.len() <= FXSAVE_LEN {
+        return Err(ENODEV);
+    }
+    let features = features_of(bytes) & available();
+    bytes[SOFTWARE_AREA..HEADER.end].fill(0);
+    bytes[SOFTWARE_AREA..SOFTWARE_AREA + size_of::<u64>()].copy_from_slice(&available().to_le_bytes());
+    bytes[FEATURES].copy_from_slice(&features.to_le_bytes());
+    if features & !FP_SSE == 0 {
+        bytes[HEADER.end..].fill(0);
+    }
+    Ok(())
+}
+
+/// Makes `image`, which `PTRACE_SETREGSET` has been given as `NT_X86_XSTATE`, something that the CPU can load: what it does not name is
+/// in its initial state.
+///
+/// # Errors
+///
+/// `EINVAL` if it names features that are not there or has another format, or MXCSR has a bit that is not there.
+pub(crate) fn take_extended(image: &mut [u8]) -> Result<()> {
+    const X87: u64 = 1 << 0;
+    const SSE: u64 = 1 << 1;
+    const AVX: u64 = 1 << 2;
+    /// Where the registers of the x87 and of SSE are in the FXSAVE image.
+    const X87_REGISTERS: core::ops::Range<usize> = 32..160;
+    const SSE_REGISTERS: core::ops::Range<usize> = 160..416;
+    let features = features_of(image);
+    if features & !available() != 0 || image[FEATURES.end..HEADER.end].iter().any(|byte| *byte != 0) {
+        return Err(EINVAL);
+    }
+    if features & (X87 | SSE | AVX) == 0 {
+        image[MXCSR].copy_from_slice(&INITIAL_MXCSR.to_le_bytes());
+    }
+    let mxcsr = u32::from_le_bytes([image[24], image[25], image[26], image[27]]);
+    if mxcsr & !MXCSR_MASK != 0 {
+        return Err(EINVAL);
+    }
+    if features & X87 == 0 {
+        image[..MXCSR.start].fill(0);
+        image[..2].copy_from_slice(&INITIAL_CONTROL.to_le_bytes());
+        image[X87_REGISTERS].fill(0);
+    }
+    if features & SSE == 0 {
+        image[SSE_REGISTERS].fill(0);
+    }
+    image[SOFTWARE_AREA..FXSAVE_LEN].fill(0);
+    name_features(image);
+    Ok(())
+}
+
 /// The features whose states `bytes` holds.
 fn features_of(bytes: &[u8]) -> u64 {
     bytes.get(FEATURES).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
@@ -208,5 +265,25 @@ mod test {
         }
         state.load();
         FpuContext::new().load();
+    }
+
+    #[ktest]
+    fn extended_state_goes_there_and_back() {
+        let mut image = FpuContext::new().as_bytes().to_vec();
+        if image.len() <= FXSAVE_LEN {
+            assert_eq!(show_extended(&mut image), Err(ENODEV));
+            return;
+        }
+        show_extended(&mut image).unwrap();
+        let shown = image.clone();
+        assert_eq!(image[SOFTWARE_AREA..SOFTWARE_AREA + 8], available().to_le_bytes());
+        take_extended(&mut image).unwrap();
+        show_extended(&mut image).unwrap();
+        assert_eq!(image, shown);
+        for bad in [FEATURES.end - 1, FEATURES.end, HEADER.end - 1, MXCSR.end - 1] {
+            let mut image = shown.clone();
+            image[bad] = 0x40;
+            assert_eq!(take_extended(&mut image), Err(EINVAL));
+        }
     }
 }

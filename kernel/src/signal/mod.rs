@@ -46,7 +46,7 @@ pub use self::{
     stop::{Job, rejoin_stop, stop_signal, take_part, tell_stop},
 };
 pub(crate) use self::{
-    fpu::{check_image as check_fp_image, name_features as name_fp_features},
+    fpu::{check_image as check_fp_image, name_features as name_fp_features, show_extended, take_extended},
     send::post,
 };
 use crate::prelude::*;

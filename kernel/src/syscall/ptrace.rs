@@ -3,7 +3,7 @@
 //! `ptrace(2)`: from a request to [`crate::process::ptrace`].
 
 use linux_raw_sys::{
-    elf_uapi::{NT_PRFPREG, NT_PRSTATUS},
+    elf_uapi::{NT_PRFPREG, NT_PRSTATUS, NT_X86_XSTATE},
     ptrace::*,
 };
 use zerocopy::IntoBytes;
@@ -14,7 +14,7 @@ use crate::{
         ptrace::{
             self, AtRest, Attach,
             info::{self, PeekArgs},
-            registers::{self, FP_LEN, Registers},
+            registers::{self, FP_LEN},
             resume::{self, Until},
             with_stopped,
         },
@@ -155,41 +155,68 @@ fn part_of(ctx: &Ctx, data: Vaddr, whole: usize) -> Result<IoVec> {
     Ok(part)
 }
 
-fn whole_set(kind: usize) -> Result<usize> {
-    match u32::try_from(kind) {
-        Ok(NT_PRSTATUS) => Ok(size_of::<[usize; registers::COUNT]>()),
-        Ok(NT_PRFPREG) => Ok(FP_LEN),
-        _ => Err(EINVAL),
+/// A set of registers.
+#[derive(Clone, Copy)]
+enum Set {
+    General,
+    FloatingPoint,
+    /// All that XSAVE knows of.
+    Extended,
+}
+
+impl Set {
+    fn named(kind: usize) -> Result<Self> {
+        match u32::try_from(kind) {
+            Ok(NT_PRSTATUS) => Ok(Self::General),
+            Ok(NT_PRFPREG) => Ok(Self::FloatingPoint),
+            Ok(NT_X86_XSTATE) => Ok(Self::Extended),
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// The registers of a tracee, as they are in memory.
+    fn of(self, tracee: &Thread) -> Result<Vec<u8>> {
+        with_stopped(tracee, |state| match self {
+            Self::General => try_to_vec(state.registers.all().as_bytes()),
+            Self::FloatingPoint => try_to_vec(&registers::fp_image(state)?),
+            Self::Extended => registers::extended_image(state),
+        })
     }
 }
 
 /// `PTRACE_GETREGSET`.
 fn get_set(ctx: &Ctx, tracee: &Thread, kind: usize, data: Vaddr) -> Result<()> {
-    let whole = whole_set(kind)?;
-    let part = part_of(ctx, data, whole)?;
-    if whole == FP_LEN {
-        let image = with_stopped(tracee, |state| registers::fp_image(state))?;
-        ctx.vm.write_bytes(part.base, &image[..part.len])?;
-    } else {
-        let registers: Registers = with_stopped(tracee, |state| Ok(state.registers))?;
-        ctx.vm.write_bytes(part.base, &registers.all().as_bytes()[..part.len])?;
-    }
+    let set = Set::named(kind)?;
+    let image = set.of(tracee)?;
+    let part = part_of(ctx, data, image.len())?;
+    ctx.vm.write_bytes(part.base, &image[..part.len])?;
     ctx.vm.write_val(data, &part)
 }
 
 /// `PTRACE_SETREGSET`.
 fn set_set(ctx: &Ctx, tracee: &Thread, kind: usize, data: Vaddr) -> Result<()> {
-    let whole = whole_set(kind)?;
+    let set = Set::named(kind)?;
+    let whole = set.of(tracee)?.len();
     let part = part_of(ctx, data, whole)?;
-    if whole == FP_LEN {
-        if part.len != FP_LEN {
-            return Err(EINVAL);
+    match set {
+        Set::General => {
+            let values: Vec<usize> = ctx.vm.read_vec(part.base, part.len / WORD)?;
+            with_stopped(tracee, |state| state.registers.set(0, &values))?;
         }
-        let image: [u8; FP_LEN] = ctx.vm.read_val(part.base)?;
-        with_stopped(tracee, |state| registers::set_fp_image(state, &image))?;
-    } else {
-        let values: Vec<usize> = ctx.vm.read_vec(part.base, part.len / WORD)?;
-        with_stopped(tracee, |state| state.registers.set(0, &values))?;
+        Set::FloatingPoint => {
+            if part.len != FP_LEN {
+                return Err(EINVAL);
+            }
+            let image: [u8; FP_LEN] = ctx.vm.read_val(part.base)?;
+            with_stopped(tracee, |state| registers::set_fp_image(state, &image))?;
+        }
+        Set::Extended => {
+            if part.len != whole {
+                return Err(EFAULT);
+            }
+            let image: Vec<u8> = ctx.vm.read_vec(part.base, part.len)?;
+            with_stopped(tracee, |state| registers::set_extended_image(state, image))?;
+        }
     }
     ctx.vm.write_val(data, &part)
 }

@@ -251,6 +251,34 @@ pub fn set_fp_image(state: &mut State, image: &[u8; FP_LEN]) -> Result<()> {
     Ok(())
 }
 
+/// The whole state in the format of XSAVE, and how long it is.
+///
+/// # Errors
+///
+/// `ENODEV` if the CPU has no such format; `ENOMEM` as [`fp_image`].
+pub fn extended_image(state: &State) -> Result<Vec<u8>> {
+    if state.fpu.is_empty() {
+        return Err(ENOMEM);
+    }
+    let mut image = try_to_vec(&state.fpu)?;
+    crate::signal::show_extended(&mut image)?;
+    Ok(image)
+}
+
+/// Replaces the whole state.
+///
+/// # Errors
+///
+/// `EFAULT` unless `image` is as long as the state; `EINVAL` if the CPU cannot load it; `ENODEV` and `ENOMEM` as [`extended_image`].
+pub fn set_extended_image(state: &mut State, mut image: Vec<u8>) -> Result<()> {
+    if image.len() != state.fpu.len() {
+        return Err(EFAULT);
+    }
+    crate::signal::take_extended(&mut image)?;
+    state.change_fpu().copy_from_slice(&image);
+    Ok(())
+}
+
 #[cfg(ktest)]
 mod test {
     use ostd::prelude::ktest;

@@ -21,11 +21,14 @@ pub const CASES: &[Case] = cases!["ptrace/registers":
     sets_by_name,
     sets_that_are_not_there,
     floating_point_state,
+    extended_state,
+    extended_state_that_cannot_be_loaded,
     program_counter_nowhere_faults,
 ];
 
 const NT_PRSTATUS: usize = 1;
 const NT_PRFPREG: usize = 2;
+const NT_X86_XSTATE: usize = 0x202;
 /// The length of the kernel's `struct user`, and where its debug registers are.
 const USER_LEN: usize = 928;
 const DEBUG: usize = 848;
@@ -206,6 +209,103 @@ fn floating_point_state() {
     let mut again: user_fpregs_struct = unsafe { zeroed() };
     ok!(ptrace(PTRACE_GETFPREGS, child.pid, 0, &raw mut again as usize));
     check_eq!((again.mxcsr, again.xmm_space), (state.mxcsr, state.xmm_space));
+    go_on(PTRACE_CONT, child.pid, 0);
+    check_eq!(end_of(child.pid), 1 << 8);
+}
+
+/// The words of an extended state: the control word and others of the x87, MXCSR, the third register of SSE, the features that there
+/// can be, the header with those that are in use, and the upper half of the third register of AVX.
+const X87: usize = 0;
+const MXCSR: usize = 3;
+const XMM3: usize = 26;
+const AVAILABLE: usize = 58;
+const HEADER: usize = 64;
+const YMM3: usize = 78;
+const AVX: u64 = 1 << 2;
+const MOST: usize = 2048;
+
+/// A child that has stopped at a trap with a known vector register, and exits with 1 if that is `lower` and, with AVX, `upper` then.
+fn with_vector(has_avx: bool, lower: u64, upper: u64) -> Child {
+    let child = traced(|| {
+        let (mut low, mut high) = (0x1122_3344_5566_7788_u64, 0x7777_u64);
+        // SAFETY: a trap, which the tracer takes. What the processor has not is not executed.
+        unsafe {
+            if has_avx {
+                asm!("vmovq xmm3, {0}", "vmovq xmm4, {1}", "vinsertf128 ymm3, ymm3, xmm4, 1", "int3",
+                    "vmovq {0}, xmm3", "vextractf128 xmm4, ymm3, 1", "vmovq {1}, xmm4",
+                    inout(reg) low, inout(reg) high, out("xmm3") _, out("xmm4") _);
+            } else {
+                asm!("movq xmm3, {0}", "int3", "movq {0}, xmm3", inout(reg) low, out("xmm3") _);
+                high = upper;
+            }
+        }
+        sys::exit_group(((low, high) == (lower, upper)) as i32);
+    });
+    go_on(PTRACE_CONT, child.pid, 0);
+    check_eq!(next(child.pid), SIGTRAP);
+    child
+}
+
+/// The extended state of a tracee, and its length; ends the case where there is none.
+fn extended(pid: i32) -> ([u64; MOST], usize) {
+    let mut words = [0; MOST];
+    match set(PTRACE_GETREGSET, pid, NT_X86_XSTATE, &mut words, 8 * MOST) {
+        Ok(len) => (words, len),
+        Err(sys::Errno(libc::ENODEV)) => skip!("this processor has no XSAVE"),
+        Err(error) => panic!("reading it gives {error}"),
+    }
+}
+
+fn extended_state() {
+    let has_avx = std::arch::is_x86_feature_detected!("avx");
+    let child = with_vector(has_avx, 0x99, 0xaa);
+    let (mut words, len) = extended(child.pid);
+    check!(len >= 576 && len.is_multiple_of(8), "{len}");
+    check_eq!((words[AVAILABLE] & 3, words[AVAILABLE] & AVX != 0), (3, has_avx));
+    check_eq!((words[XMM3], words[XMM3 + 1]), (0x1122_3344_5566_7788, 0));
+    check_eq!((words[X87] as u16, words[MXCSR] as u32), (0x37f, 0x1f80));
+    check_eq!((words[HEADER] & 2, words[HEADER + 1..HEADER + 8].iter().all(|word| *word == 0)), (2, true));
+    check_eq!(words[HEADER] & !words[AVAILABLE], 0);
+    if has_avx {
+        check_eq!((words[HEADER] & AVX, words[YMM3], words[YMM3 + 1]), (AVX, 0x7777, 0));
+        words[YMM3] = 0xaa;
+    }
+    // A part from the beginning.
+    let mut part = [0x55; MOST];
+    check_eq!(set(PTRACE_GETREGSET, child.pid, NT_X86_XSTATE, &mut part, 8 * XMM3 + 8), Ok(8 * XMM3 + 8));
+    check_eq!((part[XMM3], part[XMM3 + 1]), (words[XMM3], 0x55));
+    words[XMM3] = 0x99;
+    check_eq!(set(PTRACE_SETREGSET, child.pid, NT_X86_XSTATE, &mut words, len), Ok(len));
+    let (again, _) = extended(child.pid);
+    check_eq!((again[XMM3], again[YMM3]), (0x99, words[YMM3]));
+    // SAFETY: plain numbers.
+    let mut state: user_fpregs_struct = unsafe { zeroed() };
+    ok!(ptrace(PTRACE_GETFPREGS, child.pid, 0, &raw mut state as usize));
+    check_eq!(state.xmm_space[12..16], [0x99, 0, 0, 0]);
+    go_on(PTRACE_CONT, child.pid, 0);
+    check_eq!(end_of(child.pid), 1 << 8);
+}
+
+fn extended_state_that_cannot_be_loaded() {
+    let child = with_vector(false, 0, 0);
+    let (words, len) = extended(child.pid);
+    let refused = |change: fn(&mut [u64; MOST])| {
+        let mut bad = words;
+        change(&mut bad);
+        set(PTRACE_SETREGSET, child.pid, NT_X86_XSTATE, &mut bad, len)
+    };
+    errno_is!(refused(|bad| bad[HEADER] |= 1 << 62), EINVAL);
+    errno_is!(refused(|bad| bad[HEADER + 1] = 1 << 63), EINVAL);
+    errno_is!(refused(|bad| bad[HEADER + 7] = 1), EINVAL);
+    errno_is!(refused(|bad| bad[MXCSR] |= 1 << 31), EINVAL);
+    let mut whole = words;
+    errno_is!(set(PTRACE_SETREGSET, child.pid, NT_X86_XSTATE, &mut whole, len - 8), EFAULT);
+    check_eq!(extended(child.pid).0, words);
+    // What is not named is in its initial state.
+    whole[HEADER] = 0;
+    check_eq!(set(PTRACE_SETREGSET, child.pid, NT_X86_XSTATE, &mut whole, len), Ok(len));
+    let (initial, _) = extended(child.pid);
+    check_eq!((initial[X87] as u16, initial[MXCSR] as u32, initial[XMM3]), (0x37f, 0x1f80, 0));
     go_on(PTRACE_CONT, child.pid, 0);
     check_eq!(end_of(child.pid), 1 << 8);
 }
