@@ -84,6 +84,10 @@ fn read_of_a_hole_beyond_the_limit_is_sigbus() {
             let fault = try_read(hole).map_err(|fault| fault.signal);
             check_eq!(fault, Err(SIGBUS));
         }
+        // A private copy is made of a page that is there.
+        ok!(sys::mprotect(private, 4 * LIMIT * PAGE, RW));
+        let fault = try_write(private + (LIMIT + 1) * PAGE, 1).map_err(|fault| fault.signal);
+        check_eq!(fault, Err(SIGBUS));
         // To read a hole by a call takes no page.
         let mut byte = [7];
         check_eq!(sys::pread(fd, &mut byte, (LIMIT + 1) * PAGE), Ok(1));
