@@ -132,8 +132,8 @@ stress: setup-suites ## stress-ng's stressors one by one on both kernels; writes
 	@$(xtask) suite stress --write
 
 .PHONY: stress-mixed
-stress-mixed: setup-suites ## All of them at once for ten minutes on two processors; free memory must be back
-	@$(xtask) suite mixed --on tessera-smp --write
+stress-mixed: setup-suites ## All of them at once for ten minutes on two processors, on both kernels; writes their table
+	@$(xtask) suite mixed --write
 
 .PHONY: test-fresh
 test-fresh: setup-fresh ## Try a clean clone in a new Debian 12 root (needs root)

@@ -113,8 +113,7 @@ pub static API: Verb = Verb {
     },
 };
 
-const MINOR: u64 = 4;
-const REGISTER_MODES: Names = &[("MISSING", 1), ("WP", 2), ("MINOR", MINOR)];
+const REGISTER_MODES: Names = &[("MISSING", 1), ("WP", 2), ("MINOR", 4)];
 /// A range of more pages is refused, or not within the windows.
 const MOST: u64 = 64;
 /// Advice that the C library has no name for.
@@ -143,7 +142,7 @@ pub static REGISTER: Verb = Verb {
             return;
         }
         note(world, args);
-        let fills_holes = args[2] & MINOR != 0 || world.shared.has_untouched.load(Relaxed) != 0;
+        let fills_holes = world.shared.has_untouched.load(Relaxed) != 0;
         settle(args[0], args[1], fills_holes);
         let mut asked = [args[0], args[1], args[2], 0];
         world.tell(syscall!(SYS_ioctl, FD, command(0, 4), asked.as_mut_ptr()));
@@ -154,8 +153,8 @@ pub static REGISTER: Verb = Verb {
 /// Sees to it that it is known which pages of a range are there, before they are watched: what is mapped faults no more.
 ///
 /// It is left open whether pages stay that were only read, and whether those are mapped that were not touched themselves. So each
-/// page is written, or given back. Whether a file has a page of its own where it has a hole that was written to in private is left
-/// open, too: where `fills_holes` says so it is made to have one.
+/// page is written, or given back. Whether what `fallocate` has reserved is a page already is left open, too: where `fills_holes`
+/// says so a file is made to have one.
 fn settle(start: u64, len: u64, fills_holes: bool) {
     if len > MOST * PAGE {
         return;
