@@ -96,9 +96,14 @@ fn as_user_if(is_user: bool, command: String) -> String {
 }
 
 /// All of them, one instance each; then free memory must be back where it was, but for what caches keep.
+///
+/// Where everybody wants everything, some find nothing to work with, or are ended while they count: stress-ng says so, and that is no
+/// failure (stress-ng(1), EXIT STATUS). What it has checked and found wrong is.
 pub fn mixed() -> Vec<Case> {
     /// What free memory may have become less by, in KiB.
     const SLACK: u64 = 8192;
+    /// All were successful; some were without resources; some counts cannot be trusted.
+    const SOUND: &str = "0|3|7";
     let run = |is_user: bool| {
         let stressors: String = STRESSORS
             .iter()
@@ -111,8 +116,10 @@ pub fn mixed() -> Vec<Case> {
     let free = "sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; awk '/^MemFree/ { print $2 }' /proc/meminfo";
     let command = format!(
         "stress-ng --mmap 1 --timeout 1 >/dev/null 2>&1; before=$({free}); \
-         {} & user=$!; {} || exit; wait $user || exit; \
-         after=$({free}); echo \"@figures $before KiB free before, $after KiB after\"; \
+         {} & user=$!; {}; all=$?; wait $user; user=$?; \
+         for status in $all $user; do case $status in {SOUND}) ;; *) exit $status ;; esac; done; \
+         after=$({free}); \
+         echo \"@figures stress-ng ended with $all and $user; $before KiB free before, $after KiB after\"; \
          [ $((before - after)) -le {SLACK} ] || exit 9",
         run(true),
         run(false)
