@@ -178,7 +178,8 @@ pub fn sys_shmat(ctx: &Ctx, id: i32, addr: Vaddr, flags: u32) -> Result<usize> {
         (0, _) => Placement::Anywhere,
         // What is rounded to address 0 replaces, as in Linux.
         (_, 0) if start != 0 => {
-            let end = start.checked_add(size).ok_or(EINVAL)?;
+            // The size as it was asked for: rounded, that of the last page would wrap around.
+            let end = start.checked_add(segment.size()).ok_or(EINVAL)?;
             if ctx.vm.vmar().query(start..end).first().is_some() {
                 return Err(EINVAL);
             }

@@ -90,6 +90,10 @@ fn attach_errors() {
     errno_is!(attach(id, usize::MAX & !(PAGE - 1), 0), EINVAL);
     errno_is!(attach(id, BEYOND, 0), ENOMEM);
     check_eq!(stat(id).attaches, 1);
+    // What it has is less than the page, and does not wrap around.
+    let small = ok!(get(IPC_PRIVATE, PAGE - 1, 0o600));
+    errno_is!(attach(small, usize::MAX & !(PAGE - 1), 0), ENOMEM);
+    ok!(remove(small));
 }
 
 fn attach_obeys_the_limit_on_the_address_space() {
