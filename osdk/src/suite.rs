@@ -197,6 +197,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let table = report::table(&cases, &setups, &outcomes, machines.linux().as_deref());
         fs::write(folder.join(suite.file()), table).context("the table cannot be written")?;
     }
+    if tally.failed != 0 {
+        for &setup in &setups {
+            println!("  (all of it: {})", machines::log(setup, suite).display());
+        }
+    }
     println!("suite: {} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

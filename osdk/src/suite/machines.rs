@@ -7,16 +7,16 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    fs::File,
-    io::Read,
-    path::PathBuf,
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::PossibleValue};
 
 use super::{Case, Outcomes, Run, Suite, Verdict};
 use crate::{
@@ -80,6 +80,21 @@ echo @over
 /// What Linux has on here and not on this kernel is turned off: the comparison is about what both have.
 const LINUX: &str = "console=ttyS0 quiet panic=-1 nopku no5lvl transparent_hugepage=never";
 
+/// Where all that a suite says on a kernel is kept until the next time.
+pub fn log(setup: Setup, suite: Suite) -> PathBuf {
+    let name =
+        |value: Option<PossibleValue>| value.map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let file = format!("{}-{}.log", name(suite.to_possible_value()), name(setup.to_possible_value()));
+    project::target("suites").join(file)
+}
+
+/// Adds what a boot has said.
+fn keep(log: &Path, text: &str) -> Result<()> {
+    let file = OpenOptions::new().create(true).append(true).open(log);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("{} cannot be written", log.display()))
+}
+
 /// What a boot takes by itself, in seconds.
 const BOOT: u64 = 60;
 
@@ -112,8 +127,11 @@ impl Machines {
     pub fn run(&self, setup: Setup, suite: Suite, cases: &[Case], outcomes: &mut Outcomes) -> Result<()> {
         let mut left: Vec<&Case> =
             cases.iter().filter(|case| matches!(case.run, Run::Command { .. })).collect();
+        let log = log(setup, suite);
+        let _ = fs::create_dir_all(project::target("suites")).and_then(|()| fs::remove_file(&log));
         while !left.is_empty() {
             let (outcome, text) = self.boot(setup, suite, &left)?;
+            keep(&log, &text)?;
             let said = Said::read(&text, suite);
             let done = said.ended.len();
             outcomes.figures.extend(said.figures.into_iter().map(|figures| (setup, figures)));
