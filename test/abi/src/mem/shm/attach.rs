@@ -2,9 +2,11 @@
 
 //! shmat(2): where a segment is attached, how, and when it is not.
 
-use libc::{PROT_EXEC, PROT_NONE, PROT_READ, RLIMIT_AS, SHM_EXEC, SHM_RDONLY, SHM_REMAP, SHM_RND};
+use libc::{
+    IPC_PRIVATE, PROT_EXEC, PROT_NONE, PROT_READ, RLIMIT_AS, SHM_EXEC, SHM_RDONLY, SHM_REMAP, SHM_RND,
+};
 
-use super::{Segment, attach, segment, stat};
+use super::{Segment, attach, get, remove, segment, stat};
 use crate::{
     fault::expect_accerr,
     harness::Case,
