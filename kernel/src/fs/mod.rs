@@ -59,6 +59,7 @@ pub mod pipe;
 pub mod poll;
 pub mod procfs;
 pub mod protected;
+pub mod quota;
 pub mod ramfs;
 pub mod sigio;
 pub mod synthetic;

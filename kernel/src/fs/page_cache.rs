@@ -18,13 +18,14 @@ use aster_rights::{FullRights, TRightSet};
 use ostd::mm::io::util::HasVmReaderWriter;
 use vmar::{
     error::Error as VmarError,
-    object::{Account, Vmo, VmoKind},
+    object::{Vmo, VmoKind},
 };
 use vmar_ostd::{Ostd, OstdFrame};
 
 use super::{
     inode::Allocate,
     io::{Sink, Source},
+    quota::{Ledger, Quota},
     types::{MAX_FILE_SIZE, Whence},
 };
 use crate::{
@@ -34,103 +35,6 @@ use crate::{
 
 /// A capability to the contents of a file, as mappings take it.
 pub type FileVmo = Vmo<Ostd>;
-
-/// How many pages a file system may have, and how many it has.
-pub struct Quota {
-    limit: AtomicUsize,
-    used: AtomicUsize,
-}
-
-impl Quota {
-    /// A quota of `limit` pages; `usize::MAX` for none.
-    pub const fn new(limit: usize) -> Self {
-        Self { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) }
-    }
-
-    /// The limit in pages.
-    pub fn limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
-    }
-
-    /// Changes the limit.
-    ///
-    /// # Errors
-    ///
-    /// EINVAL if more is in use.
-    pub fn set_limit(&self, limit: usize) -> Result<()> {
-        if limit < self.used() {
-            return Err(EINVAL);
-        }
-        self.limit.store(limit, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// The pages in use.
-    pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Counts a page, if there is room.
-    ///
-    /// # Errors
-    ///
-    /// ENOSPC.
-    pub fn charge_page(&self) -> Result<()> {
-        let limit = self.limit();
-        let fits = |used: usize| (used < limit).then_some(used + 1);
-        self.used.try_update(Ordering::AcqRel, Ordering::Acquire, fits).map(drop).map_err(|_| ENOSPC)
-    }
-
-    /// Counts a page that no file has.
-    pub fn add_page(&self) {
-        self.used.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// No longer counts such a page.
-    pub fn release_page(&self) {
-        self.used.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    fn require(&self, pages: usize) -> Result<()> {
-        if pages > self.limit().saturating_sub(self.used()) { Err(ENOSPC) } else { Ok(()) }
-    }
-}
-
-/// Has the quota of a file system count the pages of a file, whoever adds them.
-struct Ledger {
-    quota: Arc<Quota>,
-    /// Whether they count: what can be read again does not, it is not in anybody's way.
-    is_counting: AtomicBool,
-}
-
-impl Ledger {
-    /// Counts from now on, when there are `pages` pages.
-    fn begin(&self, pages: usize) {
-        self.quota.used.fetch_add(pages, Ordering::AcqRel);
-        self.is_counting.store(true, Ordering::Release);
-    }
-}
-
-impl fmt::Debug for Ledger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ledger({} of {} pages)", self.quota.used(), self.quota.limit())
-    }
-}
-
-impl Account for Ledger {
-    fn charge(&self) -> core::result::Result<(), VmarError> {
-        if !self.is_counting.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        self.quota.charge_page().map_err(|_| VmarError::NoSpace)
-    }
-
-    fn discharge(&self, pages: usize) {
-        if self.is_counting.load(Ordering::Acquire) {
-            self.quota.used.fetch_sub(pages, Ordering::AcqRel);
-        }
-    }
-}
 
 /// The contents of one file.
 pub struct PageCache {
@@ -180,7 +84,7 @@ impl PageCache {
     ///
     /// ENOMEM.
     pub fn new(kind: VmoKind, quota: Arc<Quota>) -> Result<Self> {
-        let ledger = Arc::new(Ledger { quota, is_counting: AtomicBool::new(true) });
+        let ledger = Arc::new(Ledger::new(quota));
         let vmo = Vmo::new(&Ostd, 0, kind).and_then(|vmo| vmo.counted_by(ledger.clone())).map_err(errno)?;
         Ok(Self::around(vmo, 0, ledger, None))
     }
@@ -191,7 +95,7 @@ impl PageCache {
     ///
     /// ENOMEM.
     pub fn of_archive(data: &'static [u8], quota: Arc<Quota>) -> Result<Self> {
-        let ledger = Arc::new(Ledger { quota, is_counting: AtomicBool::new(false) });
+        let ledger = Arc::new(Ledger::idle(quota));
         let archived = Archived::new(data, ledger.clone())?;
         Ok(Self::around(archived.vmo().dup(), data.len() as u64, ledger, Some(archived)))
     }
@@ -411,7 +315,7 @@ impl PageCache {
             Allocate::Extend => self.reserve(pos, end, old, grown)?,
             Allocate::KeepSize => {
                 let beyond = end.saturating_sub(old).div_ceil(PAGE_SIZE as u64) as usize;
-                self.ledger.quota.require(beyond)?;
+                self.ledger.require(beyond)?;
                 commit::require_for_file(beyond)?;
                 if beyond > vmar_ostd::reserve::available_frames() {
                     return Err(ENOSPC);
@@ -436,7 +340,7 @@ impl PageCache {
         let (first, last) = ((pos / page) as usize, end.div_ceil(page) as usize);
         // At least so many pages are missing: what cannot succeed is refused before memory is spent on it.
         let missing = (last - first).saturating_sub(self.pages());
-        self.ledger.quota.require(missing)?;
+        self.ledger.require(missing)?;
         if missing > vmar_ostd::reserve::available_frames() {
             return Err(ENOSPC);
         }
@@ -494,13 +398,13 @@ impl PageCache {
         let pages = end.saturating_sub(size.div_ceil(page)) as usize;
         let before = self.reserved.swap(pages, Ordering::AcqRel);
         if pages != before {
-            self.ledger.quota.used.fetch_add(pages.wrapping_sub(before), Ordering::AcqRel);
+            self.ledger.recount(before, pages);
         }
     }
 }
 
 impl Drop for PageCache {
     fn drop(&mut self) {
-        self.ledger.quota.used.fetch_sub(*self.reserved.get_mut(), Ordering::AcqRel);
+        self.ledger.recount(*self.reserved.get_mut(), 0);
     }
 }

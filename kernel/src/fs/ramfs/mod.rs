@@ -21,7 +21,7 @@ use self::options::Options;
 use super::{
     file_system::{FileSystem, FileSystemType, anonymous_device},
     inode::Inode,
-    page_cache::Quota,
+    quota::Quota,
     types::*,
 };
 use crate::prelude::*;
