@@ -21,7 +21,7 @@ use super::{
     pipe::Pipe,
     types::*,
 };
-use crate::prelude::*;
+use crate::{mm::shared_policy::SharedPolicies, prelude::*};
 
 /// A file, as its file system keeps it.
 pub trait Inode: Any + Send + Sync {
@@ -210,6 +210,11 @@ pub trait Inode: Any + Send + Sync {
     /// Whether there is page `index` of the contents, or it takes no memory.
     fn has_page(&self, _index: usize) -> bool {
         true
+    }
+
+    /// The memory policies of the contents, if they are in memory only.
+    fn policies(&self) -> Option<&SharedPolicies> {
+        None
     }
 
     /// The seals of a memfd, if it is one (`F_SEAL_*`).

@@ -29,7 +29,7 @@ use super::{
     types::{MAX_FILE_SIZE, Whence},
 };
 use crate::{
-    mm::{cache::Archived, commit},
+    mm::{cache::Archived, commit, shared_policy::SharedPolicies},
     prelude::*,
 };
 
@@ -47,6 +47,7 @@ pub struct PageCache {
     reserved: AtomicUsize,
     /// Where it can be read again, if it can or could once.
     archived: Option<Arc<Archived>>,
+    policies: SharedPolicies,
 }
 
 /// What a page has.
@@ -113,7 +114,13 @@ impl PageCache {
             reserved_end: AtomicU64::new(0),
             reserved: AtomicUsize::new(0),
             archived,
+            policies: SharedPolicies::default(),
         }
+    }
+
+    /// The memory policies of its pages.
+    pub fn policies(&self) -> &SharedPolicies {
+        &self.policies
     }
 
     /// Where it can be read again.

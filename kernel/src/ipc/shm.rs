@@ -30,7 +30,10 @@ use vmar_ostd::Ostd;
 use super::perm::IpcPerm;
 use crate::{
     fs::synthetic::{Text, put},
-    mm::{AddressSpace, commit::SharedPromise, layout::TASK_SIZE, mapped_file::known_as},
+    mm::{
+        AddressSpace, commit::SharedPromise, layout::TASK_SIZE, mapped_file::known_as,
+        shared_policy::SharedPolicies,
+    },
     prelude::*,
     process::credentials::{CapSet, Credentials, Uid},
     time,
@@ -111,6 +114,7 @@ pub struct Segment {
     status: SpinLock<Status>,
     attachment: SpinLock<Weak<Attachment>>,
     promise: SharedPromise,
+    policies: SharedPolicies,
 }
 
 /// What every mapping of a segment holds.
@@ -191,6 +195,11 @@ impl Segment {
     /// Its pages.
     pub fn object(&self) -> &Vmo<Ostd, TRightSet<FullRights>> {
         &self.object
+    }
+
+    /// The memory policies of its pages.
+    pub fn policies(&self) -> &SharedPolicies {
+        &self.policies
     }
 
     /// What was promised to it.
@@ -365,6 +374,7 @@ impl Table {
             status: SpinLock::new(status),
             attachment: SpinLock::new(Weak::new()),
             promise,
+            policies: SharedPolicies::default(),
         };
         self.segments.insert(place, Arc::new(segment));
         (self.last, self.round, self.pages) = (Some(place), round, all);

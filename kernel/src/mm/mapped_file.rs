@@ -17,7 +17,7 @@ use vmar_ostd::Ostd;
 use crate::{
     fs::{File, file::AccessMode, mount::MountFlags},
     ipc::shm::{Attachment, Segment},
-    mm::commit::SharedPromise,
+    mm::{commit::SharedPromise, shared_policy::SharedPolicies},
     prelude::*,
 };
 
@@ -111,6 +111,7 @@ pub fn backing_of(file: &File) -> Backing {
 pub struct SharedMemory {
     object: Vmo<Ostd, TRightSet<FullRights>>,
     promise: SharedPromise,
+    policies: SharedPolicies,
 }
 
 impl SharedMemory {
@@ -119,7 +120,12 @@ impl SharedMemory {
 
     /// The memory in `object`, which `promise` has made.
     pub fn new(object: Vmo<Ostd, TRightSet<FullRights>>, promise: SharedPromise) -> Self {
-        Self { object, promise }
+        Self { object, promise, policies: SharedPolicies::default() }
+    }
+
+    /// The memory policies of its pages.
+    pub fn policies(&self) -> &SharedPolicies {
+        &self.policies
     }
 
     /// What was promised to it.

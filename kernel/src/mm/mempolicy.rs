@@ -4,17 +4,19 @@
 //!
 //! Wherever a policy wants memory, that is where it comes from: all that is left of a policy is that it can be asked for, and that
 //! mappings with different ones are different mappings. A thread has one, which its children inherit; a mapping may have one of its
-//! own, kept as the mapping's label.
+//! own, kept as the mapping's label. What mappings have in common, like a file, has policies [itself](super::shared_policy).
 //!
 //! ```text
-//!   label   0b00fff_mmm       flags and mode; of nodes the one that there is
-//!           64 and more       a policy with nodes that do not exist, for the day when they do: its place in a list
+//!   label   0b0hfff_mmm       whether a home was named, flags and mode; of nodes the one that there is
+//!           128 and more      a policy with nodes that do not exist, for the day when they do: its place in a list
 //! ```
 
 use crate::prelude::*;
 
 /// The label of the first policy in the list of those that are not told by their mode and flags.
-const FIRST_LISTED: u8 = 64;
+const FIRST_LISTED: u8 = 1 << 7;
+/// In a label: a home was named.
+const AT_HOME: u8 = 1 << 6;
 
 /// Policies that say how their nodes count (`MPOL_F_STATIC_NODES`, `MPOL_F_RELATIVE_NODES`) and have others than the one there is. What
 /// is here stays, for mappings that may have it: there are few that anybody wants.
@@ -95,6 +97,8 @@ pub struct MemPolicy {
     mode: Mode,
     flags: ModeFlags,
     nodes: Nodes,
+    /// Whether a node was named that memory is to be near (`set_mempolicy_home_node`): the one there is.
+    has_home: bool,
 }
 
 impl MemPolicy {
@@ -121,7 +125,7 @@ impl MemPolicy {
         match mode {
             Mode::Default if nodes.is_empty() => return Ok(Self::default()),
             Mode::Preferred | Mode::Local if is_bare => {
-                return Ok(Self { mode: Mode::Local, flags, nodes });
+                return Ok(Self { mode: Mode::Local, flags, nodes, has_home: false });
             }
             Mode::Default | Mode::Local => return Err(EINVAL),
             _ if nodes.is_empty() => return Err(EINVAL),
@@ -129,10 +133,15 @@ impl MemPolicy {
         }
         // Counted among one node, any node is that one.
         if nodes.has_the_only() || flags.contains(ModeFlags::RELATIVE) {
-            Ok(Self { mode, flags, nodes })
+            Ok(Self { mode, flags, nodes, has_home: false })
         } else {
             Err(EINVAL)
         }
+    }
+
+    /// The policy that has a home as well.
+    pub fn at_home(self) -> Self {
+        Self { has_home: true, ..self }
     }
 
     /// The mode.
@@ -157,7 +166,8 @@ impl MemPolicy {
     /// As the label of a mapping. Nodes that do not exist are forgotten where no program can ask for them, and when so many different
     /// sets of them are known that there is no label for another.
     pub fn to_label(self) -> u8 {
-        let plain = self.mode as u8 | (self.flags.bits() >> 10) as u8;
+        let home = if self.has_home { AT_HOME } else { 0 };
+        let plain = self.mode as u8 | (self.flags.bits() >> 10) as u8 | home;
         if self.nodes() == Self::from_label(plain).nodes() {
             return plain;
         }
@@ -176,7 +186,7 @@ impl MemPolicy {
         let mode = Mode::ALL.get(usize::from(label & 0b111)).copied().unwrap_or_default();
         let flags = ModeFlags::from_bits_truncate(u32::from(label) << 10);
         let nodes = if matches!(mode, Mode::Default | Mode::Local) { Nodes::default() } else { Nodes::ONLY };
-        Self { mode, flags, nodes }
+        Self { mode, flags, nodes, has_home: label & AT_HOME != 0 }
     }
 }
 
@@ -194,6 +204,9 @@ mod tests {
             let policy = MemPolicy::new(mode, nodes);
             assert_eq!(policy.map(|policy| MemPolicy::from_label(policy.to_label())), policy);
             assert_eq!(policy.map(MemPolicy::number), Ok(number as u32));
+            let home = policy.map(MemPolicy::at_home);
+            assert_eq!(home.map(|home| MemPolicy::from_label(home.to_label())), home);
+            assert_ne!(home, policy);
         }
     }
 

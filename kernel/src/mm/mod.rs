@@ -17,6 +17,7 @@ pub mod mempolicy;
 pub mod oom;
 mod reap;
 pub mod settings;
+pub mod shared_policy;
 mod space;
 
 use ostd::{boot::boot_info, mm::Paddr};

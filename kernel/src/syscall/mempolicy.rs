@@ -7,7 +7,12 @@
 
 use core::ops::Range;
 
-use vmar::{mapping::MappedMemory, perms::VmPerms, vmar::populate::Populate};
+use vmar::{
+    mapping::MappedMemory,
+    perms::VmPerms,
+    vmar::{populate::Populate, query::MappingInfo},
+};
+use vmar_ostd::Ostd;
 
 use super::process_vm::check_may_access;
 use crate::{
@@ -15,6 +20,7 @@ use crate::{
         AddressSpace,
         layout::TASK_SIZE,
         mempolicy::{MemPolicy, Mode, Nodes},
+        shared_policy,
     },
     prelude::*,
     process::{credentials::CapSet, table},
@@ -102,9 +108,8 @@ fn look_up_policy(ctx: &Ctx, addr: Vaddr, flags: usize) -> Result<(u32, u64)> {
         return if flags == F_MEMS_ALLOWED { Ok((0, Nodes::ONLY.low)) } else { Err(EINVAL) };
     }
     let policy = if flags & F_ADDR != 0 {
-        let page = page_of(addr).ok_or(EFAULT)?;
-        let label = ctx.vm.vmar().query(page).first().map(|info| info.label());
-        MemPolicy::from_label(label.ok_or(EFAULT)?)
+        let query = ctx.vm.vmar().query(page_of(addr).ok_or(EFAULT)?);
+        shared_policy::policy_at(&query.first().ok_or(EFAULT)?, addr)
     } else if addr != 0 {
         return Err(EINVAL);
     } else {
@@ -178,19 +183,48 @@ pub fn sys_mbind(
     }
     let Some(range) = whole_pages(addr, len)? else { return Ok(0) };
     let policy = MemPolicy::new(mode, nodes)?;
-    {
-        let query = ctx.vm.vmar().query(range.clone());
-        // To have no policy suits holes too.
-        let is_there = match policy.mode() {
-            Mode::Default => query.first().is_some(),
-            _ => query.is_fully_mapped(),
-        };
-        if !is_there {
+    let is_strict = flags & (MF_STRICT | MF_MOVE | MF_MOVE_ALL) == MF_STRICT;
+    check_bound(ctx, &range, policy, is_strict && !nodes.has_the_only())?;
+    shared_policy::bind(ctx.vm, range.start..range.end.min(TASK_SIZE), policy)?;
+    Ok(0)
+}
+
+/// Looks through what is to have a policy in the order of addresses, as Linux 6.1 does: no mapping may be missing, and no page be there
+/// if it `must_be_empty`, because the program has named no node where one could be.
+///
+/// # Errors
+///
+/// `EFAULT`, `EIO`.
+fn check_bound(ctx: &Ctx, range: &Range<Vaddr>, policy: MemPolicy, must_be_empty: bool) -> Result<()> {
+    // To have no policy suits holes too, and pages anywhere.
+    let is_none = policy.mode() == Mode::Default;
+    let query = ctx.vm.vmar().query(range.clone());
+    let mut found = query.iter().peekable();
+    if found.peek().is_none_or(|first| !is_none && first.range().start > range.start) {
+        return Err(EFAULT);
+    }
+    while let Some(info) = found.next() {
+        let end = info.range().end;
+        if !is_none && end < range.end && found.peek().is_none_or(|next| next.range().start > end) {
             return Err(EFAULT);
         }
+        if must_be_empty && !is_none && has_pages(&info, range) {
+            return Err(EIO);
+        }
     }
-    ctx.vm.vmar().label(range.start..range.end.min(TASK_SIZE), policy.to_label())?;
-    Ok(0)
+    Ok(())
+}
+
+/// Whether a mapping has pages in `range`: those of devices are none, nor is the page of zeros that all anonymous memory shares.
+fn has_pages(info: &MappingInfo<'_, Ostd>, range: &Range<Vaddr>) -> bool {
+    let is_object = match info.memory() {
+        MappedMemory::Anonymous => false,
+        MappedMemory::Vmo { .. } => true,
+        _ => return false,
+    };
+    let mut has_some = false;
+    info.for_each_page(range, |_, page| has_some |= is_object || !page.is_zeros);
+    has_some
 }
 
 /// The pages of `addr..addr + len`, where `addr` must be the start of one; nothing if there are none.
@@ -217,14 +251,25 @@ pub fn sys_set_mempolicy_home_node(
     }
     let Some(range) = whole_pages(addr, len)? else { return Ok(0) };
     let mut outcome = Err(ENOENT);
-    for info in ctx.vm.vmar().query(range).iter() {
-        match MemPolicy::from_label(info.label()).mode() {
+    let mut at = range.start;
+    // What comes before a mapping with another policy keeps its home, as in Linux.
+    loop {
+        let found = ctx.vm.vmar().query(at..range.end).first().map(|info| (info.range(), info.label()));
+        let Some((found, label)) = found else { return outcome };
+        let policy = MemPolicy::from_label(label);
+        match policy.mode() {
             Mode::Default => {}
-            Mode::Bind | Mode::PreferredMany => outcome = Ok(0),
+            Mode::Bind | Mode::PreferredMany => {
+                shared_policy::bind(ctx.vm, at.max(found.start)..range.end.min(found.end), policy.at_home())?;
+                outcome = Ok(0);
+            }
             _ => return Err(EOPNOTSUPP),
         }
+        at = found.end;
+        if at >= range.end {
+            return outcome;
+        }
     }
-    outcome
 }
 
 /// The thread that a call names by its number, 0 for the caller, once the caller is known to have a say.

@@ -23,7 +23,7 @@ use super::{
     Flavour, RamFs,
     dir::Entries,
 };
-use crate::prelude::*;
+use crate::{mm::shared_policy::SharedPolicies, prelude::*};
 
 /// The space that `st_size` of a directory counts for each entry, as Linux's tmpfs does.
 const ENTRY_SIZE: u64 = 20;
@@ -317,6 +317,10 @@ impl Inode for RamInode {
 
     fn has_page(&self, index: usize) -> bool {
         self.contents().map_or(true, |(cache, _)| cache.has_page(index))
+    }
+
+    fn policies(&self) -> Option<&SharedPolicies> {
+        Some(self.contents().ok()?.0.policies())
     }
 
     fn seals(&self) -> Option<&Seals> {

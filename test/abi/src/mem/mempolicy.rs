@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! Memory policies on a machine with one node: set_mempolicy(2), get_mempolicy(2), mbind(2), set_mempolicy_home_node(2),
-//! migrate_pages(2), move_pages(2).
+//! migrate_pages(2); move_pages(2), and what is shared, have modules of their own.
+
+pub(super) mod move_pages;
+pub(super) mod shared;
 
 use libc::PROT_NONE;
 
@@ -30,15 +33,12 @@ pub const CASES: &[Case] = cases!["mem/mempolicy":
     mbind_hole_is_efault,
     mbind_default_passes_over_holes,
     mbind_errors,
+    mbind_strict_without_the_node_is_eio_where_pages_are,
     home_node_needs_bind,
+    home_node_splits,
     home_node_errors,
     migrate_pages_moves_nothing,
     migrate_pages_errors,
-    move_pages_tells_the_node,
-    move_pages_of_absent_pages,
-    move_pages_moves_nothing,
-    move_pages_of_a_child,
-    move_pages_errors,
 ];
 
 const DEFAULT: i32 = 0;
@@ -367,6 +367,45 @@ fn mbind_errors() {
     });
 }
 
+/// MPOL_MF_STRICT asks for pages on the nodes that are named, which may be none, or be counted in a way of their own.
+fn mbind_strict_without_the_node_is_eio_where_pages_are() {
+    one_node();
+    let at = lone_anon(4);
+    check_eq!(mbind(at, 4 * PAGE, LOCAL, NONE, MF_STRICT), Ok(0));
+    check_eq!(peek(at), 0);
+    check_eq!(mbind(at, 4 * PAGE, PREFERRED, NONE, MF_STRICT), Ok(0));
+    poke(at + PAGE, 1);
+    for (mode, nodes) in [(LOCAL, NONE), (PREFERRED, NONE), (BIND | RELATIVE, SECOND)] {
+        errno_is!(mbind(at, 4 * PAGE, mode, nodes, MF_STRICT), EIO);
+        check_eq!(get(at, F_ADDR), Ok((LOCAL, NONE)));
+        check_eq!(mbind(at, PAGE, mode, nodes, MF_STRICT), Ok(0));
+        check_eq!(mbind(at, 4 * PAGE, LOCAL, NONE, MF_STRICT | MF_MOVE), Ok(0));
+    }
+    check_eq!(mbind(at, 4 * PAGE, DEFAULT, NONE, MF_STRICT), Ok(0));
+    // What comes first is found first.
+    ok!(sys::munmap(at + 3 * PAGE, PAGE));
+    errno_is!(mbind(at, 4 * PAGE, LOCAL, NONE, MF_STRICT), EFAULT);
+    ok!(sys::mprotect(at + 2 * PAGE, PAGE, libc::PROT_READ));
+    errno_is!(mbind(at, 4 * PAGE, LOCAL, NONE, MF_STRICT), EIO);
+    errno_is!(mbind(at + 2 * PAGE, 2 * PAGE, LOCAL, NONE, MF_STRICT), EFAULT);
+}
+
+fn home_node_splits() {
+    one_node();
+    let at = lone_anon(4);
+    let pieces = || procfs::layout(at..at + 4 * PAGE).len();
+    ok!(mbind(at, 4 * PAGE, BIND, FIRST, 0));
+    check_eq!(pieces(), 1);
+    ok!(home(at + PAGE, PAGE, 0, 0));
+    check_eq!((pieces(), get(at + PAGE, F_ADDR)), (3, Ok((BIND, FIRST))));
+    // What comes before something that cannot have one has it.
+    ok!(mbind(at + 3 * PAGE, PAGE, INTERLEAVE, FIRST, 0));
+    errno_is!(home(at, 4 * PAGE, 0, 0), EOPNOTSUPP);
+    check_eq!(pieces(), 2);
+    ok!(mbind(at, 4 * PAGE, BIND, FIRST, 0));
+    check_eq!(pieces(), 1);
+}
+
 fn home_node_needs_bind() {
     one_node();
     let at = lone_anon(2);
@@ -412,84 +451,5 @@ fn migrate_pages_errors() {
         errno_is!(migrate(parent, FIRST, FIRST), EPERM);
         errno_is!(migrate(0, FIRST, SECOND), EPERM);
         check_eq!(migrate(0, FIRST, FIRST), Ok(0));
-    });
-}
-
-/// What move_pages says of each page, told where it should go or just asked.
-fn move_pages(pid: i32, pages: &[usize], nodes: Option<&[i32]>, flags: i32) -> Result<Vec<i32>> {
-    let mut status = vec![-99_i32; pages.len()];
-    let nodes = nodes.map_or(std::ptr::null(), <[i32]>::as_ptr);
-    syscall!(SYS_move_pages, pid, pages.len(), pages.as_ptr(), nodes, status.as_mut_ptr(), flags)
-        .map(|_| status)
-}
-
-fn move_pages_tells_the_node() {
-    one_node();
-    let at = anon(3);
-    number_pages(at, 3, 1);
-    let shared = anon_shared(1);
-    poke(shared, 1);
-    check_eq!(move_pages(0, &[at + 2 * PAGE, at, at + 100, shared], None, 0), Ok(vec![0; 4]));
-}
-
-fn move_pages_of_absent_pages() {
-    one_node();
-    let at = lone_anon(3);
-    check_eq!(peek(at), 0);
-    let status = ok!(move_pages(0, &[at, at + PAGE, at + 3 * PAGE, 0x1000, super::BEYOND], None, 0));
-    // The shared zeros, and what is not mapped. What was never touched is either, or simply not there.
-    check_eq!(
-        (status[0], status[2], status[3], status[4]),
-        (-libc::EFAULT, -libc::EFAULT, -libc::EFAULT, -libc::EFAULT)
-    );
-    check!([-libc::EFAULT, -libc::ENOENT].contains(&status[1]));
-    let file = ok!(sys::mmap(0, PAGE, RW, libc::MAP_SHARED, tmp::file(&[1; PAGE]), 0));
-    check_eq!(move_pages(0, &[file], None, 0), Ok(vec![-libc::ENOENT]));
-}
-
-fn move_pages_moves_nothing() {
-    one_node();
-    let at = anon(2);
-    number_pages(at, 2, 1);
-    for flags in [0, MF_MOVE, MF_MOVE_ALL] {
-        check_eq!(move_pages(0, &[at, at + PAGE], Some(&[0, 0]), flags), Ok(vec![0, 0]));
-    }
-    check_eq!(page_numbers(at, 2), [1, 2]);
-}
-
-fn move_pages_of_a_child() {
-    one_node();
-    let at = lone_anon(1);
-    let (go, done) = (crate::child::Turn::new(), crate::child::Turn::new());
-    let child = crate::child::Child::spawn(|| {
-        poke(at, 1);
-        done.post();
-        go.wait();
-    });
-    done.wait();
-    check_eq!(move_pages(child.pid, &[at], None, 0), Ok(vec![0]));
-    check!(move_pages(0, &[at], None, 0) != Ok(vec![0]));
-    go.post();
-    child.join();
-}
-
-fn move_pages_errors() {
-    one_node();
-    let at = anon(1);
-    poke(at, 1);
-    errno_is!(move_pages(0, &[at], None, MF_STRICT), EINVAL);
-    errno_is!(move_pages(0, &[at], Some(&[1]), MF_MOVE), ENODEV);
-    errno_is!(move_pages(0, &[at], Some(&[-1]), MF_MOVE), ENODEV);
-    errno_is!(move_pages(0x3fff_ffff, &[at], None, 0), ESRCH);
-    let status = 0_i32;
-    errno_is!(syscall!(SYS_move_pages, 0, 1, 8, 0, &raw const status, 0), EFAULT);
-    errno_is!(syscall!(SYS_move_pages, 0, 1, &raw const at, 0, 8, 0), EFAULT);
-    errno_is!(syscall!(SYS_move_pages, 0, 1, &raw const at, 8, &raw const status, 0), EFAULT);
-    check_eq!(syscall!(SYS_move_pages, 0, 0, 0, 0, 0, 0), Ok(0));
-    let parent = sys::getpid();
-    in_child(|| {
-        sys::become_unprivileged();
-        errno_is!(move_pages(parent, &[at], None, 0), EPERM);
-        errno_is!(move_pages(0, &[at], None, MF_MOVE_ALL), EPERM);
     });
 }

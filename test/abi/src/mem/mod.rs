@@ -85,6 +85,8 @@ pub const GROUPS: &[&[Case]] = &[
     process_madvise::CASES,
     process_mrelease::CASES,
     mempolicy::CASES,
+    mempolicy::move_pages::CASES,
+    mempolicy::shared::CASES,
     sync::CASES,
     sync::MINCORE,
     mlock::CASES,

@@ -71,7 +71,7 @@ fn get(key: i32, size: usize, flags: i32) -> Result<i32> {
     syscall!(SYS_shmget, key, size, flags).map(|id| id as i32)
 }
 
-fn attach(id: i32, addr: usize, flags: i32) -> Result {
+pub(super) fn attach(id: i32, addr: usize, flags: i32) -> Result {
     syscall!(SYS_shmat, id, addr, flags)
 }
 
@@ -95,7 +95,7 @@ fn stat(id: i32) -> Status {
 }
 
 /// A segment that goes with the case, even if it fails: marked for removal while a mapping keeps it.
-fn segment(pages: usize) -> i32 {
+pub(super) fn segment(pages: usize) -> i32 {
     let id = ok!(get(IPC_PRIVATE, pages * PAGE, 0o600));
     ok!(attach(id, 0, 0));
     ok!(remove(id));

@@ -92,6 +92,7 @@ pub static VERBS: &[&Verb] = &[
     &policy::MBIND,
     &policy::SET,
     &policy::GET,
+    &policy::HOME,
     &limit::PRLIMIT,
     &barrier::MEMBARRIER,
     &control::SETUP,

@@ -6,7 +6,7 @@ use super::{Role, Verb};
 use crate::{
     add,
     maker::{Maker, args},
-    symbols::{Kind, Names, PAGE},
+    symbols::{Kind, Names},
     sys, view,
 };
 
@@ -22,7 +22,7 @@ const MODES: Names = &[
 ];
 /// Stands for no mask at all.
 const NO_MASK: u64 = u64::MAX;
-/// Fails if there are pages in other places: on Linux in any, if no place is named.
+/// Fails if there are pages in other places. Which pages of files are there is left open.
 const STRICT: u64 = 1;
 /// The words of a mask.
 const WORDS: usize = 8;
@@ -71,8 +71,9 @@ pub static MBIND: Verb = Verb {
     },
     run: |world, args| {
         let [addr, len, mode, mask, bits, flags] = *args;
-        if flags & STRICT != 0 && (mask & 1 == 0 || mask == NO_MASK || bits < 2) && mode != 0 {
-            world.out.push_str("left out: where is nowhere?");
+        let shown = view::shown_by(world, c"/proc/self/maps", addr..addr.saturating_add(len));
+        if flags & STRICT != 0 && !shown.is_empty() {
+            world.out.push_str("left out: pages of objects");
             return;
         }
         let windows = world.windows();
@@ -96,9 +97,28 @@ pub static SET: Verb = Verb {
     },
 };
 
-/// Asks for the policy of what is mapped. Whose it is that of a file or of shared memory, Linux and its manual disagree.
-const OF_ADDRESS: u64 = 2;
-const ASK: Names = &[("NODE", 1), ("ADDR", OF_ADDRESS), ("ALLOWED", 4)];
+pub static HOME: Verb = Verb {
+    name: "set_mempolicy_home_node",
+    kinds: &[Kind::Address, Kind::Number, Kind::Number, Kind::Number],
+    weight: 1,
+    role: Role::Plain,
+    make: |maker| {
+        let (addr, len) = maker.any_range();
+        args([
+            addr,
+            len,
+            maker.random.weighted(&[(14, 0), (1, 1), (1, 2000)]),
+            maker.random.weighted(&[(14, 0), (1, 1)]),
+        ])
+    },
+    run: |world, args| {
+        let windows = world.windows();
+        world.edges.note(&windows, args[0]..args[0].saturating_add(args[1]));
+        world.tell(syscall!(SYS_set_mempolicy_home_node, args[0], args[1], args[2], args[3]));
+    },
+};
+
+const ASK: Names = &[("NODE", 1), ("ADDR", 2), ("ALLOWED", 4)];
 
 pub static GET: Verb = Verb {
     name: "get_mempolicy",
@@ -111,10 +131,6 @@ pub static GET: Verb = Verb {
         args([bits, addr, maker.random.weighted(&[(6, 2), (3, 0), (2, 3), (2, 4), (1, 1), (1, 6), (1, 8)])])
     },
     run: |world, args| {
-        if args[2] & OF_ADDRESS != 0 && view::pages_of_objects(world, args[1] / PAGE * PAGE, 1)[0] {
-            world.out.push_str("left out: of shared memory");
-            return;
-        }
         let (mut mode, mut words) = (-1i32, [0u64; 16]);
         let mask = if args[0] == 0 { 0 } else { words.as_mut_ptr() as u64 };
         let answer = syscall!(SYS_get_mempolicy, &raw mut mode, mask, args[0], args[1], args[2]);
