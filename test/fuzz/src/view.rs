@@ -171,8 +171,13 @@ pub fn shows(world: &mut World, start: u64, len: u64, name: &str) -> bool {
 ///
 /// Whether one of the others is resident that was only ever read is a matter of how zeros are mapped.
 pub fn pages_of_objects(world: &mut World, start: u64, count: usize) -> Vec<bool> {
+    pages_of_objects_in(world, c"/proc/self/maps", start, count)
+}
+
+/// The same, by what `path` says.
+pub fn pages_of_objects_in(world: &mut World, path: &CStr, start: u64, count: usize) -> Vec<bool> {
     let mut pages = vec![false; count];
-    for_each_mapping(world, |_, line| {
+    for_each_in(world, path, |_, line| {
         for (page, is_of_object) in (start..).step_by(PAGE as usize).zip(&mut pages) {
             *is_of_object |= (line.start..line.end).contains(&page) && !line.name.is_empty();
         }

@@ -2,7 +2,7 @@
 
 //! What a process of a sequence knows of itself: where its windows are, and what is in them by its own doing.
 
-use std::{cell::UnsafeCell, ffi::CString, ops::Range};
+use std::{cell::UnsafeCell, ffi::CString, ops::Range, sync::atomic::Ordering::Relaxed};
 
 use crate::{
     access::Fault,
@@ -54,6 +54,12 @@ impl World {
         let (me, watched, baseline) = (0, 0, Figures::default());
         let buffer = String::with_capacity(1 << 16);
         Self { out, buffer, me, watched, shared, edges, heap, baseline, folder: folder.to_owned() }
+    }
+
+    /// The process that has the number `who`; one that there is not has a number that is none.
+    pub fn pid(&self, who: usize) -> i32 {
+        let pid = self.shared.pids.get(who).map_or(0, |pid| pid.load(Relaxed));
+        if pid == 0 { i32::MAX } else { pid }
     }
 
     /// The ranges that steps work in: arena and heap.

@@ -2,7 +2,7 @@
 
 //! Another process's memory, or one's own by the same way.
 
-use std::{ffi::CString, sync::atomic::Ordering::Relaxed};
+use std::ffi::CString;
 
 use super::{Role, Verb};
 use crate::{
@@ -57,7 +57,7 @@ fn transfer(maker: &mut Maker) -> Args {
 /// The process, and one vector each. The other process's is no longer: Linux makes all pages of it present, also those that nothing
 /// is copied to.
 fn vectors(world: &World, args: &Args) -> (i32, [u64; 2], [u64; 2]) {
-    (pid(world, args[0]), [args[1], args[2]], [args[3], args[4].min(args[2])])
+    (world.pid(args[0] as usize), [args[1], args[2]], [args[3], args[4].min(args[2])])
 }
 
 /// Leaves out a transfer between places that overlap, which may be the same memory: in which order bytes are copied is left open.
@@ -78,17 +78,11 @@ fn shows_same(world: &mut World, args: &Args) -> bool {
     if own.is_empty() {
         return false;
     }
-    let path = CString::new(format!("/proc/{}/maps", pid(world, who))).unwrap_or_default();
+    let path = CString::new(format!("/proc/{}/maps", world.pid(who as usize))).unwrap_or_default();
     let others = view::shown_by(world, &path, remote..remote.saturating_add(remote_len));
     let meet =
         |a: &Shown, b: &Shown| a.name == b.name && a.part.start < b.part.end && b.part.start < a.part.end;
     own.iter().any(|own| others.iter().any(|other| meet(own, other)))
-}
-
-/// The process that is meant; one that there is not has a number that is none.
-fn pid(world: &World, who: u64) -> i32 {
-    let pid = world.shared.pids.get(who as usize).map_or(0, |pid| pid.load(Relaxed));
-    if pid == 0 { i32::MAX } else { pid }
 }
 
 pub static MEM_READ: Verb = Verb {
@@ -126,7 +120,7 @@ fn mem(maker: &mut Maker) -> Args {
 
 /// Opens `/proc/PID/mem`; tells why not.
 fn open(world: &mut World, who: u64) -> Option<i64> {
-    let path = CString::new(format!("/proc/{}/mem", pid(world, who))).unwrap_or_default();
+    let path = CString::new(format!("/proc/{}/mem", world.pid(who as usize))).unwrap_or_default();
     let fd = syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDWR, 0);
     if sys::errno(fd).is_some() {
         world.tell(fd);

@@ -5,7 +5,7 @@
 //! Nobody is there to serve a fault. So one ends in a signal (`UFFD_FEATURE_SIGBUS`), in an error where the kernel meets it, and the
 //! events, which the one who causes them waits for, are not asked for.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{ffi::CString, sync::atomic::Ordering::Relaxed};
 
 use super::{Role, Verb};
 use crate::{
@@ -237,7 +237,7 @@ pub static ZERO_PAGE: Verb = Verb {
     run: |world, args| {
         if !is_left_out(world, args[0], args[1]) {
             let count = (args[1] / PAGE).min(MOST) as usize;
-            if view::pages_of_objects(world, args[0], count).contains(&true) {
+            if pages_of_objects(world, args[0], count).contains(&true) {
                 world.shared.has_zeros.store(1, Relaxed);
             }
             fill(world, command(4, 4), &mut [args[0], args[1], args[2], 0]);
@@ -326,13 +326,19 @@ fn is_left_out(world: &mut World, start: u64, len: u64) -> bool {
     is_left_out
 }
 
+/// Which of so many pages of the space that is watched show a file or shared memory.
+fn pages_of_objects(world: &mut World, start: u64, count: usize) -> Vec<bool> {
+    let path = CString::new(format!("/proc/{}/maps", world.pid(world.watched))).unwrap_or_default();
+    view::pages_of_objects_in(world, &path, start, count)
+}
+
 /// Fills pages, and tells how many bytes that were, which is the last word of what is asked.
 ///
 /// Of a file there may be pages that were mapped around a fault: those are given back first.
 fn fill(world: &mut World, command: u64, asked: &mut [u64]) {
     let (start, len) = (asked[0], asked[asked.len() - 3]);
     if len <= MOST * PAGE {
-        let of_objects = view::pages_of_objects(world, start, (len / PAGE) as usize);
+        let of_objects = pages_of_objects(world, start, (len / PAGE) as usize);
         if of_objects.contains(&true) && is_of_other(world) {
             return;
         }
