@@ -154,8 +154,7 @@ pub static REAP: Verb = Verb {
 
 /// Opens a process; tells why not.
 fn open(world: &mut World, who: u64) -> Option<i64> {
-    let pid = world.shared.pids.get(who as usize).map_or(0, |pid| pid.load(Relaxed));
-    let fd = syscall!(SYS_pidfd_open, if pid == 0 { i32::MAX } else { pid }, 0);
+    let fd = syscall!(SYS_pidfd_open, world.pid(who as usize), 0);
     if sys::errno(fd).is_some() {
         world.tell(fd);
         return None;
