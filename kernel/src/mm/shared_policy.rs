@@ -28,30 +28,32 @@ use crate::prelude::*;
 /// Held while policies are set, so that the room that was made for them is there.
 static BINDING: Mutex<()> = Mutex::new(());
 
-/// The policies of an object's pages.
+/// The policies of an object's pages. Most objects have none.
 #[derive(Debug)]
-pub struct SharedPolicies(Mutex<IntervalMap<MemPolicy>>);
+pub struct SharedPolicies(Mutex<Option<Box<IntervalMap<MemPolicy>>>>);
 
 impl Default for SharedPolicies {
     fn default() -> Self {
-        Self(Mutex::new(IntervalMap::new()))
+        Self(Mutex::new(None))
     }
 }
 
 impl SharedPolicies {
     /// The policy of page `page`.
     fn get(&self, page: usize) -> MemPolicy {
-        self.0.lock().find(page).map_or(MemPolicy::default(), |(_, policy)| *policy)
+        let map = self.0.lock();
+        map.as_ref().and_then(|map| map.find(page)).map_or(MemPolicy::default(), |(_, policy)| *policy)
     }
 
     /// Makes room for `count` calls of [`set`](Self::set).
     fn reserve(&self, count: usize) -> Result<()> {
-        self.0.lock().try_reserve(2 * count).map_err(|_| ENOMEM)
+        self.0.lock().get_or_insert_default().try_reserve(2 * count).map_err(|_| ENOMEM)
     }
 
     /// Sets the policy of `pages`, for which there is room.
     fn set(&self, pages: Range<usize>, policy: MemPolicy) {
         let mut map = self.0.lock();
+        let map = map.get_or_insert_default();
         let add = |map: &mut IntervalMap<MemPolicy>, pages, policy| {
             let result = map.insert(pages, policy);
             debug_assert!(result.is_ok(), "there was room: {result:?}");
@@ -60,7 +62,7 @@ impl SharedPolicies {
         if let Some((found, old)) = around.filter(|(found, _)| found.start < pages.start) {
             let _ = map.set_range(found.start, found.start..pages.start);
             if found.end > pages.end {
-                add(&mut map, pages.end..found.end, old);
+                add(map, pages.end..found.end, old);
             }
         }
         while let Some(found) = map.range(pages.clone()).next().map(|(found, _)| found) {
@@ -71,7 +73,7 @@ impl SharedPolicies {
             }
         }
         if policy.mode() != Mode::Default {
-            add(&mut map, pages, policy);
+            add(map, pages, policy);
         }
     }
 }
@@ -168,6 +170,6 @@ mod tests {
             [Mode::Bind, Mode::Default, Mode::Default, Mode::Interleave, Mode::Interleave, Mode::Interleave]
         );
         set(0..20, Mode::Default);
-        assert!(policies.0.lock().is_empty());
+        assert!(policies.0.lock().as_ref().is_none_or(|map| map.is_empty()));
     }
 }

@@ -17,7 +17,7 @@ use crate::fallible::OutOfMemory;
 impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     /// Finds where a range that is not empty would go; `None` if it overlaps an entry. The leaf is `NIL` if the tree is
     /// empty.
-    #[inline]
+    #[inline(always)]
     pub(super) fn vacancy(&self, range: &Range<usize>) -> Option<Position> {
         let Some((below, leaf)) = self.at_or_below(range.start) else {
             let Some(first) = self.first() else { return Some(Position { leaf: NIL, at: 0 }) };
@@ -32,7 +32,7 @@ impl<const LEAF: usize, const FAN: usize> Tree<LEAF, FAN> {
     }
 
     /// Makes sure that [`Tree::insert`] finds the nodes it needs for an entry that starts at `start`, at that place.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reserve_at(&mut self, at: Position, start: usize) -> Result<(), OutOfMemory> {
         if at.leaf != NIL && self.leaf(at.leaf).len() < LEAF {
             return Ok(());
