@@ -22,6 +22,8 @@ mod robust;
 mod vector;
 mod word;
 
+use core::ops::{Deref, DerefMut};
+
 use ostd::sync::{MutexGuard, Waker};
 
 pub use self::{
@@ -132,8 +134,44 @@ impl Bucket {
     }
 }
 
-fn bucket(key: &Key) -> MutexGuard<'static, Bucket> {
-    TABLE[key.hash() % BUCKETS].lock()
+/// A bucket that is locked. The memory of a long queue goes when nobody is left in it.
+struct Locked(MutexGuard<'static, Bucket>);
+
+impl Locked {
+    /// How many waiters an empty bucket has room for, at most.
+    const KEPT: usize = 8;
+
+    fn at(place: usize) -> Self {
+        Self(TABLE[place].lock())
+    }
+}
+
+impl Deref for Locked {
+    type Target = Bucket;
+
+    fn deref(&self) -> &Bucket {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut Bucket {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let waiters = &mut self.0.waiters;
+        if waiters.is_empty() && waiters.capacity() > Self::KEPT {
+            *waiters = VecDeque::new();
+        }
+    }
+}
+
+/// Where the waiters for a key are, locked.
+fn bucket(key: &Key) -> Locked {
+    Locked::at(key.hash() % BUCKETS)
 }
 
 /// What a wait is for.
@@ -202,4 +240,22 @@ pub fn wake(vm: &AddressSpace, addr: Vaddr, scope: Scope, max: usize, bitset: u3
 pub fn wake_at(vm: &AddressSpace, addr: Vaddr) {
     // A bad address is the program's own fault, and it has gone.
     let _ = wake(vm, addr, Scope::Shared, 1, u32::MAX);
+}
+
+#[cfg(ktest)]
+mod tests {
+    use ostd::prelude::ktest;
+
+    use super::*;
+
+    #[ktest]
+    fn an_empty_bucket_keeps_no_long_queue() {
+        let room = |count| {
+            Locked::at(0).reserve(count).unwrap();
+            TABLE[0].lock().waiters.capacity()
+        };
+        let kept = room(1);
+        assert!((1..=Locked::KEPT).contains(&kept));
+        assert_eq!(room(1000), 0);
+    }
 }

@@ -6,33 +6,32 @@ use linux_raw_sys::general::{
     FUTEX_OP_ADD, FUTEX_OP_ANDN, FUTEX_OP_CMP_EQ, FUTEX_OP_CMP_GE, FUTEX_OP_CMP_GT, FUTEX_OP_CMP_LE,
     FUTEX_OP_CMP_LT, FUTEX_OP_CMP_NE, FUTEX_OP_OPARG_SHIFT, FUTEX_OP_OR, FUTEX_OP_SET, FUTEX_OP_XOR,
 };
-use ostd::sync::MutexGuard;
 
 use super::{
-    BUCKETS, Bucket, Key, Scope, TABLE,
+    BUCKETS, Bucket, Key, Locked, Scope,
     word::{self, Use, with_words},
 };
 use crate::{mm::AddressSpace, prelude::*};
 
 /// The buckets of two keys, both locked.
 pub(super) struct Pair {
-    pub(super) first: MutexGuard<'static, Bucket>,
+    pub(super) first: Locked,
     /// None if both keys have the same bucket.
-    second: Option<MutexGuard<'static, Bucket>>,
+    second: Option<Locked>,
 }
 
 impl Pair {
     pub(super) fn lock(first: &Key, second: &Key) -> Self {
         let (first, second) = (first.hash() % BUCKETS, second.hash() % BUCKETS);
         match first.cmp(&second) {
-            core::cmp::Ordering::Equal => Self { first: TABLE[first].lock(), second: None },
+            core::cmp::Ordering::Equal => Self { first: Locked::at(first), second: None },
             core::cmp::Ordering::Less => {
-                let lower = TABLE[first].lock();
-                Self { first: lower, second: Some(TABLE[second].lock()) }
+                let lower = Locked::at(first);
+                Self { first: lower, second: Some(Locked::at(second)) }
             }
             core::cmp::Ordering::Greater => {
-                let lower = TABLE[second].lock();
-                Self { first: TABLE[first].lock(), second: Some(lower) }
+                let lower = Locked::at(second);
+                Self { first: Locked::at(first), second: Some(lower) }
             }
         }
     }
