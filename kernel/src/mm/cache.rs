@@ -10,6 +10,10 @@
 //!
 //! A page is read when it is wanted first. The file becomes like any other, for good, when somebody opens it to write or changes its
 //! size: all of it is read then.
+//!
+//! Where it can be done, a page that leaves memory is cleared. An emulator that has translated code in it keeps the translation until
+//! the code is overwritten, and writes to the frame are slow meanwhile: QEMU's take up to a thousand times as long. A kernel stack
+//! there, of which but a part is ever written, keeps a processor from getting on at all.
 
 use aster_rights::{FullRights, TRightSet};
 use vmar::{
@@ -146,9 +150,11 @@ impl Archived {
                 let mut next = 0;
                 while let Some(index) = self.vmo.next_resident(next) {
                     // One holder is the object, another the handle.
-                    let is_mapped = self.vmo.page(index).is_some_and(|frame| frame.holders() > 2);
-                    if !is_mapped {
+                    if let Some(frame) = self.vmo.page(index)
+                        && frame.holders() <= 2
+                    {
                         self.drop_range(index..index + 1);
+                        clear_last(&frame);
                     }
                     next = index + 1;
                 }
@@ -160,6 +166,14 @@ impl Archived {
     fn drop_range(&self, pages: core::ops::Range<usize>) {
         // It fails only where pages are in common with a snapshot: then they stay.
         let _ = self.vmo.decommit(pages.start * PAGE_SIZE..pages.end * PAGE_SIZE);
+    }
+}
+
+/// Clears a page that nobody else has.
+fn clear_last(frame: &OstdFrame) {
+    static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+    if frame.holders() == 1 {
+        frame.write(0, &ZEROS);
     }
 }
 
