@@ -171,9 +171,8 @@ impl Archived {
 
 /// Clears a page that nobody else has.
 fn clear_last(frame: &OstdFrame) {
-    static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
     if frame.holders() == 1 {
-        frame.write(0, &ZEROS);
+        frame.zero(0..PAGE_SIZE);
     }
 }
 

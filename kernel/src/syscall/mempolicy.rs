@@ -183,32 +183,32 @@ pub fn sys_mbind(
     }
     let Some(range) = whole_pages(addr, len)? else { return Ok(0) };
     let policy = MemPolicy::new(mode, nodes)?;
-    let is_strict = flags & (MF_STRICT | MF_MOVE | MF_MOVE_ALL) == MF_STRICT;
-    check_bound(ctx, &range, policy, is_strict && !nodes.has_the_only())?;
+    // To have no policy suits holes too, and pages anywhere.
+    let is_policy = policy.mode() != Mode::Default;
+    let is_strict = is_policy && flags & (MF_STRICT | MF_MOVE | MF_MOVE_ALL) == MF_STRICT;
+    check_bound(ctx, &range, is_policy, is_strict && !nodes.has_the_only())?;
     shared_policy::bind(ctx.vm, range.start..range.end.min(TASK_SIZE), policy)?;
     Ok(0)
 }
 
-/// Looks through what is to have a policy in the order of addresses, as Linux 6.1 does: no mapping may be missing, and no page be there
-/// if it `must_be_empty`, because the program has named no node where one could be.
+/// Looks through what is to have a policy in the order of addresses, as Linux 6.1 does: something must be mapped, all of it if it
+/// `must_be_whole`, and no page be there if it `must_be_empty`, because the program has named no node where one could be.
 ///
 /// # Errors
 ///
 /// `EFAULT`, `EIO`.
-fn check_bound(ctx: &Ctx, range: &Range<Vaddr>, policy: MemPolicy, must_be_empty: bool) -> Result<()> {
-    // To have no policy suits holes too, and pages anywhere.
-    let is_none = policy.mode() == Mode::Default;
+fn check_bound(ctx: &Ctx, range: &Range<Vaddr>, must_be_whole: bool, must_be_empty: bool) -> Result<()> {
     let query = ctx.vm.vmar().query(range.clone());
     let mut found = query.iter().peekable();
-    if found.peek().is_none_or(|first| !is_none && first.range().start > range.start) {
+    if found.peek().is_none_or(|first| must_be_whole && first.range().start > range.start) {
         return Err(EFAULT);
     }
     while let Some(info) = found.next() {
         let end = info.range().end;
-        if !is_none && end < range.end && found.peek().is_none_or(|next| next.range().start > end) {
+        if must_be_whole && end < range.end && found.peek().is_none_or(|next| next.range().start > end) {
             return Err(EFAULT);
         }
-        if must_be_empty && !is_none && has_pages(&info, range) {
+        if must_be_empty && has_pages(&info, range) {
             return Err(EIO);
         }
     }
@@ -253,9 +253,9 @@ pub fn sys_set_mempolicy_home_node(
     let mut outcome = Err(ENOENT);
     let mut at = range.start;
     // What comes before a mapping with another policy keeps its home, as in Linux.
-    loop {
+    while at < range.end {
         let found = ctx.vm.vmar().query(at..range.end).first().map(|info| (info.range(), info.label()));
-        let Some((found, label)) = found else { return outcome };
+        let Some((found, label)) = found else { break };
         let policy = MemPolicy::from_label(label);
         match policy.mode() {
             Mode::Default => {}
@@ -266,10 +266,8 @@ pub fn sys_set_mempolicy_home_node(
             _ => return Err(EOPNOTSUPP),
         }
         at = found.end;
-        if at >= range.end {
-            return outcome;
-        }
     }
+    outcome
 }
 
 /// The thread that a call names by its number, 0 for the caller, once the caller is known to have a say.

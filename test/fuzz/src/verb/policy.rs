@@ -71,8 +71,9 @@ pub static MBIND: Verb = Verb {
     },
     run: |world, args| {
         let [addr, len, mode, mask, bits, flags] = *args;
-        let shown = view::shown_by(world, c"/proc/self/maps", addr..addr.saturating_add(len));
-        if flags & STRICT != 0 && !shown.is_empty() {
+        if flags & STRICT != 0
+            && !view::shown_by(world, c"/proc/self/maps", addr..addr.saturating_add(len)).is_empty()
+        {
             world.out.push_str("left out: pages of objects");
             return;
         }
