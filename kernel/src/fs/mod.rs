@@ -61,6 +61,7 @@ pub mod procfs;
 pub mod protected;
 pub mod quota;
 pub mod ramfs;
+mod set_aside;
 pub mod sigio;
 pub mod synthetic;
 pub mod sysfs;

@@ -26,6 +26,7 @@ use super::{
     inode::Allocate,
     io::{Sink, Source},
     quota::{Ledger, Quota},
+    set_aside::SetAside,
     types::{MAX_FILE_SIZE, Whence},
 };
 use crate::{
@@ -41,10 +42,7 @@ pub struct PageCache {
     vmo: Vmo<Ostd, TRightSet<FullRights>>,
     size: AtomicU64,
     ledger: Arc<Ledger>,
-    /// Up to where space is set aside beyond the end (`FALLOC_FL_KEEP_SIZE`), in bytes.
-    reserved_end: AtomicU64,
-    /// Pages that the quota counts for that: they are none yet.
-    reserved: AtomicUsize,
+    set_aside: SetAside,
     /// Where it can be read again, if it can or could once.
     archived: Option<Arc<Archived>>,
     policies: SharedPolicies,
@@ -111,8 +109,7 @@ impl PageCache {
             vmo,
             size: AtomicU64::new(size),
             ledger,
-            reserved_end: AtomicU64::new(0),
-            reserved: AtomicUsize::new(0),
+            set_aside: SetAside::default(),
             archived,
             policies: SharedPolicies::default(),
         }
@@ -153,14 +150,19 @@ impl PageCache {
         self.size.load(Ordering::Acquire)
     }
 
-    /// The number of pages that exist or are set aside.
+    /// The number of pages that exist, behind its end as well.
     pub fn pages(&self) -> usize {
-        self.vmo.resident_count() + self.reserved.load(Ordering::Relaxed)
+        self.vmo.resident_count() + self.set_aside.count()
     }
 
     /// Whether page `index` is there: in memory, or where it can be read again.
     pub fn has_page(&self, index: usize) -> bool {
         self.archived().is_some() || self.vmo.page(index).is_some()
+    }
+
+    /// Whether page `index` takes space, be it behind the end.
+    fn takes_space(&self, index: usize) -> bool {
+        self.has_page(index) || self.set_aside.has(index)
     }
 
     /// A capability to the object, with all rights.
@@ -235,15 +237,16 @@ impl PageCache {
         let old = self.size();
         if end > old {
             self.vmo.resize(end as usize).map_err(errno)?;
-            self.settle_reserved(end);
         }
         let mut at = pos;
         let mut failure = Ok(());
         while at < end {
-            match self.write_piece(piece(at, end), src) {
+            let piece = piece(at, end);
+            let (index, was_set_aside) = (piece.index, self.set_aside.take(piece.index));
+            match self.write_piece(piece, was_set_aside, src) {
                 Ok(count) => at += count as u64,
                 Err(error) => {
-                    failure = Err(error);
+                    failure = Err((error, was_set_aside.then_some(index)));
                     break;
                 }
             }
@@ -257,20 +260,26 @@ impl PageCache {
         if at > pos && at > old {
             self.size.store(at, Ordering::Release);
         }
-        if end > old {
-            self.settle_reserved(self.size());
+        if let Err((_, Some(index))) = failure
+            && !self.is_within(index)
+        {
+            // Its memory was free a moment ago.
+            let _ = self.set_aside.add(index, &self.ledger);
         }
+        self.claim_set_aside();
         match failure {
-            Err(error) if at == pos => Err(error),
+            Err((error, _)) if at == pos => Err(error),
             _ => Ok((at - pos) as usize),
         }
     }
 
-    fn write_piece(&self, piece: Piece, src: &mut Source<'_>) -> Result<usize> {
+    fn write_piece(&self, piece: Piece, is_promised: bool, src: &mut Source<'_>) -> Result<usize> {
         let frame = match self.vmo.page(piece.index) {
             Some(frame) => frame,
             None => {
-                commit::require_for_file(1)?;
+                if !is_promised {
+                    commit::require_for_file(1)?;
+                }
                 self.vmo.commit(piece.index).map_err(errno)?
             }
         };
@@ -288,15 +297,15 @@ impl PageCache {
             return Err(EFBIG);
         }
         self.prepare_write()?;
-        if size < self.size() {
-            self.reserved_end.store(0, Ordering::Relaxed);
+        if size <= self.size() {
+            self.set_aside.remove(0..MAX_FILE_SIZE);
             self.size.store(size, Ordering::Release);
             self.vmo.resize(size as usize).map_err(errno)?;
         } else {
             self.vmo.resize(size as usize).map_err(errno)?;
             self.size.store(size, Ordering::Release);
+            self.claim_set_aside();
         }
-        self.settle_reserved(size);
         Ok(())
     }
 
@@ -313,36 +322,22 @@ impl PageCache {
             Allocate::Extend => old.max(end),
             Allocate::KeepSize | Allocate::PunchHole => old,
         };
-        match how {
-            Allocate::PunchHole => {
-                // The last page goes as a whole, with what mappings have written behind the end.
-                let end = end.min(old.next_multiple_of(PAGE_SIZE as u64)).max(pos);
-                self.vmo.decommit(pos as usize..end as usize).map_err(errno)?;
-            }
-            Allocate::Extend => self.reserve(pos, end, old, grown)?,
-            Allocate::KeepSize => {
-                let beyond = end.saturating_sub(old).div_ceil(PAGE_SIZE as u64) as usize;
-                self.ledger.require(beyond)?;
-                commit::require_for_file(beyond)?;
-                if beyond > vmar_ostd::reserve::available_frames() {
-                    return Err(ENOSPC);
-                }
-                self.reserve(pos, end.min(old), old, old)?;
-                self.reserved_end.fetch_max(if beyond > 0 { end } else { 0 }, Ordering::Relaxed);
-            }
+        if how == Allocate::PunchHole {
+            self.set_aside.remove(pos..end);
+            // The last page goes as a whole, with what mappings have written behind the end.
+            let end = end.min(old.next_multiple_of(PAGE_SIZE as u64)).max(pos);
+            return self.vmo.decommit(pos as usize..end as usize).map_err(errno);
         }
+        self.reserve(pos, end, old, grown)?;
         if grown > old {
             self.size.store(grown, Ordering::Release);
+            self.claim_set_aside();
         }
-        self.settle_reserved(grown);
         Ok(())
     }
 
     /// Makes all pages of `pos..end` exist, or none that did not before.
     fn reserve(&self, pos: u64, end: u64, old: u64, grown: u64) -> Result<()> {
-        if pos >= end {
-            return Ok(());
-        }
         let page = PAGE_SIZE as u64;
         let (first, last) = ((pos / page) as usize, end.div_ceil(page) as usize);
         // At least so many pages are missing: what cannot succeed is refused before memory is spent on it.
@@ -352,26 +347,31 @@ impl PageCache {
             return Err(ENOSPC);
         }
         if commit::is_strict() {
-            commit::require_for_file((first..last).filter(|index| self.vmo.page(*index).is_none()).count())?;
+            commit::require_for_file((first..last).filter(|index| !self.takes_space(*index)).count())?;
         }
         if grown > old {
             self.vmo.resize(grown as usize).map_err(errno)?;
-            self.settle_reserved(grown);
         }
+        let count = grown.div_ceil(page) as usize;
         let mut added: Vec<usize> = Vec::new();
-        let result = (first..last).filter(|index| self.vmo.page(*index).is_none()).try_for_each(|index| {
+        let result = (first..last).filter(|index| !self.takes_space(*index)).try_for_each(|index| {
             try_reserve(&mut added, 1)?;
-            self.vmo.commit(index).map_err(errno)?;
+            if index < count {
+                self.vmo.commit(index).map_err(errno)?;
+            } else {
+                self.set_aside.add(index, &self.ledger).map_err(errno)?;
+            }
             added.push(index);
             Ok(())
         });
         if result.is_err() {
             for index in added {
-                self.vmo.decommit(index * PAGE_SIZE..(index + 1) * PAGE_SIZE).map_err(errno)?;
+                if !self.set_aside.take(index) {
+                    self.vmo.decommit(index * PAGE_SIZE..(index + 1) * PAGE_SIZE).map_err(errno)?;
+                }
             }
             if grown > old {
                 self.vmo.resize(old as usize).map_err(errno)?;
-                self.settle_reserved(old);
             }
         }
         result
@@ -398,20 +398,12 @@ impl PageCache {
         Ok((index as u64 * page).clamp(pos, size))
     }
 
-    /// Has the quota count what is set aside beyond `size`: where the file is larger, its own pages count.
-    fn settle_reserved(&self, size: u64) {
-        let page = PAGE_SIZE as u64;
-        let end = self.reserved_end.load(Ordering::Relaxed).div_ceil(page);
-        let pages = end.saturating_sub(size.div_ceil(page)) as usize;
-        let before = self.reserved.swap(pages, Ordering::AcqRel);
-        if pages != before {
-            self.ledger.recount(before, pages);
-        }
+    fn is_within(&self, index: usize) -> bool {
+        (index as u64) < self.size().div_ceil(PAGE_SIZE as u64)
     }
-}
 
-impl Drop for PageCache {
-    fn drop(&mut self) {
-        self.ledger.recount(*self.reserved.get_mut(), 0);
+    /// Makes pages that were set aside the file's, as far as it goes.
+    fn claim_set_aside(&self) {
+        self.set_aside.move_to(&self.vmo, self.size().div_ceil(PAGE_SIZE as u64) as usize);
     }
 }

@@ -23,6 +23,7 @@ mod flags;
 mod fork;
 mod fork_large;
 mod guard;
+mod keep_size;
 mod madvise;
 mod map_count;
 mod maps;
@@ -92,6 +93,7 @@ pub const GROUPS: &[&[Case]] = &[
     mlock::CASES,
     memfd::CASES,
     tmpfs::CASES,
+    keep_size::CASES,
     shm::CASES,
     shm::attach::CASES,
     shm::control::CASES,

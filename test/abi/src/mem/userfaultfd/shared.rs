@@ -19,6 +19,7 @@ pub const CASES: &[Case] = cases!["mem/userfaultfd":
     zeropage_fills_the_file,
     private_mapping_gets_a_page_of_its_own,
     hole_in_the_file_is_missing,
+    page_set_aside_behind_the_end_is_not_missing,
     minor_fault_is_told_and_continued,
     continue_without_a_page_is_efault,
     continue_onto_a_page_is_eexist,
@@ -131,6 +132,17 @@ fn hole_in_the_file_is_missing() {
     let uffd = Uffd::missing(at, 1);
     ok!(syscall!(SYS_fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE));
     uffd.fills_what_is_read(at, 2);
+}
+
+fn page_set_aside_behind_the_end_is_not_missing() {
+    let fd = file(1);
+    let at = map(fd, 4, MAP_SHARED);
+    let uffd = Uffd::missing(at, 4);
+    ok!(syscall!(SYS_fallocate, fd, FALLOC_FL_KEEP_SIZE, 2 * PAGE, PAGE));
+    ok!(sys::ftruncate(fd, 4 * PAGE));
+    check_eq!(peek(at + 2 * PAGE), 0);
+    check!(uffd.is_silent());
+    uffd.fills_what_is_read(at + 3 * PAGE, 3);
 }
 
 fn minor_fault_is_told_and_continued() {
