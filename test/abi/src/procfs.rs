@@ -135,6 +135,13 @@ pub fn has_capability(number: u32) -> bool {
     set.is_none_or(|set| set & (1 << number) != 0)
 }
 
+/// Whether the kernel counts memory in meminfo before it is in a zone, where it comes when it is needed. None of Linux's own
+/// releases does.
+pub fn sets_memory_up_lazily() -> bool {
+    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    command_line.split_whitespace().any(|word| word == "deferred_init=lazy")
+}
+
 /// The numbers of `/proc/self/statm`, in pages: size, resident, shared, text, lib, data, dt.
 pub fn statm() -> Vec<usize> {
     let text = text("statm");
