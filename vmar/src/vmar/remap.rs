@@ -125,12 +125,19 @@ impl<M: Machine> Vmar_<M> {
         let mut removed = Removed::new();
         let looked_at = old.start..old.end.max(old.start.saturating_add(M::PAGE_SIZE));
         let mut mappings = self.change_within(&looked_at)?;
-        let Some((found, _)) = mappings.find(old.start) else { return Err(Error::NotMapped) };
+        let Some((found, mapping)) = mappings.find(old.start) else { return Err(Error::NotMapped) };
         self.check_unsealed(&mappings, &looked_at)?;
 
         let placement = match target {
             RemapTarget::Fixed(addr) => Placement::Replacing(addr),
-            RemapTarget::DontUnmap(placement) => placement,
+            RemapTarget::DontUnmap(placement) => {
+                // What cannot be moved is told before room is looked for.
+                if matches!(mapping.memory(), MappedMemory::Device { .. }) {
+                    return Err(Error::InvalidOptions);
+                }
+                self.check_resize(&mappings, &old, new_size, &NOTHING)?;
+                placement
+            }
             RemapTarget::InPlace | RemapTarget::MayMove => {
                 if old.len() >= new_size {
                     let tail = old.start + new_size..old.end;
@@ -236,9 +243,6 @@ impl<M: Machine> Vmar_<M> {
 
     fn check_move(&self, mappings: &Mappings<M>, plan: &Move) -> Result<(), Error> {
         let Some((_, mapping)) = mappings.find(plan.from.start) else { return Err(Error::NotMapped) };
-        if plan.keeps_old && matches!(mapping.memory(), MappedMemory::Device { .. }) {
-            return Err(Error::InvalidOptions);
-        }
         // What Linux keeps in hand for the splits that a move can make.
         self.check_limit(mappings, Limit::Mappings, mappings.len(), 4)?;
         if plan.keeps_old {

@@ -142,6 +142,10 @@ fn v14_what_moves_or_grows_must_be_one_mapping() {
         assert_eq!(remap(&process, 0..4, 4, target), Err(Error::NotMapped));
         assert_eq!(remap(&process, 0..6, 6, target), Err(Error::NotMapped));
     }
+    // There is no room for so much either.
+    let rest = at(0)..process.vmar.user_range().end;
+    let kept = RemapTarget::DontUnmap(Placement::Anywhere);
+    assert_eq!(process.vmar.remap(rest.clone(), rest.len(), kept), Err(Error::NotMapped));
     assert_eq!(remap(&process, 0..4, 5, RemapTarget::MayMove), Err(Error::NotMapped));
     assert_eq!(remap(&process, 8..9, 2, RemapTarget::MayMove), Err(Error::NotMapped));
     assert_eq!(remap(&process, 8..9, 1, RemapTarget::InPlace), Err(Error::NotMapped));
