@@ -167,6 +167,18 @@ pub fn shows(world: &mut World, start: u64, len: u64, name: &str) -> bool {
     is_shown
 }
 
+/// Whether an address shows a file or shared memory that can be written or executed there, not read.
+///
+/// The kernel itself then reads a page that is mapped, and no other.
+pub fn is_of_unreadable_object(world: &mut World, addr: u64) -> bool {
+    let mut is_found = false;
+    for_each_mapping(world, |_, line| {
+        let is_unreadable = line.perms.starts_with("-w") || line.perms.starts_with("--x");
+        is_found |= (line.start..line.end).contains(&addr) && !line.name.is_empty() && is_unreadable;
+    });
+    is_found
+}
+
 /// Which of so many pages from an address on show a file or shared memory.
 ///
 /// Whether one of the others is resident that was only ever read is a matter of how zeros are mapped.
