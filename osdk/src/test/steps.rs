@@ -45,7 +45,7 @@ pub fn all() -> Vec<Step> {
             .env("RUSTDOCFLAGS", "-D warnings"),
         Step::new("host", "host", Count::Libtest, 20, HOST),
         Step::new("host", "schedules", Count::Libtest, 20, SCHEDULES).env("RUSTFLAGS", "--cfg shuttle"),
-        Step::new("miri", "miri", Count::Libtest, 20, MIRI)
+        Step::new("miri", "miri", Count::Libtest, 45, MIRI)
             .env("MIRIFLAGS", "-Zmiri-disable-isolation")
             .env("RUST_BACKTRACE", "0"),
         Step::new("ktest", "ktest-ostd", Count::Libtest, 10, KTEST).folder("ostd"),
