@@ -122,7 +122,8 @@ fn handle_kernel_fault(exception: &CpuException) -> Result<(), ()> {
     }
     let vm = local.vm();
     let fault = raw.into();
-    let sched = Thread::of(&task).map(|thread| &thread.sched);
+    let thread = Thread::of(&task);
+    let sched = thread.as_ref().map(|thread| &thread.sched);
     let pages_read = sched.map_or(0, |sched| sched.pages_read.load(Ordering::Relaxed));
     loop {
         match vm.serve_fault(fault) {
@@ -133,8 +134,7 @@ fn handle_kernel_fault(exception: &CpuException) -> Result<(), ()> {
             Err(FaultError::OutOfMemory) => {
                 // The kernel may have locks here that whoever is ended needs. So it does not wait for ever.
                 let outlook = oom::make_room(Need::Page);
-                if outlook == Outlook::Stuck || Thread::of(&task).is_none_or(|thread| is_memory_lost(thread))
-                {
+                if outlook == Outlook::Stuck || thread.as_deref().is_none_or(is_memory_lost) {
                     return Err(());
                 }
             }

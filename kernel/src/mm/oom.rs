@@ -17,7 +17,7 @@ use super::{AddressSpace, cache, settings};
 use crate::{
     log, mm,
     prelude::*,
-    process::{ThreadName, exit, table},
+    process::{ThreadName, exit, table, worker},
     time,
     wait::Sleeper,
 };
@@ -97,11 +97,15 @@ pub fn count_ended() -> u64 {
     ENDED.load(Ordering::Relaxed)
 }
 
-/// Gives back what can be read again. Where that is little, ends the process with the most memory, unless one is about to end
+/// Gives back what is kept for use again, and what can be read again. Where that is little, ends the process with the most memory, unless one is about to end
 /// anyway, and waits a moment for it to do so.
 ///
 /// If the caller is the victim, it returns at once: the caller must come to its end.
 pub fn make_room(need: Need) -> Outlook {
+    if worker::dismiss_idle() {
+        pause();
+        return Outlook::Hopeful;
+    }
     if cache::give_back() {
         return Outlook::Hopeful;
     }
@@ -144,10 +148,15 @@ pub fn make_room(need: Need) -> Outlook {
             Outlook::Hopeless
         }
     };
+    pause();
+    outlook
+}
+
+/// Lets others run for a moment.
+fn pause() {
     let sleeper = Sleeper::new();
     let _timer = time::timer::wake_at(time::monotonic() + Duration::from_millis(1), sleeper.waker());
     sleeper.sleep();
-    outlook
 }
 
 /// Takes the memory of a process away that was ended long ago and does not get there. To be called with no lock held, by whoever

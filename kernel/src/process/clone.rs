@@ -21,9 +21,9 @@ use crate::{
     process::{
         credentials::CapSet,
         ptrace::{self, report::Event},
-        run,
         table::{self, ReservedPid},
         thread::ThreadParts,
+        worker,
     },
     signal::has_pending,
     wait::wait_killable,
@@ -134,7 +134,7 @@ pub fn clone(ctx: &Ctx, registers: &mut UserContext, args: &CloneArgs) -> Result
         child_registers.set_stack_pointer(args.stack);
     }
     ptrace::report::clear_step(ctx.thread, &mut child_registers);
-    let task = run::build(thread.clone(), local, child_registers)?;
+    let worker = worker::hire(thread.clone(), local, child_registers)?;
     let pidfd =
         args.has(CLONE_PIDFD).then(|| super::pidfd::install(ctx, &process, args.pidfd)).transpose()?;
 
@@ -167,7 +167,7 @@ pub fn clone(ctx: &Ctx, registers: &mut UserContext, args: &CloneArgs) -> Result
         // As Linux does, a bad address is the program's own fault.
         let _ = ctx.vm.write_val(args.parent_tid, &tid);
     }
-    task.run();
+    worker.start();
     if let Some(event) = event {
         ptrace::report::call_event(ctx, registers, event, tid.into());
     }

@@ -62,7 +62,7 @@ pub(super) fn init() {
 
 /// The floating-point state of a thread, in memory.
 pub struct FpuState {
-    /// There until it is dropped.
+    /// There until it is dropped, but for nobody's.
     context: Option<FpuContext>,
     /// Whether somebody else than the CPU has written to it.
     is_foreign: bool,
@@ -72,6 +72,11 @@ impl FpuState {
     /// The state that programs start with.
     pub fn initial() -> Self {
         Self { context: Some(FpuContext::new()), is_foreign: false }
+    }
+
+    /// That of nobody: there is nothing to load.
+    pub fn none() -> Self {
+        Self { context: None, is_foreign: false }
     }
 
     /// A copy. Where the CPU's own registers count, they have been saved; they are overwritten.

@@ -17,9 +17,9 @@ use crate::{
         Credentials, TaskData, ThreadLocal, ThreadName, TimerSlack,
         exec::{self, Strings},
         rlimit::Rlimits,
-        run,
         table::{self, ReservedPid},
         thread::ThreadParts,
+        worker,
     },
     sched::{self, SchedEntity},
     signal::{ProcessSignals, ThreadSignals},
@@ -75,13 +75,13 @@ fn launch_first(cmdline: &str) -> Result<()> {
         timer_slack: TimerSlack::default(),
     };
     let thread = Arc::new(Thread::new(pid.number(), process.clone(), parts));
-    let task = run::build(thread.clone(), ThreadLocal::new(program.vm), program.registers)?;
+    let worker = worker::hire(thread.clone(), ThreadLocal::new(program.vm), program.registers)?;
     process.add_thread(thread.clone())?;
     table::with(|table| {
         table.add_process(process, 0, 0);
         table.add_thread(thread);
     });
-    task.run();
+    worker.start();
     Ok(())
 }
 

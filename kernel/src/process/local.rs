@@ -51,6 +51,8 @@ pub struct ThreadLocal {
     in_atomic: Cell<bool>,
     /// Whether a page fault of user mode is being served.
     in_user_fault: Cell<bool>,
+    /// Whether the task runs no thread.
+    is_nobodys: Cell<bool>,
 }
 
 /// The exception that a thread caused last; a signal's context tells of it.
@@ -81,6 +83,7 @@ impl ThreadLocal {
             rseq: Rseq::default(),
             in_atomic: Cell::new(false),
             in_user_fault: Cell::new(false),
+            is_nobodys: Cell::new(false),
         }
     }
 
@@ -107,7 +110,63 @@ impl ThreadLocal {
             rseq: if is_copy { self.rseq.clone() } else { Rseq::default() },
             in_atomic: Cell::new(false),
             in_user_fault: Cell::new(false),
+            is_nobodys: Cell::new(false),
         }
+    }
+
+    /// What a task has that runs no thread.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn of_nobody() -> Result<Self> {
+        let nobodys = Self::new(AddressSpace::kernel()?);
+        nobodys.become_nobodys();
+        Ok(nobodys)
+    }
+
+    /// Gives up what the thread had of the machine; it is in the kernel's own address space already.
+    pub fn become_nobodys(&self) {
+        self.is_nobodys.set(true);
+        self.in_cpu.set(false);
+        let fpu = self.fpu.replace(FpuState::none());
+        drop(fpu);
+        self.rseq.forget();
+    }
+
+    /// Becomes the state of another thread, which starts with what `other` has, and goes to its address space.
+    pub fn become_that_of(&self, other: Self) {
+        let Self {
+            fpu,
+            fs_base,
+            gs_base,
+            in_cpu,
+            vm,
+            has_moved,
+            last_trap,
+            call,
+            watches_calls,
+            exit_due,
+            rseq,
+            in_atomic,
+            in_user_fault,
+            is_nobodys,
+        } = other;
+        self.is_nobodys.set(is_nobodys.get());
+        let nobodys = self.fpu.replace(fpu.into_inner());
+        drop(nobodys);
+        self.fs_base.set(fs_base.get());
+        self.gs_base.set(gs_base.get());
+        self.in_cpu.set(in_cpu.get());
+        self.set_vm(vm.into_inner());
+        self.has_moved.set(has_moved.get());
+        self.last_trap.set(last_trap.get());
+        self.call.set(call.get());
+        self.watches_calls.set(watches_calls.get());
+        self.exit_due.set(exit_due.get());
+        self.rseq.become_that_of(&rseq);
+        self.in_atomic.set(in_atomic.get());
+        self.in_user_fault.set(in_user_fault.get());
     }
 
     /// The address space the thread runs in.
@@ -117,8 +176,9 @@ impl ThreadLocal {
 
     /// Moves the thread to another address space, at once.
     pub fn set_vm(&self, vm: Arc<AddressSpace>) {
+        // In this order: whoever switches back to the thread in between activates what is noted.
+        let old = self.vm.replace(vm.clone());
         vm.activate();
-        let old = self.vm.replace(vm);
         self.has_moved.set(true);
         drop(old);
     }
@@ -346,6 +406,7 @@ fn after_switch() {
     crate::sched::after_switch();
     if let Some(task) = Task::current()
         && let Some(local) = of(&task)
+        && !local.is_nobodys.get()
     {
         local.vm.borrow().activate();
     }

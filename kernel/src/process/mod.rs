@@ -11,7 +11,7 @@
 //!
 //! - A [`Process`] is what Linux calls a thread group: the threads that share a pid, an address space, signal
 //!   dispositions and limits.
-//! - A [`Thread`] runs a user program on an OSTD task. It keeps its process alive; the process forgets it at its exit.
+//! - A [`Thread`] runs a user program on the task of a [`worker`]. It keeps its process alive; the process forgets it at its exit.
 //! - Who is whose parent, and the process groups and sessions, are in [`table`], under one lock.
 //! - A system call gets a [`Ctx`]: the calling thread and what belongs to it.
 
@@ -35,6 +35,7 @@ pub mod status;
 pub mod table;
 mod thread;
 pub mod wait;
+pub mod worker;
 
 pub use self::{
     credentials::Credentials,

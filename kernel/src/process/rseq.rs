@@ -73,6 +73,13 @@ impl Rseq {
         self.signature.set(0);
     }
 
+    /// Becomes what another thread starts with.
+    pub fn become_that_of(&self, other: &Self) {
+        self.area.set(other.area.get());
+        self.signature.set(other.signature.get());
+        self.is_astray.set(other.is_astray.get());
+    }
+
     /// Settles the area of the calling thread just before user mode, with interrupts off; if that cannot be done, answers
     /// that the thread must not get to its next instruction. `vm` is its address space, which the CPU has.
     pub fn settle_late(&self, thread: &Thread, vm: &AddressSpace, _guard: &DisabledLocalIrqGuard) -> Outcome {

@@ -12,32 +12,16 @@ use linux_raw_sys::general::SIGSEGV;
 use ostd::{
     arch::cpu::context::UserContext,
     irq::DisabledLocalIrqGuard,
-    task::{Task, TaskOptions},
     user::{ReturnReason, UserMode, UserModeHooks},
 };
 
 use crate::{
     prelude::*,
-    process::{TaskData, ThreadLocal, exit, local, ptrace, rseq},
+    process::{ThreadLocal, exit, ptrace, rseq},
     sched,
     signal::{self, Interrupted, SigInfo},
     syscall,
 };
-
-/// Makes the task that runs `thread` in user mode with the given registers. It does not run yet.
-///
-/// # Errors
-///
-/// `ENOMEM` if there is no memory for a kernel stack.
-pub fn build(thread: Arc<Thread>, local: ThreadLocal, registers: UserContext) -> Result<Arc<Task>> {
-    vmar_ostd::reserve::ensure_stack()?;
-    let task = TaskOptions::new(move || run(registers))
-        .data(TaskData::User(thread))
-        .local_data(local)
-        .build()
-        .map_err(|_| ENOMEM)?;
-    Ok(Arc::new(task))
-}
 
 struct Hooks<'a> {
     thread: &'a Thread,
@@ -86,9 +70,8 @@ fn attend(ctx: &Ctx, registers: &mut UserContext, mut interrupted: Option<Interr
     }
 }
 
-fn run(registers: UserContext) {
-    let Some(task) = Task::current() else { return };
-    let (Some(thread), Some(local)) = (Thread::of(&task), local::of(&task)) else { return };
+/// Runs `thread` in user mode, with the given registers at first, until it has ended. `local` is what the calling task has for it.
+pub(super) fn run(thread: &Arc<Thread>, local: &ThreadLocal, registers: UserContext) {
     let mut user = UserMode::new(registers);
     let hooks = Hooks { thread, local };
 

@@ -11,7 +11,7 @@ use crate::{
     fs::{FileTable, FsContext},
     mm::mempolicy::MemPolicy,
     prelude::*,
-    process::{Credentials, Usage, io::IoCounters, ptrace::Tracing},
+    process::{Credentials, Usage, io::IoCounters, ptrace::Tracing, worker::Worker},
     sched::SchedEntity,
     signal::ThreadSignals,
 };
@@ -21,8 +21,8 @@ const IO_PRIORITY_NORMAL: u32 = 2 << 13 | 4;
 
 /// The data of every OSTD task of the kernel.
 pub enum TaskData {
-    /// The task runs a user thread.
-    User(Arc<Thread>),
+    /// The task runs user threads.
+    User(Arc<Worker>),
     /// The task runs kernel code only.
     Kernel(SchedEntity),
 }
@@ -151,13 +151,13 @@ impl Thread {
 
     /// The calling thread, if the caller is one.
     pub fn current() -> Option<Arc<Thread>> {
-        Task::current().as_ref().and_then(Self::of).cloned()
+        Task::current().as_ref().and_then(Self::of)
     }
 
     /// The thread that `task` runs, if it runs one.
-    pub fn of(task: &CurrentTask) -> Option<&Arc<Thread>> {
+    pub fn of(task: &CurrentTask) -> Option<Arc<Thread>> {
         match task.data().downcast_ref::<TaskData>() {
-            Some(TaskData::User(thread)) => Some(thread),
+            Some(TaskData::User(worker)) => worker.thread(),
             _ => None,
         }
     }

@@ -239,6 +239,12 @@ impl SchedEntity {
         self.vruntime.fetch_add(nanos.saturating_mul(NICE_0_WEIGHT) / self.weight(), Ordering::Relaxed);
     }
 
+    /// Counts that the CPU goes to another task: whether this one gave it up by itself.
+    pub(super) fn count_switch(&self, is_voluntary: bool) {
+        let count = if is_voluntary { &self.voluntary_switches } else { &self.involuntary_switches };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a tick that has interrupted the task.
     pub(super) fn tick(&self, in_user_mode: bool) {
         let ticks = if in_user_mode { &self.user_ticks } else { &self.system_ticks };
@@ -252,11 +258,11 @@ impl Default for SchedEntity {
     }
 }
 
-/// The scheduling state of `task`, if it is one of the kernel's own.
-pub(super) fn of(task: &Arc<Task>) -> Option<&SchedEntity> {
+/// Gives `f` the scheduling state of `task`, if it is one of the kernel's own. `f` takes no lock.
+pub(super) fn with<R>(task: &Arc<Task>, f: impl FnOnce(&SchedEntity) -> R) -> Option<R> {
     match task.data().downcast_ref::<TaskData>()? {
-        TaskData::User(thread) => Some(&thread.sched),
-        TaskData::Kernel(entity) => Some(entity),
+        TaskData::User(worker) => Some(worker.with_sched(f)),
+        TaskData::Kernel(entity) => Some(f(entity)),
     }
 }
 

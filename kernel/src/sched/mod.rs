@@ -114,7 +114,7 @@ pub fn spawn_switcher(cpu: CpuId) {
 /// Brings what the current task has run up to date.
 pub fn charge_current() {
     let guard = disable_preempt();
-    SCHEDULER.cpu(guard.current_cpu()).queue.lock().charge();
+    SCHEDULER.cpu(guard.current_cpu()).queue.lock().charge(|_| {});
 }
 
 /// Notes that the current CPU has left the task it ran before. OSTD calls it after every switch.
@@ -131,6 +131,15 @@ pub fn runnable_count() -> usize {
 /// Whether the calling thread is on a CPU that its affinity allows. It can lose that any time another thread changes it.
 pub fn is_at_home(thread: &Thread) -> bool {
     thread.sched.may_run_on(CpuId::current_racy())
+}
+
+/// Gives a new thread its place on the current CPU if the task that runs it was there already, and did not have to be queued for it.
+pub fn settle_new(thread: &Thread) {
+    if thread.sched.last_cpu().is_none() {
+        let guard = disable_preempt();
+        let cpu = guard.current_cpu();
+        SCHEDULER.cpu(cpu).queue.lock().place(&thread.sched, cpu);
+    }
 }
 
 /// Moves the calling thread to a CPU that its affinity allows, if it is not on one.
@@ -151,24 +160,24 @@ impl FairScheduler {
     /// The CPU for a waking or new task: where it ran last, unless tasks wait there and another has fewer.
     fn choose_cpu(&self, task: &Arc<Task>) -> CpuId {
         let here = CpuId::current_racy();
-        let Some(entity) = entity::of(task) else { return here };
-        if let Some(cpu) = entity.home() {
-            return cpu;
-        }
-        let last = entity.last_cpu();
-        let preferred = last.unwrap_or(here);
-        let load = |cpu: CpuId| self.cpu(cpu).waiting.load(Ordering::Relaxed);
-        let least = all_cpus().filter(|cpu| entity.may_run_on(*cpu)).min_by_key(|cpu| load(*cpu));
-        match least {
-            Some(least) if !entity.may_run_on(preferred) || load(least) < load(preferred) => least,
-            _ => preferred,
-        }
+        let choice = entity::with(task, |entity| {
+            if let Some(cpu) = entity.home() {
+                return cpu;
+            }
+            let preferred = entity.last_cpu().unwrap_or(here);
+            let load = |cpu: CpuId| self.cpu(cpu).waiting.load(Ordering::Relaxed);
+            let least = all_cpus().filter(|cpu| entity.may_run_on(*cpu)).min_by_key(|cpu| load(*cpu));
+            match least {
+                Some(least) if !entity.may_run_on(preferred) || load(least) < load(preferred) => least,
+                _ => preferred,
+            }
+        });
+        choice.unwrap_or(here)
     }
 
     /// The CPU that is about to leave `task`, if one is.
     fn is_left_by(&self, task: &Arc<Task>) -> Option<CpuId> {
-        let last = entity::of(task)?.last_cpu()?;
-        (self.cpu(last).leaving.load(Ordering::Acquire) == address(task)).then_some(last)
+        all_cpus().find(|cpu| self.cpu(*cpu).leaving.load(Ordering::Acquire) == address(task))
     }
 
     /// Takes a task that waits elsewhere and may run on `thief`.
@@ -216,11 +225,6 @@ impl Scheduler<Task> for FairScheduler {
                     }
                 }
             }
-            // Whoever wakes a task tells it first and queues it then. In between it may have seen that it was woken, and ended.
-            if entity::of(&task).is_some_and(SchedEntity::has_ended) {
-                task.cpu().set_to_none();
-                return None;
-            }
             let preempts = queue.add(task, at);
             cpu.waiting.store(queue.waiting(), Ordering::Relaxed);
             return preempts.then_some(at);
@@ -266,7 +270,7 @@ mod tests {
             Arc::new(options.build().unwrap())
         };
         let (ended, asleep) = (build(), build());
-        entity::of(&ended).unwrap().note_end();
+        entity::with(&ended, SchedEntity::note_end).unwrap();
         assert_eq!(SCHEDULER.enqueue(ended.clone(), EnqueueFlags::Wake), None);
         assert_eq!(ended.cpu().get(), None);
         assert_eq!(SCHEDULER.cpu(CpuId::bsp()).queue.lock().waiting(), 0);

@@ -11,7 +11,7 @@ use ostd::{
     },
 };
 
-use super::{address, entity};
+use super::{SchedEntity, address, entity};
 use crate::{prelude::*, time::monotonic_nanos};
 
 /// How long a task runs before another with less virtual run time gets its turn, in nanoseconds.
@@ -74,45 +74,48 @@ impl RunQueue {
     }
 
     /// Adds a task that wakes or is new. Answers whether the current task should make room.
+    ///
+    /// Whoever wakes a task tells it first and queues it then. In between it may have seen that it was woken, and ended: such a
+    /// task is not added.
     pub(super) fn add(&mut self, task: Arc<Task>, cpu: CpuId) -> bool {
-        let mut vruntime = self.min_vruntime;
-        if let Some(entity) = entity::of(&task) {
-            let floor = self.min_vruntime.saturating_sub(SLEEPER_CREDIT);
-            // Queues do not share a zero: a task from elsewhere must not wait for this one's to catch up.
-            let ceiling = if entity.last_cpu() == Some(cpu) {
-                u64::MAX
-            } else {
-                self.min_vruntime.saturating_add(SLICE)
-            };
-            vruntime = match entity.last_cpu() {
-                Some(_) => entity.vruntime().clamp(floor, ceiling),
-                None => entity.vruntime().clamp(self.min_vruntime, ceiling) + NEW_DEBIT,
-            };
-            entity.set_vruntime(vruntime);
-            entity.set_last_cpu(cpu);
-        }
+        let place = |entity: &SchedEntity| (!entity.has_ended()).then(|| self.place(entity, cpu));
+        let Some(vruntime) = entity::with(&task, place).unwrap_or(Some(self.min_vruntime)) else {
+            task.cpu().set_to_none();
+            return false;
+        };
         self.insert(task, vruntime);
-        if self.is_idle() {
-            return true;
-        }
-        self.charge();
-        self.current_vruntime() > vruntime.saturating_add(WAKE_GRANULARITY)
+        self.is_idle() || self.charge(|_| {}) > vruntime.saturating_add(WAKE_GRANULARITY)
+    }
+
+    /// Gives `entity`, which wakes or is new on `cpu`, its virtual run time, and answers that.
+    pub(super) fn place(&self, entity: &SchedEntity, cpu: CpuId) -> u64 {
+        let floor = self.min_vruntime.saturating_sub(SLEEPER_CREDIT);
+        // Queues do not share a zero: a task from elsewhere must not wait for this one's to catch up.
+        let ceiling =
+            if entity.last_cpu() == Some(cpu) { u64::MAX } else { self.min_vruntime.saturating_add(SLICE) };
+        let vruntime = match entity.last_cpu() {
+            Some(_) => entity.vruntime().clamp(floor, ceiling),
+            None => entity.vruntime().clamp(self.min_vruntime, ceiling) + NEW_DEBIT,
+        };
+        entity.set_vruntime(vruntime);
+        entity.set_last_cpu(cpu);
+        vruntime
     }
 
     /// Takes over a task that waited on another CPU.
     pub(super) fn adopt(&mut self, task: Arc<Task>, cpu: CpuId) {
-        if let Some(entity) = entity::of(&task) {
+        entity::with(&task, |entity| {
             entity.set_vruntime(self.min_vruntime);
             entity.set_last_cpu(cpu);
-        }
+        });
         self.insert(task, self.min_vruntime);
     }
 
     /// Gives up the waiting task that would run last here, of those that may run on `cpu`. `leaving` is not for taking.
     pub(super) fn give_away(&mut self, cpu: CpuId, leaving: usize) -> Option<Arc<Task>> {
         let key = self.waiting.iter().rev().find_map(|(key, task)| {
-            let allowed = entity::of(task).is_none_or(|entity| entity.may_run_on(cpu));
-            (allowed && address(task) != leaving).then_some(*key)
+            let is_allowed = entity::with(task, |entity| entity.may_run_on(cpu)) != Some(false);
+            (is_allowed && address(task) != leaving).then_some(*key)
         })?;
         self.waiting.remove(&key)
     }
@@ -133,36 +136,38 @@ impl RunQueue {
         self.waiting.first_key_value().map(|((vruntime, _), _)| *vruntime)
     }
 
-    fn current_vruntime(&self) -> u64 {
-        self.current.as_ref().and_then(entity::of).map_or(self.min_vruntime, |entity| entity.vruntime())
+    /// Gives `f` the scheduling state of the current task.
+    fn with_current<R>(&self, f: impl FnOnce(&SchedEntity) -> R) -> Option<R> {
+        self.current.as_ref().and_then(|task| entity::with(task, f))
     }
 
-    /// Charges the current task for the time since it was charged last.
-    pub(super) fn charge(&mut self) {
+    fn current_vruntime(&self) -> u64 {
+        self.with_current(SchedEntity::vruntime).unwrap_or(self.min_vruntime)
+    }
+
+    /// Charges the current task for the time since it was charged last, and answers its virtual run time. `also` has a look at
+    /// it then. The idle task is not charged.
+    pub(super) fn charge(&mut self, also: impl FnOnce(&SchedEntity)) -> u64 {
         let now = monotonic_nanos();
         let nanos = now.saturating_sub(self.charged_at);
         self.charged_at = now;
         if self.is_idle() {
-            return;
+            return self.min_vruntime;
         }
-        if let Some(entity) = self.current.as_ref().and_then(entity::of) {
+        let charged = self.with_current(|entity| {
             entity.charge(nanos);
-        }
-        let current = self.current_vruntime();
+            also(entity);
+            entity.vruntime()
+        });
+        let current = charged.unwrap_or(self.min_vruntime);
         let least = self.first_vruntime().map_or(current, |first| first.min(current));
         self.min_vruntime = self.min_vruntime.max(least);
+        current
     }
 
     fn note_leaving(&self, task: usize) {
         if let Some(leaving) = self.leaving {
             leaving.store(task, Ordering::Release);
-        }
-    }
-
-    fn count_switch(&self, voluntary: bool) {
-        if let Some(entity) = self.current.as_ref().and_then(entity::of) {
-            let count = if voluntary { &entity.voluntary_switches } else { &entity.involuntary_switches };
-            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -173,36 +178,30 @@ impl LocalRunQueue<Task> for RunQueue {
     }
 
     fn update_current(&mut self, flags: UpdateFlags) -> bool {
-        self.charge();
+        let first = self.first_vruntime();
+        let vruntime = self.charge(|entity| match flags {
+            UpdateFlags::Tick => {
+                entity.tick(InterruptLevel::current() == InterruptLevel::L1(PrivilegeLevel::User));
+            }
+            UpdateFlags::Yield => {
+                if let Some(first) = first {
+                    entity.set_vruntime(entity.vruntime().max(first + 1));
+                    entity.count_switch(true);
+                }
+            }
+            UpdateFlags::Wait => entity.count_switch(true),
+            UpdateFlags::Exit => entity.note_end(),
+        });
         if self.is_idle() {
-            return !self.waiting.is_empty() || (self.current.is_none() && self.idle.is_some());
+            return first.is_some() || (self.current.is_none() && self.idle.is_some());
         }
         match flags {
             UpdateFlags::Tick => {
-                if let Some(entity) = self.current.as_ref().and_then(entity::of) {
-                    entity.tick(InterruptLevel::current() == InterruptLevel::L1(PrivilegeLevel::User));
-                }
-                let Some(first) = self.first_vruntime() else { return false };
-                first < self.current_vruntime() && self.charged_at.saturating_sub(self.slice_start) >= SLICE
+                let is_over = self.charged_at.saturating_sub(self.slice_start) >= SLICE;
+                is_over && first.is_some_and(|first| first < vruntime)
             }
-            UpdateFlags::Yield => {
-                let Some(first) = self.first_vruntime() else { return false };
-                if let Some(entity) = self.current.as_ref().and_then(entity::of) {
-                    entity.set_vruntime(entity.vruntime().max(first + 1));
-                }
-                self.count_switch(true);
-                true
-            }
-            UpdateFlags::Wait => {
-                self.count_switch(true);
-                true
-            }
-            UpdateFlags::Exit => {
-                if let Some(entity) = self.current.as_ref().and_then(entity::of) {
-                    entity.note_end();
-                }
-                true
-            }
+            UpdateFlags::Yield => first.is_some(),
+            UpdateFlags::Wait | UpdateFlags::Exit => true,
         }
     }
 
@@ -217,7 +216,7 @@ impl LocalRunQueue<Task> for RunQueue {
             None => return None,
         };
         if !was_idle {
-            self.count_switch(false);
+            self.with_current(|entity| entity.count_switch(false));
         }
         let vruntime = self.current_vruntime();
         match self.current.replace(next) {

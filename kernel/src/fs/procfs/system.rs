@@ -17,7 +17,7 @@ use crate::{
         mapped_file::{SharedMemory, known_as},
     },
     prelude::*,
-    process::table,
+    process::{table, worker},
     sched::{self, load},
     uts,
 };
@@ -86,6 +86,8 @@ pub(super) struct Census {
     pub(super) tables: usize,
     /// The kernel's stacks, in bytes.
     pub(super) stacks: usize,
+    /// Those of them that no thread has, in bytes.
+    pub(super) idle_stacks: usize,
     /// What else the kernel has allocated, in bytes.
     pub(super) slab: usize,
 }
@@ -111,11 +113,12 @@ impl Census {
         let (_, in_segments) = shm::with_table(|table| table.pages());
         let files = objects.values().sum::<usize>() + in_segments + fs::pages_in_memory();
         let cached = mm::cache::pages();
-        let stacks = table::with(|table| table.thread_count()) * mm::KERNEL_STACK;
+        let [stacks, idle_stacks] =
+            [worker::count(), worker::count_idle()].map(|count| count * mm::KERNEL_STACK);
         let free = mm::free_memory();
         let known = (anonymous + files + cached + tables) * PAGE_SIZE + stacks + free + mm::memory_at_start();
         let slab = mm::total_memory().saturating_sub(known);
-        Self { free, anonymous, mapped, files, cached, locked, tables, stacks, slab }
+        Self { free, anonymous, mapped, files, cached, locked, tables, stacks, idle_stacks, slab }
     }
 }
 
@@ -189,7 +192,7 @@ fn memory() -> [(&'static str, usize); 51] {
     [
         ("MemTotal", kib(mm::total_memory())),
         ("MemFree", kib(census.free)),
-        ("MemAvailable", kib(mm::available_memory()) + in_kib(census.cached)),
+        ("MemAvailable", kib(mm::available_memory() + census.idle_stacks) + in_kib(census.cached)),
         ("Buffers", 0),
         ("Cached", in_kib(census.files + census.cached)),
         ("SwapCached", 0),

@@ -241,7 +241,7 @@ impl FaultHandler for UserFaultFd {
             // Who looks in through /proc/PID/mem or ptrace(2) does not wait (Linux 6.1: `access_remote_vm` takes no retry).
             return Err(FaultError::BusError);
         }
-        let waiting = self.enqueue(self.message_for(thread, fault))?;
+        let waiting = self.enqueue(self.message_for(&thread, fault))?;
         if self.is_released() || !fault.stands() {
             return Ok(());
         }
