@@ -53,14 +53,14 @@ const EXHAUSTED: &str = "available=$(sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\
 
 /// Shell functions that look at what the kernel says of memory.
 macro_rules! looking {
-    ($what:literal) => {
+    ($($what:literal),+) => {
         concat!(
             "kib() { sed -n \"s/^$1: *\\([0-9]*\\) kB/\\1/p\" /proc/meminfo; }; ",
             "ended() { sed -n 's/^oom_kill //p' /proc/vmstat; }; ",
             // A process, whose number is then in $!, that has come to have so many bytes and keeps them.
             "holds() { (head -c $1 /dev/zero; sleep 1000) | tail -c $1 >/dev/null & ",
             "until [ $(cut -d' ' -f2 /proc/$!/statm) -ge $(($1 / 4096)) ]; do sleep 1; done; }; ",
-            $what
+            $($what),+
         )
     };
 }
@@ -78,6 +78,19 @@ const TMPFS_FILLED: &str = looking!(
 const HOGS: &str = "bomb() { [ $1 = 0 ] && return; bomb $(($1 - 1)) & bomb $(($1 - 1)) & \
          timeout 10 tail -c 30000000 /dev/zero & wait; }; \
      bomb 5; grep -q 'oom_kill 0' /proc/vmstat || echo the shell lives";
+
+/// Shell functions with a hundred processes that live at a time.
+macro_rules! hundred {
+    ($what:literal) => {
+        looking!(
+            "before=$(kib KernelStack); for i in $(seq 100); do sleep 1000 & done; ",
+            // All of them but the last end.
+            "one_lives() { for i in $(seq 99); do kill %$i; wait %$i; done; }; ",
+            "more() { echo $(($(kib KernelStack) - before)); }; ",
+            $what
+        )
+    };
+}
 
 /// A machine with so much memory that runs out of it.
 const fn exhausted(name: &'static str, memory: &'static str, processors: u32) -> Case {
@@ -163,6 +176,26 @@ file-rss:[0-9]+kB, shmem-rss:0kB, UID:0 pgtables:[0-9]+kB oom_score_adj:0$\" && 
              echo 900 >/proc/$a/oom_score_adj; tail -c 525000000 /dev/zero & wait $!; b=$?; kill -0 $a && echo $b"
         ),
         Said::All(&["\n137\n"]),
+    ),
+    small(
+        "stacks-of-ended-threads",
+        // The kernel keeps what it has of them for others as long as one that is younger lives, and sixteen for ever.
+        hundred!(
+            "all=$(more); one_lives; kept=$(more); (sleep 0) & wait $!; again=$(more); \
+             kill %100; wait; sleep 1; left=$(more); \
+             [ $kept -ge 3000 ] && [ $kept -le $all ] && [ $again -le $all ] && [ $left -le 512 ] && echo given back \
+                 || echo $all kB, $kept kB, $again kB, $left kB more"
+        ),
+        Said::All(&["\ngiven back\n"]),
+    ),
+    small(
+        "stacks-when-memory-is-short",
+        hundred!(
+            "one_lives; kept=$(more); tail -c 525000000 /dev/zero & wait $!; a=$?; left=$(more); \
+             [ $kept -ge 3000 ] && [ $left -le 512 ] && [ $(ended) = 1 ] && echo $a, given back \
+                 || echo $kept kB, $left kB more, $(ended) ended"
+        ),
+        Said::All(&["\n137, given back\n"]),
     ),
     Case { memory: "256M", ..small("tmpfs-filled-256m", TMPFS_FILLED, Said::All(&["goes on\n1\nback\n"])) },
     Case {
