@@ -3,6 +3,7 @@
 //! Many at once: processes and threads that begin, become others, end and are waited for at the same time.
 
 use std::{
+    arch::asm,
     collections::BTreeSet,
     sync::{Barrier, Mutex, atomic::AtomicUsize},
     thread,
@@ -28,6 +29,8 @@ pub const CASES: &[Case] = cases!["process/stress", slow:
     vfork_by_threads,
     credentials_change_beside_checks,
     parents_and_children_end_at_once,
+    chain_of_processes_that_overlap,
+    threads_leave_nothing_for_later_ones,
 ];
 
 fn tree_of_processes() {
@@ -270,5 +273,54 @@ fn parents_and_children_end_at_once() {
         ended.sort();
         check_eq!(ended.len(), 2, "{ended:?} and {pid}");
         check!(ended.iter().all(|&(_, status)| status == 0));
+    }
+}
+
+fn chain_of_processes_that_overlap() {
+    ok!(prctl(PR_SET_CHILD_SUBREAPER, [1, 0, 0, 0]));
+    const LINKS: i32 = 300;
+    let words = shared_words();
+    let _ = Child::spawn(|| {
+        for link in 0..LINKS {
+            let turn = Turn::new();
+            let next = ok!(sys::fork());
+            if next != 0 {
+                // Each ends only once the next one runs.
+                turn.wait();
+                sys::exit_group(0);
+            }
+            check_eq!(words[0].swap(link as usize + 1, SeqCst), link as usize);
+            turn.post();
+        }
+    });
+    let mut count = 0;
+    while let Ok((_, status)) = sys::wait4(-1, 0) {
+        check_eq!(status, 0);
+        count += 1;
+    }
+    check_eq!((count, words[0].load(SeqCst)), (LINKS + 1, LINKS as usize));
+}
+
+fn threads_leave_nothing_for_later_ones() {
+    const ARCH_SET_GS: usize = 0x1001;
+    const ARCH_GET_GS: usize = 0x1004;
+    const MXCSR: u32 = 0x1f80;
+    const ROUNDING_UP: u32 = MXCSR | 0x4000;
+    for round in 0..40 {
+        let changed = thread::spawn(move || {
+            ok!(syscall!(SYS_arch_prctl, ARCH_SET_GS, 0x1000 * (round + 1)));
+            ok!(syscall!(SYS_setpriority, 0, 0, 5));
+            // SAFETY: loads a valid state; nothing is computed with it.
+            unsafe { asm!("ldmxcsr [{}]", in(reg) &ROUNDING_UP, options(nostack)) };
+        });
+        check!(changed.join().is_ok());
+        let fresh = thread::spawn(|| {
+            let (mut gs_base, mut mxcsr) = (usize::MAX, 0_u32);
+            // SAFETY: stores a register to a local variable.
+            unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack)) };
+            ok!(syscall!(SYS_arch_prctl, ARCH_GET_GS, &raw mut gs_base));
+            check_eq!((gs_base, mxcsr, syscall!(SYS_getpriority, 0, 0)), (0, MXCSR, Ok(20)));
+        });
+        check!(fresh.join().is_ok());
     }
 }
