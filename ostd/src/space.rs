@@ -11,7 +11,7 @@ use core::{
     ops::Range,
     sync::atomic::{
         AtomicUsize,
-        Ordering::{Acquire, Relaxed, SeqCst},
+        Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
         fence,
     },
 };
@@ -243,7 +243,8 @@ impl AddressSpace for OstdSpace {
         for table in self.tables.iter().filter_map(Once::get) {
             let Table { present, has_devices, owners, .. } = &**table;
             let is_large = pages > spare::MOST_PAGES || present.area_count() > spare::MOST_AREAS;
-            let is_lent = owners.load(Acquire) != 1;
+            // Now, not when this is dropped: the next program may have a spare by then, and finds it lent.
+            let is_lent = owners.fetch_sub(1, AcqRel) != 1;
             if is_large || is_lent || present.has_given_up() || has_devices.load(Relaxed) {
                 continue;
             }
@@ -255,6 +256,7 @@ impl AddressSpace for OstdSpace {
             }
             spare::keep(table.clone());
         }
+        self.tables = [Once::new(), Once::new()];
     }
 }
 
