@@ -115,7 +115,8 @@ pub fn make_room(need: Need) -> Outlook {
     let is_ending = |process: &Process| process.is_exiting() && process.has_memory();
     let (ending, victim) = table::with(|table| {
         let known = table.node(awaited.pid).map(|node| &node.process);
-        let known = known.filter(|process| awaited.is(process) && is_ending(process));
+        // It counts from when it is chosen: it takes a while to be told of in the log, and to get to its end.
+        let known = known.filter(|process| awaited.is(process) && process.has_memory());
         match known.cloned().or_else(|| table.find(is_ending)) {
             Some(ending) => (Some(ending), None),
             None if is_being_freed => (None, None),

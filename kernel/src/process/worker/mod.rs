@@ -9,8 +9,8 @@
 //!             hire              start             its thread ends
 //! idle ──────────────► hired ──────────► busy ───────────────────► idle
 //!  ▲   the oldest, or    │                                          │ the youngest, if there are more than enough and
-//!  │   a new one         │ dropped                                  │ no busy one is younger; all of them, when
-//!  └─────────────────────┘                                          ▼ memory is short
+//!  │   a new one         │ dropped                                  │ no busy one is younger, or memory is short
+//!  └─────────────────────┘                                          ▼
 //!                                                                  end
 //! ```
 //!
@@ -29,7 +29,7 @@ use ostd::{
     task::{Task, TaskOptions},
 };
 
-use self::pool::Pool;
+use self::pool::{Pool, SPARE};
 use crate::{
     prelude::*,
     process::{TaskData, ThreadLocal, local, run},
@@ -211,18 +211,19 @@ fn take_surplus() -> Option<Idle> {
     POOL.lock().take_surplus()
 }
 
-/// Ends all workers that are idle, because memory is short. Answers whether there were any; they are gone soon.
+/// Ends the idle workers that are more than enough, because memory is short. Answers whether that helps: there were many, which
+/// are gone soon.
 pub fn dismiss_idle() -> bool {
     let mut count = 0;
-    while let Some(idle) = take_youngest() {
+    while let Some(idle) = take_extra() {
         end(&idle);
         count += 1;
     }
-    count != 0
+    count >= SPARE
 }
 
-fn take_youngest() -> Option<Idle> {
-    POOL.lock().take_youngest()
+fn take_extra() -> Option<Idle> {
+    POOL.lock().take_extra()
 }
 
 fn end(idle: &Idle) {

@@ -7,7 +7,7 @@ use alloc::collections::BTreeSet;
 use crate::prelude::*;
 
 /// How many idle workers are always kept.
-const SPARE: usize = 16;
+pub(super) const SPARE: usize = 16;
 
 /// The workers by their numbers, which ascend with their age: the youngest has the largest.
 ///
@@ -58,12 +58,15 @@ impl<T> Pool<T> {
     /// Takes out an idle worker that is to end: the youngest of more than enough, unless a busy one is younger.
     pub(super) fn take_surplus(&mut self) -> Option<T> {
         let youngest = *self.idle.last_key_value()?.0;
-        let is_surplus = self.idle.len() > SPARE && self.busy.last().is_none_or(|busy| *busy < youngest);
-        if is_surplus { self.take_youngest() } else { None }
+        let is_youngest = self.busy.last().is_none_or(|busy| *busy < youngest);
+        if is_youngest { self.take_extra() } else { None }
     }
 
-    /// Takes out the youngest idle worker.
-    pub(super) fn take_youngest(&mut self) -> Option<T> {
+    /// Takes out the youngest idle worker if there are more than enough.
+    pub(super) fn take_extra(&mut self) -> Option<T> {
+        if self.idle.len() <= SPARE {
+            return None;
+        }
         self.idle.pop_last().map(|(_, worker)| worker)
     }
 }
@@ -93,7 +96,7 @@ mod tests {
         let ended: Vec<u64> = (SPARE as u64..MANY).rev().collect();
         assert_eq!(surplus(&mut pool), ended);
         assert_eq!((pool.count(), pool.hire(), pool.hire()), (SPARE, Some(0), Some(1)));
-        assert_eq!((pool.count(), pool.take_youngest()), (SPARE, Some(SPARE as u64 - 1)));
+        assert_eq!((pool.count(), pool.count_idle(), pool.take_extra()), (SPARE, SPARE - 2, None));
     }
 
     #[ktest]
@@ -101,9 +104,10 @@ mod tests {
         let mut pool = busy(MANY);
         (0..MANY - 1).for_each(|number| pool.rest(number, number));
         assert_eq!(surplus(&mut pool), []);
+        assert_eq!(pool.take_extra(), Some(MANY - 2));
         // Once that ends as well, it and all but the spare ones go.
         pool.rest(MANY - 1, MANY - 1);
-        assert_eq!(surplus(&mut pool).len(), MANY as usize - SPARE);
+        assert_eq!(surplus(&mut pool).len(), MANY as usize - 1 - SPARE);
         assert_eq!(pool.count(), SPARE);
     }
 
@@ -125,6 +129,6 @@ mod tests {
     fn one_that_was_never_started_is_forgotten() {
         let mut pool = busy(1);
         pool.remove(0);
-        assert_eq!((pool.count(), pool.hire(), pool.take_youngest()), (0, None, None));
+        assert_eq!((pool.count(), pool.hire()), (0, None));
     }
 }
