@@ -26,6 +26,7 @@ use crate::{
         ptrace::registers::NO_CALL,
         rseq::{Outcome, Rseq},
     },
+    signal,
 };
 
 /// A thread's private state; the local data of its task.
@@ -409,5 +410,11 @@ fn after_switch() {
         && !local.is_nobodys.get()
     {
         local.vm.borrow().activate();
+        // The way to user mode may lead past the look at signals from here.
+        if let Some(thread) = Thread::of(&task)
+            && signal::has_pending(&thread)
+        {
+            thread.is_disturbed.store(true, Ordering::Relaxed);
+        }
     }
 }

@@ -17,7 +17,8 @@
 //! where user memory can be reached, in [`settle`]. One way back leads past that place: OSTD may switch tasks between the last look and user mode.
 //! With interrupts off by then, [`Rseq::settle_late`] can do the usual case, in which there is no section and the area is
 //! in memory. For the others the thread goes to user mode in the empty address space of the kernel: its first instruction
-//! cannot be fetched, so it is back at once, and has done nothing.
+//! cannot be fetched, so it is back at once, and has done nothing. The same way leads past signals that came while another task ran,
+//! so these mark the thread as well: whoever was killed or stopped while it waited for the CPU does nothing more.
 
 use core::cell::Cell;
 
@@ -26,6 +27,7 @@ use ostd::{arch::cpu::context::UserContext, cpu::CpuId, irq::DisabledLocalIrqGua
 use crate::{
     mm::{AddressSpace, layout::TASK_SIZE},
     prelude::*,
+    signal,
     usermem::check_range,
 };
 
@@ -80,10 +82,10 @@ impl Rseq {
         self.is_astray.set(other.is_astray.get());
     }
 
-    /// Settles the area of the calling thread just before user mode, with interrupts off; if that cannot be done, answers
-    /// that the thread must not get to its next instruction. `vm` is its address space, which the CPU has.
+    /// Settles the area of the calling thread just before user mode, with interrupts off; if that cannot be done, or it has signals to
+    /// take, answers that the thread must not get to its next instruction. `vm` is its address space, which the CPU has.
     pub fn settle_late(&self, thread: &Thread, vm: &AddressSpace, _guard: &DisabledLocalIrqGuard) -> Outcome {
-        if self.update_if_idle(vm).is_ok() {
+        if !signal::has_pending(thread) && self.update_if_idle(vm).is_ok() {
             thread.is_disturbed.store(false, Ordering::Relaxed);
             return Outcome::Settled;
         }

@@ -12,7 +12,7 @@ use crate::{
     mm::mempolicy::MemPolicy,
     prelude::*,
     process::{Credentials, Usage, io::IoCounters, ptrace::Tracing, worker::Worker},
-    sched::SchedEntity,
+    sched::{self, SchedEntity},
     signal::ThreadSignals,
 };
 
@@ -52,7 +52,7 @@ pub struct Thread {
     pub has_left_futexes: AtomicBool,
     /// Set once the thread must go; it goes when it next would return to user mode.
     pub must_exit: AtomicBool,
-    /// Set by what ends a restartable sequence; the thread settles it before it next goes to user mode ([`super::rseq`]).
+    /// Set by what ends a restartable sequence, and where signals may be passed by; the thread settles it before it next goes to user mode ([`super::rseq`]).
     pub is_disturbed: AtomicBool,
     /// `ioprio_set(2)`: the class in the upper bits, from bit 13 on. Nothing is ever queued by it.
     pub io_priority: AtomicU32,
@@ -237,11 +237,15 @@ impl Thread {
         self.waker.lock().is_some()
     }
 
-    /// Ends an interruptible sleep of the thread, if it is in one. Any context.
+    /// Ends an interruptible sleep of the thread, if it is in one; else has it come back from user mode, if it is there on
+    /// another CPU. Any context.
     pub fn interrupt(&self) {
         let waker = self.waker.lock().clone();
-        if let Some(waker) = waker {
-            waker.wake_up();
+        match waker {
+            Some(waker) => {
+                waker.wake_up();
+            }
+            None => sched::kick(self),
         }
     }
 }

@@ -17,7 +17,8 @@ pub mod load;
 mod queue;
 
 use ostd::{
-    cpu::{CpuId, PinCurrentCpu, all_cpus, num_cpus},
+    cpu::{CpuId, CpuSet, PinCurrentCpu, all_cpus, num_cpus},
+    smp::inter_processor_call,
     task::{
         Task, TaskOptions, disable_preempt, halt_cpu,
         scheduler::{
@@ -139,6 +140,17 @@ pub fn settle_new(thread: &Thread) {
         let guard = disable_preempt();
         let cpu = guard.current_cpu();
         SCHEDULER.cpu(cpu).queue.lock().place(&thread.sched, cpu);
+    }
+}
+
+/// Has the thread come back from user mode for a moment, if it may be there on another CPU. Any context.
+pub fn kick(thread: &Thread) {
+    if num_cpus() > 1
+        && let Some(cpu) = thread.sched.last_cpu()
+        && cpu != CpuId::current_racy()
+    {
+        // That it is interrupted is all that is wanted.
+        inter_processor_call(&CpuSet::from(cpu), || {});
     }
 }
 

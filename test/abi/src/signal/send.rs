@@ -2,10 +2,12 @@
 
 //! kill(2), tkill(2), tgkill(2): who gets a signal, and who may send it.
 
+use std::sync::atomic::AtomicUsize;
+
 use libc::*;
 
 use super::*;
-use crate::child::{Child, Turn, in_child};
+use crate::child::{Child, Turn, in_child, shared_words};
 
 pub const CASES: &[Case] = cases!["signal/send":
     zero_only_asks,
@@ -23,6 +25,8 @@ pub const CASES: &[Case] = cases!["signal/send":
     kill_ends_a_process_that_blocks_everything,
     kill_ends_all_threads,
     kill_ends_a_stopped_process,
+    a_killed_process_does_nothing_more,
+    a_stopped_process_does_nothing_more,
 ];
 
 fn zero_only_asks() {
@@ -208,6 +212,54 @@ fn kill_ends_a_stopped_process() {
     ok!(sys::kill(child.pid, SIGTERM));
     a_while();
     check_eq!(sys::wait4(child.pid, WNOHANG).map(|(pid, _)| pid), Ok(0));
+    ok!(sys::kill(child.pid, SIGKILL));
+    check_eq!(WTERMSIG(child.wait()), SIGKILL);
+}
+
+/// A child that counts, without a system call, on the one processor that the calling thread is on as well.
+fn counting_child(counter: &AtomicUsize) -> Child {
+    let mut cpu = 0_u32;
+    ok!(syscall!(SYS_getcpu, &raw mut cpu, 0, 0));
+    let mask = 1_u64 << cpu;
+    ok!(syscall!(SYS_sched_setaffinity, 0, 8, &raw const mask));
+    Child::spawn(|| {
+        loop {
+            counter.fetch_add(1, SeqCst);
+        }
+    })
+}
+
+/// Has it run, and lose the processor to the caller, who wakes.
+fn let_it_run(counter: &AtomicUsize) {
+    let before = counter.load(SeqCst);
+    while counter.load(SeqCst) == before {
+        sys::sleep_us(3000);
+    }
+}
+
+fn a_killed_process_does_nothing_more() {
+    let counter = &shared_words()[0];
+    for _ in 0..30 {
+        let child = counting_child(counter);
+        let_it_run(counter);
+        ok!(sys::kill(child.pid, SIGKILL));
+        let then = counter.load(SeqCst);
+        check_eq!(WTERMSIG(child.wait()), SIGKILL);
+        check_eq!(counter.load(SeqCst), then);
+    }
+}
+
+fn a_stopped_process_does_nothing_more() {
+    let counter = &shared_words()[0];
+    let child = counting_child(counter);
+    for _ in 0..30 {
+        let_it_run(counter);
+        ok!(sys::kill(child.pid, SIGSTOP));
+        let then = counter.load(SeqCst);
+        sys::sleep_us(3000);
+        check_eq!(counter.load(SeqCst), then);
+        ok!(sys::kill(child.pid, SIGCONT));
+    }
     ok!(sys::kill(child.pid, SIGKILL));
     check_eq!(WTERMSIG(child.wait()), SIGKILL);
 }
