@@ -10,6 +10,7 @@
 //!   └───── kernel                       cargo-osdk builds it
 //!   └───── guest ──────── child         QEMU, its console, its log, its exit status
 //! test ─── steps ──────── tally         every proof there is, one after the other
+//! miri                                  the framework's unit tests under miri, on all processors
 //! programs                              real programs and what they must say
 //! interact                              somebody at the terminal, played by a script
 //! profile                               which functions an operation's instructions go to
@@ -34,6 +35,7 @@ mod initramfs;
 mod interact;
 mod kernel;
 mod linux;
+mod miri;
 mod profile;
 mod programs;
 mod project;
@@ -57,6 +59,8 @@ enum Verb {
     Initramfs(initramfs::Contents),
     /// Run every test there is, and sum up.
     Test(test::Options),
+    /// Run the framework's unit tests under miri.
+    Miri,
     /// Run programs that people use on the kernel, and check what they say.
     Programs(programs::Options),
     /// Play somebody at the terminal.
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(&options),
         Verb::Initramfs(contents) => initramfs::run(&contents),
         Verb::Test(options) => test::run(&options),
+        Verb::Miri => miri::run(),
         Verb::Programs(options) => programs::run(&options),
         Verb::Interact(options) => interact::run(&options),
         Verb::Profile(options) => profile::run(&options),

@@ -45,9 +45,7 @@ pub fn all() -> Vec<Step> {
             .env("RUSTDOCFLAGS", "-D warnings"),
         Step::new("host", "host", Count::Libtest, 20, HOST),
         Step::new("host", "schedules", Count::Libtest, 20, SCHEDULES).env("RUSTFLAGS", "--cfg shuttle"),
-        Step::new("miri", "miri", Count::Libtest, 45, MIRI)
-            .env("MIRIFLAGS", "-Zmiri-disable-isolation")
-            .env("RUST_BACKTRACE", "0"),
+        Step::new("miri", "miri", Count::Libtest, 45, "xtask miri"),
         Step::new("ktest", "ktest-ostd", Count::Libtest, 10, KTEST).folder("ostd"),
         Step::new("ktest", "ktest-ostd-smp", Count::Libtest, 10, KTEST).folder("ostd").env("SMP", "2"),
         Step::new("ktest", "ktest-kernel", Count::Libtest, 10, KTEST).folder("kernel"),
@@ -100,8 +98,6 @@ const FORK_BACKUP: &str =
     "xtask run --smp 2 --fork backup --program test/target/x86_64-unknown-linux-musl/release/abi";
 /// Threads against each other in many schedules; apart, since all that the lock is made of is built another way.
 const SCHEDULES: &str = "cargo test -p vmar --features sim --test concurrent --target-dir target/shuttle";
-/// The framework's unit tests, with undefined behaviour looked for.
-const MIRI: &str = "cargo miri test -p vmar --features sim --lib --target-dir target/miri";
 const KTEST: &str = "cargo osdk test";
 const CLIPPY_KERNEL: &str =
     "cargo clippy -p tessera -p vmar-ostd --target x86_64-unknown-none -- -D warnings";
