@@ -190,8 +190,8 @@ impl Both {
         }
         // Linux 6.17 and later move several mappings at once if nothing but the address changes.
         let pages = |len: usize| len.next_multiple_of(PAGE);
-        let needed = addr + pages(old_len.min(new_len));
-        let is_one = self.ours.query(addr..addr + PAGE).first().is_some_and(|info| info.range.end >= needed);
+        let needed = addr + pages(old_len.min(new_len)).max(PAGE);
+        let is_one = self.ours.query(addr..needed).first().is_some_and(|info| info.range.end >= needed);
         if flags & 3 == 3 && pages(old_len) == pages(new_len) && !is_one {
             return;
         }
