@@ -135,8 +135,8 @@ fn what_is_used_again_is_empty() {
     }
     first.activate();
     assert_eq!(read_as_program(&first, ADDR), Some(0));
-    first.retire(places.len());
     let page_table = first.vm_space().clone();
+    first.retire(places.len());
     drop(first);
     let second = Ostd.new_space().unwrap();
     assert!(alloc::sync::Arc::ptr_eq(second.vm_space(), &page_table), "the page table was not used again");
@@ -153,15 +153,31 @@ fn what_is_used_again_is_empty() {
 fn large_spaces_and_spares_are_dropped() {
     spare::drop_all();
     let mut large = space_with_page(1);
-    large.retire(spare::MOST_PAGES + 1);
     let page_table = large.vm_space().clone();
+    large.retire(spare::MOST_PAGES + 1);
     drop(large);
     assert!(!alloc::sync::Arc::ptr_eq(Ostd.new_space().unwrap().vm_space(), &page_table));
 
     let mut small = space_with_page(1);
-    small.retire(1);
     let page_table = small.vm_space().clone();
+    small.retire(1);
     drop(small);
     spare::drop_all();
     assert!(!alloc::sync::Arc::ptr_eq(Ostd.new_space().unwrap().vm_space(), &page_table));
+}
+
+#[ktest]
+fn a_spare_is_lent_by_nobody_even_before_who_had_it_is_dropped() {
+    spare::drop_all();
+    let forking = Ostd.new_space().unwrap();
+    let mut ending = Ostd.new_space().unwrap();
+    let page_table = ending.vm_space().clone();
+    ending.retire(0);
+    let detached = forking.detach().unwrap();
+    assert!(alloc::sync::Arc::ptr_eq(forking.vm_space(), &page_table), "the page table was not used again");
+    assert!(!alloc::sync::Arc::ptr_eq(detached.vm_space(), &page_table));
+    drop(ending);
+    forking.attach(detached);
+    // The other one is free again.
+    drop(forking.detach().unwrap());
 }
