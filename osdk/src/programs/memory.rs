@@ -186,7 +186,7 @@ file-rss:[0-9]+kB, shmem-rss:0kB, UID:0 pgtables:[0-9]+kB oom_score_adj:0$\" && 
              [ $kept -ge 3000 ] && [ $kept -le $all ] && [ $again -le $all ] && [ $left -le 512 ] && echo given back \
                  || echo $all kB, $kept kB, $again kB, $left kB more"
         ),
-        Said::All(&["\ngiven back\n"]),
+        Said::All(&["given back\n"]),
     ),
     small(
         "stacks-when-memory-is-short",
@@ -195,7 +195,7 @@ file-rss:[0-9]+kB, shmem-rss:0kB, UID:0 pgtables:[0-9]+kB oom_score_adj:0$\" && 
              [ $kept -ge 3000 ] && [ $left -le 512 ] && [ $(ended) = 1 ] && echo $a, given back \
                  || echo $kept kB, $left kB more, $(ended) ended"
         ),
-        Said::All(&["\n137, given back\n"]),
+        Said::All(&["137, given back\n"]),
     ),
     Case { memory: "256M", ..small("tmpfs-filled-256m", TMPFS_FILLED, Said::All(&["goes on\n1\nback\n"])) },
     Case {
