@@ -2,14 +2,12 @@
 
 //! `cargo xtask miri`: the framework's unit tests under miri, which looks for undefined behaviour.
 //!
-//! Miri interprets a program on one processor, whatever it is and has. So the tests are dealt out to as many miris as there are
-//! processors, and what each has said is shown when it is done.
+//! Miri interprets a program on one processor, whatever it is and has. So as many miris run as there are processors, and each time one
+//! ends, the next share of the tests is begun; what it said is shown then.
 
 use std::{
-    fs::{self, File},
-    io::{Write, stdout},
-    path::PathBuf,
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Command, ExitCode, Stdio},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
 
@@ -17,30 +15,32 @@ use anyhow::{Context, Result, ensure};
 
 use crate::project;
 
-/// Some of the tests, under way.
-struct Share {
-    child: Child,
-    log: PathBuf,
-}
+/// Shares of the tests for each processor: enough for the last ones to end about together, few enough for miri's start not to count.
+const SHARES_PER_PROCESSOR: usize = 6;
 
 /// Runs the tests; fails if one of them fails.
 pub fn run() -> Result<ExitCode> {
     let names = list()?;
-    let count = thread::available_parallelism().map_or(1, usize::from);
-    println!("miri: {} tests on {count} processors", names.len());
-    let shares = deal(&names, count);
-    let shares =
-        (1..).zip(&shares).map(|(number, names)| start(number, names)).collect::<Result<Vec<_>>>()?;
-    let mut ended = ExitCode::SUCCESS;
-    for Share { mut child, log } in shares {
-        let status = child.wait().context("miri cannot be waited for")?;
-        let said = fs::read(&log).with_context(|| log.display().to_string())?;
-        stdout().write_all(&said).context("standard output is gone")?;
-        if !status.success() {
-            ended = ExitCode::FAILURE;
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let shares = deal(&names, processors * SHARES_PER_PROCESSOR);
+    println!("miri: {} tests in {} shares on {processors} processors", names.len(), shares.len());
+    let (next, all_passed) = (AtomicUsize::new(0), AtomicBool::new(true));
+    let run_shares = || -> Result<()> {
+        while let Some(names) = shares.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let output = command().arg("--exact").args(names).output().context("cargo cannot be started")?;
+            if !output.status.success() {
+                all_passed.store(false, Ordering::Relaxed);
+                eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            }
+            print!("{}", String::from_utf8_lossy(&output.stdout));
         }
-    }
-    Ok(ended)
+        Ok(())
+    };
+    thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(run_shares)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
+    })?;
+    Ok(if all_passed.into_inner() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The names of the tests.
@@ -65,17 +65,6 @@ fn deal(names: &[String], count: usize) -> Vec<Vec<&str>> {
     (0..count.min(names.len())).map(share).collect()
 }
 
-fn start(number: u32, names: &[&str]) -> Result<Share> {
-    let folder = project::target("miri");
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let log = folder.join(format!("share-{number}.log"));
-    let file = File::create(&log).with_context(|| log.display().to_string())?;
-    let errors = file.try_clone().with_context(|| log.display().to_string())?;
-    let mut command = command();
-    command.arg("--exact").args(names).stdin(Stdio::null()).stdout(file).stderr(errors);
-    Ok(Share { child: command.spawn().context("cargo cannot be started")?, log })
-}
-
 /// Miri with the tests, whose own arguments follow.
 fn command() -> Command {
     let mut command = project::cargo();
@@ -92,6 +81,7 @@ fn command() -> Command {
             "target/miri",
             "--",
         ])
+        .stdin(Stdio::null())
         // Isolated, they would have no clock. Backtraces of the panics that tests expect take long.
         .env("MIRIFLAGS", "-Zmiri-disable-isolation")
         .env("RUST_BACKTRACE", "0");
