@@ -23,7 +23,7 @@ use super::{
 
 /// How many of `count` steps a test takes: far fewer under Miri, which takes a thousand times as long for each.
 const fn scaled(count: usize) -> usize {
-    if cfg!(miri) { count / 20 } else { count }
+    if cfg!(miri) { count / 40 } else { count }
 }
 
 /// The smallest nodes there can be.
