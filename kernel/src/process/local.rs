@@ -70,22 +70,7 @@ pub struct LastTrap {
 impl ThreadLocal {
     /// The state of a thread that starts afresh in `vm`.
     pub fn new(vm: Arc<AddressSpace>) -> Self {
-        Self {
-            fpu: RefCell::new(FpuState::initial()),
-            fs_base: Cell::new(FsBase::new(0)),
-            gs_base: Cell::new(GsBase::new(0)),
-            in_cpu: Cell::new(false),
-            vm: RefCell::new(vm),
-            has_moved: Cell::new(false),
-            last_trap: Cell::new(LastTrap::default()),
-            call: Cell::new(NO_CALL),
-            watches_calls: Cell::new(false),
-            exit_due: Cell::new(false),
-            rseq: Rseq::default(),
-            in_atomic: Cell::new(false),
-            in_user_fault: Cell::new(false),
-            is_nobodys: Cell::new(false),
-        }
+        Self::starting_with(FpuState::initial(), FsBase::new(0), GsBase::new(0), vm, Rseq::default())
     }
 
     /// The state of a thread that the calling thread clones, to run in `vm`.
@@ -97,22 +82,8 @@ impl ThreadLocal {
         };
         // A thread in the same memory has an area of its own, or none.
         let is_copy = !Arc::ptr_eq(&self.vm.borrow(), &vm);
-        Self {
-            fpu: RefCell::new(fpu),
-            fs_base: self.fs_base.clone(),
-            gs_base: self.gs_base.clone(),
-            in_cpu: Cell::new(false),
-            vm: RefCell::new(vm),
-            has_moved: Cell::new(false),
-            last_trap: Cell::new(LastTrap::default()),
-            call: Cell::new(NO_CALL),
-            watches_calls: Cell::new(false),
-            exit_due: Cell::new(false),
-            rseq: if is_copy { self.rseq.clone() } else { Rseq::default() },
-            in_atomic: Cell::new(false),
-            in_user_fault: Cell::new(false),
-            is_nobodys: Cell::new(false),
-        }
+        let rseq = if is_copy { self.rseq.clone() } else { Rseq::default() };
+        Self::starting_with(fpu, self.fs_base.get(), self.gs_base.get(), vm, rseq)
     }
 
     /// What a task has that runs no thread.
@@ -121,9 +92,36 @@ impl ThreadLocal {
     ///
     /// `ENOMEM`.
     pub fn of_nobody() -> Result<Self> {
-        let nobodys = Self::new(AddressSpace::kernel()?);
-        nobodys.become_nobodys();
-        Ok(nobodys)
+        let kernel = AddressSpace::kernel()?;
+        let none =
+            Self::starting_with(FpuState::none(), FsBase::new(0), GsBase::new(0), kernel, Rseq::default());
+        none.is_nobodys.set(true);
+        Ok(none)
+    }
+
+    fn starting_with(
+        fpu: FpuState,
+        fs_base: FsBase,
+        gs_base: GsBase,
+        vm: Arc<AddressSpace>,
+        rseq: Rseq,
+    ) -> Self {
+        Self {
+            fpu: RefCell::new(fpu),
+            fs_base: Cell::new(fs_base),
+            gs_base: Cell::new(gs_base),
+            in_cpu: Cell::new(false),
+            vm: RefCell::new(vm),
+            has_moved: Cell::new(false),
+            last_trap: Cell::new(LastTrap::default()),
+            call: Cell::new(NO_CALL),
+            watches_calls: Cell::new(false),
+            exit_due: Cell::new(false),
+            rseq,
+            in_atomic: Cell::new(false),
+            in_user_fault: Cell::new(false),
+            is_nobodys: Cell::new(false),
+        }
     }
 
     /// Gives up what the thread had of the machine; it is in the kernel's own address space already.

@@ -113,8 +113,7 @@ impl Census {
         let (_, in_segments) = shm::with_table(|table| table.pages());
         let files = objects.values().sum::<usize>() + in_segments + fs::pages_in_memory();
         let cached = mm::cache::pages();
-        let [stacks, idle_stacks] =
-            [worker::count(), worker::count_idle()].map(|count| count * mm::KERNEL_STACK);
+        let [stacks, idle_stacks] = worker::counts().map(|count| count * mm::KERNEL_STACK);
         let free = mm::free_memory();
         let known = (anonymous + files + cached + tables) * PAGE_SIZE + stacks + free + mm::memory_at_start();
         let slab = mm::total_memory().saturating_sub(known);

@@ -231,12 +231,8 @@ fn end(idle: &Idle) {
     idle.waker.wake_up();
 }
 
-/// How many workers there are.
-pub fn count() -> usize {
-    POOL.lock().count()
-}
-
-/// How many of them are idle.
-pub fn count_idle() -> usize {
-    POOL.lock().count_idle()
+/// How many workers there are, and how many of them are idle.
+pub fn counts() -> [usize; 2] {
+    let pool = POOL.lock();
+    [pool.count(), pool.count_idle()]
 }
