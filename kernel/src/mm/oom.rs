@@ -97,8 +97,8 @@ pub fn count_ended() -> u64 {
     ENDED.load(Ordering::Relaxed)
 }
 
-/// Gives back what is kept for use again, and what can be read again. Where that is little, ends the process with the most memory, unless one is about to end
-/// anyway, and waits a moment for it to do so.
+/// Gives back what is kept for use again, and what can be read again. Where that is little, ends the process with the most memory,
+/// unless one is about to end anyway, and waits a moment for it to do so.
 ///
 /// If the caller is the victim, it returns at once: the caller must come to its end.
 pub fn make_room(need: Need) -> Outlook {
