@@ -5,15 +5,18 @@
 use core::ops::Range;
 
 use linux_raw_sys::general::{
-    MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT, MS_ASYNC, MS_INVALIDATE, MS_SYNC, RLIMIT_MEMLOCK,
+    MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT, MS_ASYNC, MS_INVALIDATE, MS_SYNC,
 };
-use vmar::{error::Error, mapping::MappingFlags, vmar::lock::LockMode};
+use vmar::{
+    error::{Error, Limit},
+    mapping::MappingFlags,
+    vmar::lock::LockMode,
+};
 
 use super::memory::{refresh_lock_limit, require_may_lock};
 use crate::{
     mm::{AddressSpace, layout::TASK_SIZE},
     prelude::*,
-    process::credentials::CapSet,
 };
 
 /// How many pages `mincore` looks at in one go.
@@ -86,11 +89,10 @@ pub fn sys_mincore(ctx: &Ctx, addr: Vaddr, len: usize, vector: Vaddr) -> Result<
     Ok(0)
 }
 
-/// The pages that `addr..addr + len` touches. A length that wraps around is none.
-fn touched(addr: Vaddr, len: usize) -> Result<Range<Vaddr>> {
+/// Where the pages that `addr..addr + len` touches begin, and how many bytes they are: none if the length wraps around.
+fn touched(addr: Vaddr, len: usize) -> (Vaddr, usize) {
     let start = addr / PAGE_SIZE * PAGE_SIZE;
-    let size = len.wrapping_add(addr - start).checked_next_multiple_of(PAGE_SIZE).unwrap_or(0);
-    Ok(start..start.checked_add(size).ok_or(EINVAL)?)
+    (start, len.wrapping_add(addr - start).checked_next_multiple_of(PAGE_SIZE).unwrap_or(0))
 }
 
 /// `mlock(2)`.
@@ -104,18 +106,19 @@ pub fn sys_mlock2(ctx: &Ctx, addr: Vaddr, len: usize, flags: u32) -> Result<usiz
         return Err(EINVAL);
     }
     require_may_lock(ctx)?;
-    let range = touched(addr, len).map_err(|error| {
-        // The limit has the first word where there is one.
-        let is_limited = !ctx.credentials().has(CapSet::IPC_LOCK);
-        let limit = ctx.process.rlimits.soft(RLIMIT_MEMLOCK);
-        if is_limited && len as u64 > limit { ENOMEM } else { error }
-    })?;
-    if range.start >= range.end {
-        return Ok(0);
-    }
     refresh_lock_limit(ctx);
+    let vmar = ctx.vm.vmar();
+    let (start, size) = touched(addr, len);
+    let range = match start.checked_add(size) {
+        Some(end) if size != 0 => start..end,
+        // Nothing to lock; but the limit has the first word.
+        end => {
+            let is_over = vmar.usage().locked.saturating_add(size) > vmar.limits().get(Limit::Locked);
+            return if is_over { Err(ENOMEM) } else { end.map(|_| 0).ok_or(EINVAL) };
+        }
+    };
     let mode = if flags & MLOCK_ONFAULT != 0 { LockMode::OnFault } else { LockMode::Now };
-    ctx.vm.vmar().lock(range, mode).map(|()| 0).map_err(|error| match error {
+    vmar.lock(range, mode).map(|()| 0).map_err(|error| match error {
         // The memory is locked, but some of it could not be made resident.
         Error::OutOfMemory => EAGAIN,
         _ => ENOMEM,
@@ -124,9 +127,10 @@ pub fn sys_mlock2(ctx: &Ctx, addr: Vaddr, len: usize, flags: u32) -> Result<usiz
 
 /// `munlock(2)`.
 pub fn sys_munlock(ctx: &Ctx, addr: Vaddr, len: usize) -> Result<usize> {
-    let range = touched(addr, len)?;
-    if range.start < range.end {
-        ctx.vm.vmar().unlock(range).map_err(|_| ENOMEM)?;
+    let (start, size) = touched(addr, len);
+    let end = start.checked_add(size).ok_or(EINVAL)?;
+    if size != 0 {
+        ctx.vm.vmar().unlock(start..end).map_err(|_| ENOMEM)?;
     }
     Ok(0)
 }

@@ -39,6 +39,7 @@ pub const CASES: &[Case] = cases!["mem/mlock":
     not_inherited_by_a_child,
     kept_by_mremap,
     limit_is_enomem_for_others,
+    limit_comes_before_a_bad_range,
     limit_zero_is_eperm_for_others,
     limit_on_map_locked_is_eagain_for_others,
     limit_on_map_locked_zero_is_eperm_for_others,
@@ -271,6 +272,21 @@ fn limit_is_enomem_for_others() {
     errno_is!(sys::mlock(at + 4 * PAGE, 2 * PAGE), ENOMEM);
     // What is locked already does not count again.
     check_eq!(sys::mlock(at, 4 * PAGE), Ok(0));
+}
+
+/// What is locked and the length count first, wherever the range is.
+fn limit_comes_before_a_bad_range() {
+    let at = anon(8);
+    let last_page = 0usize.wrapping_sub(PAGE);
+    others_with(4);
+    ok!(sys::mlock(at, 3 * PAGE));
+    errno_is!(sys::mlock(last_page, PAGE), EINVAL);
+    errno_is!(sys::mlock(last_page, 2 * PAGE), ENOMEM);
+    check_eq!(sys::mlock(at, 0), Ok(0));
+    ok!(sys::setrlimit(RLIMIT_MEMLOCK, 2 * PAGE as u64, 2 * PAGE as u64));
+    errno_is!(sys::mlock(at, 0), ENOMEM);
+    errno_is!(sys::mlock(last_page, PAGE), ENOMEM);
+    check_eq!(locked_kib(), 12);
 }
 
 fn limit_zero_is_eperm_for_others() {
