@@ -36,7 +36,7 @@ pub struct Shared {
     pub told: AtomicU32,
     pub digest: AtomicU64,
     pub pids: [AtomicI32; 2],
-    /// Whether there are pages that were reserved: whether those count as resident is left open.
+    /// Whether there are pages that were reserved, or only read and then advised out: whether those are resident is left open.
     pub has_untouched: AtomicU32,
     /// Whether zeros were put where a mapping shows an object: whether those are a page of a process's own is left open.
     pub has_zeros: AtomicU32,

@@ -242,6 +242,29 @@ pub fn tell_figures(world: &mut World) {
 const MARKS: [&str; 17] =
     ["rd", "wr", "ex", "sh", "mr", "mw", "me", "gd", "lo", "sr", "rr", "dc", "dd", "wf", "um", "uw", "ui"];
 
+/// Whether a line of `smaps` begins a mapping.
+fn is_head(line: &str) -> bool {
+    line.starts_with(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c))
+}
+
+/// Whether a userfaultfd watches an address.
+pub fn is_watched(world: &mut World, addr: u64) -> bool {
+    let text = read(c"/proc/self/smaps", mem::take(&mut world.buffer));
+    let windows = world.windows();
+    let mut is_inside = false;
+    let mut is_watched = false;
+    for line in text.lines() {
+        if is_head(line) {
+            is_inside =
+                Line::parse(&windows, line).is_some_and(|line| (line.start..line.end).contains(&addr));
+        } else if let Some(marks) = line.strip_prefix("VmFlags:").filter(|_| is_inside) {
+            is_watched = marks.split_whitespace().any(|mark| ["um", "uw", "ui"].contains(&mark));
+        }
+    }
+    world.buffer = text;
+    is_watched
+}
+
 /// Tells how much memory of its own the process has in each mapping, and the marks of the mapping.
 pub fn tell_smaps(world: &mut World) {
     let text = read(c"/proc/self/smaps", mem::take(&mut world.buffer));
@@ -252,8 +275,7 @@ pub fn tell_smaps(world: &mut World) {
     let (mut is_inside, mut is_told) = (false, true);
     let mut current = (0, 0, 0, String::new());
     for line in text.lines() {
-        let is_head = line.starts_with(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c));
-        if is_head {
+        if is_head(line) {
             let parsed = Line::parse(&windows, line);
             is_inside = parsed.is_some();
             if let Some(parsed) = parsed {

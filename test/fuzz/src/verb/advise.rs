@@ -69,6 +69,7 @@ pub static MADVISE: Verb = Verb {
         } else if may_be_missed(world, args[2]) {
             world.out.push_str("left out: what goes could be missed");
         } else {
+            note_pageout(world, args[2]);
             world.tell(syscall!(SYS_madvise, args[0], args[1], args[2]));
         }
     },
@@ -83,6 +84,13 @@ const PAGEOUT: u64 = 21;
 /// Whether advice takes pages out of reach when it likes, and there is a userfaultfd that is told of the fault.
 fn may_be_missed(world: &World, advice: u64) -> bool {
     advice == PAGEOUT && world.shared.has_uffd.load(Relaxed) != 0
+}
+
+/// Notes advice that takes away pages which were only read, if they are where Linux finds them by now.
+fn note_pageout(world: &World, advice: u64) {
+    if advice == PAGEOUT {
+        world.shared.has_untouched.store(1, Relaxed);
+    }
 }
 
 /// `MADV_FREE` leaves open what is read afterwards, until everything is written anew: which is done at once.
@@ -132,6 +140,7 @@ pub static OF_OTHERS: Verb = Verb {
         if may_be_missed(world, advice) {
             world.out.push_str("left out: what goes could be missed");
         } else {
+            note_pageout(world, advice);
             world.tell(syscall!(SYS_process_madvise, fd, parts.as_ptr(), parts.len(), advice, flags));
         }
         syscall!(SYS_close, fd);

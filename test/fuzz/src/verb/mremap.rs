@@ -2,6 +2,8 @@
 
 //! `mremap`.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{Role, Verb};
 use crate::{
     maker::{Maker, args},
@@ -88,6 +90,10 @@ fn run(world: &mut World, args: &Args) {
         world.out.push_str("left out: perhaps two mappings");
         return;
     }
+    if needs_one && flags & MAY_MOVE != 0 && is_watched_beside(world, addr, flags, to, new_size) {
+        world.out.push_str("left out: what lies beside it may no longer be watched");
+        return;
+    }
     let answer = syscall!(SYS_mremap, addr, old, new, flags, to);
     world.edges.note(&windows, range);
     if let Ok(start) = u64::try_from(answer) {
@@ -101,4 +107,15 @@ fn run(world: &mut World, args: &Args) {
         world.edges.note(&windows, to..to.saturating_add(new_size));
     }
     world.tell_addr(answer);
+}
+
+/// Whether something that is watched could come to lie beside other mappings.
+///
+/// If it becomes one with them, and nobody asked to be told of moves, Linux forgets of both that they are watched.
+fn is_watched_beside(world: &mut World, addr: u64, flags: u64, to: u64, size: u64) -> bool {
+    if world.shared.has_uffd.load(Relaxed) == 0 || !view::is_watched(world, addr) {
+        return false;
+    }
+    let mut is_page_mapped = |page| view::is_mapped(world, page, PAGE);
+    flags & FIXED == 0 || is_page_mapped(to.wrapping_sub(PAGE)) || is_page_mapped(to.wrapping_add(size))
 }

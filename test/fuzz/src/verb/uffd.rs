@@ -153,8 +153,8 @@ pub static REGISTER: Verb = Verb {
 /// Sees to it that it is known which pages of a range are there, before they are watched: what is mapped faults no more.
 ///
 /// It is left open whether pages stay that were only read, and whether those are mapped that were not touched themselves. So each
-/// page is written, or given back. Whether what `fallocate` has reserved is a page already is left open, too: where `fills_holes`
-/// says so a file is made to have one.
+/// page is written, or given back. Whether what `fallocate` has reserved is a page already, or what was advised out still is one, is
+/// left open, too: where `fills_holes` says so a file is made to have one.
 fn settle(start: u64, len: u64, fills_holes: bool) {
     if len > MOST * PAGE {
         return;
