@@ -72,6 +72,15 @@ pub fn read(fd: i32) -> Vec<u8> {
     bytes
 }
 
+/// Reads so many bytes, or fewer if no more come: what is typed is shown piece by piece, and a read gets what is there by then.
+pub fn read_shown(fd: i32, count: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < count && ready(fd, libc::POLLIN) & libc::POLLIN != 0 {
+        bytes.extend(read(fd));
+    }
+    bytes
+}
+
 /// How many bytes a read would get.
 pub fn unread(fd: i32) -> i32 {
     let mut count = -1_i32;
