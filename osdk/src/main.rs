@@ -27,6 +27,7 @@
 
 mod abi_table;
 mod bench;
+mod beside;
 mod child;
 mod fuzz;
 mod fuzz_framework;

@@ -7,13 +7,12 @@
 
 use std::{
     process::{Command, ExitCode, Stdio},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    thread,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context, Result, ensure};
 
-use crate::project;
+use crate::{beside, project};
 
 /// Shares of the tests for each processor: enough for the last ones to end about together, few enough for miri's start not to count.
 const SHARES_PER_PROCESSOR: usize = 6;
@@ -21,25 +20,23 @@ const SHARES_PER_PROCESSOR: usize = 6;
 /// Runs the tests; fails if one of them fails.
 pub fn run() -> Result<ExitCode> {
     let names = list()?;
-    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let processors = beside::processors();
     let shares = deal(&names, processors * SHARES_PER_PROCESSOR);
     println!("miri: {} tests in {} shares on {processors} processors", names.len(), shares.len());
-    let (next, all_passed) = (AtomicUsize::new(0), AtomicBool::new(true));
-    let run_shares = || -> Result<()> {
-        while let Some(names) = shares.get(next.fetch_add(1, Ordering::Relaxed)) {
+    let all_passed = AtomicBool::new(true);
+    beside::run(
+        &shares,
+        |_| 1,
+        |names| {
             let output = command().arg("--exact").args(names).output().context("cargo cannot be started")?;
             if !output.status.success() {
                 all_passed.store(false, Ordering::Relaxed);
                 eprint!("{}", String::from_utf8_lossy(&output.stderr));
             }
             print!("{}", String::from_utf8_lossy(&output.stdout));
-        }
-        Ok(())
-    };
-    thread::scope(|scope| -> Result<()> {
-        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(run_shares)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
-    })?;
+            Ok(())
+        },
+    )?;
     Ok(if all_passed.into_inner() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -2,21 +2,24 @@
 
 //! `cargo xtask programs`: real programs on the kernel, and what they must say.
 //!
-//! Each case is one boot. To add one, add an entry to [`CASES`], or to those of [`memory`].
+//! Each case is one boot; as many run at a time as there are processors for. To add one, add an entry to [`CASES`], or to those of [`memory`].
 
 mod memory;
 
 use std::{
+    cmp::Reverse,
     fs,
     io::{Read, Seek},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::{
+    beside,
     child::Ended,
     guest::{self, Console, Machine, Outcome, tail},
     initramfs::{Contents, Root, Session, Tree},
@@ -159,7 +162,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let is_wanted =
         |case: &&Case| options.names.is_empty() || options.names.iter().any(|name| name == case.name);
-    let cases: Vec<&Case> = all().filter(is_wanted).collect();
+    let mut cases: Vec<&Case> = all().filter(is_wanted).collect();
     if options.list {
         cases.iter().for_each(|case| println!("{:<22} {}", case.name, case.command));
         return Ok(ExitCode::SUCCESS);
@@ -167,22 +170,27 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
     let kernel = kernel::build()?;
     let hostile = build_hostile()?;
-    let (mut passed, mut failed) = (0, 0);
-    for case in cases {
-        let (outcome, output) = boot(case, &kernel, &hostile)?;
-        match judge(case, &outcome, &output) {
-            Ok(()) => {
-                passed += 1;
-                println!("ok {}", case.name);
+    // Those that need all processors first: the others fill them up.
+    cases.sort_by_key(|case| Reverse(case.processors));
+    let failures = AtomicUsize::new(0);
+    beside::run(
+        &cases,
+        |case| case.processors as usize,
+        |case| {
+            let (outcome, output) = boot(case, &kernel, &hostile)?;
+            match judge(case, &outcome, &output) {
+                Ok(()) => println!("ok {}", case.name),
+                Err(_) if matches!(outcome.ended, Ended::Interrupted(_)) => bail!("interrupted"),
+                Err(why) => {
+                    failures.fetch_add(1, Ordering::Relaxed);
+                    println!("FAIL {}: {why}\n{}", case.name, tail(&outcome.log, 5).trim_end());
+                }
             }
-            Err(_) if matches!(outcome.ended, Ended::Interrupted(_)) => bail!("interrupted"),
-            Err(why) => {
-                failed += 1;
-                println!("FAIL {}: {why}", case.name);
-                print!("{}", tail(&outcome.log, 5));
-            }
-        }
-    }
+            Ok(())
+        },
+    )?;
+    let failed = failures.into_inner();
+    let passed = cases.len() - failed;
     println!("programs: {passed} passed, {failed} failed, 0 skipped");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
