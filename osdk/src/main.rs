@@ -27,7 +27,6 @@
 
 mod abi_table;
 mod bench;
-mod beside;
 mod child;
 mod fuzz;
 mod fuzz_framework;

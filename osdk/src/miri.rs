@@ -5,14 +5,12 @@
 //! Miri interprets a program on one processor, whatever it is and has. So as many miris run as there are processors, and each time one
 //! ends, the next share of the tests is begun; what it said is shown then.
 
-use std::{
-    process::{Command, ExitCode, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
 
-use crate::{beside, project};
+use crate::project;
 
 /// Shares of the tests for each processor: enough for the last ones to end about together, few enough for miri's start not to count.
 const SHARES_PER_PROCESSOR: usize = 6;
@@ -20,24 +18,22 @@ const SHARES_PER_PROCESSOR: usize = 6;
 /// Runs the tests; fails if one of them fails.
 pub fn run() -> Result<ExitCode> {
     let names = list()?;
-    let processors = beside::processors();
+    let processors = rayon::current_num_threads();
     let shares = deal(&names, processors * SHARES_PER_PROCESSOR);
     println!("miri: {} tests in {} shares on {processors} processors", names.len(), shares.len());
-    let all_passed = AtomicBool::new(true);
-    beside::run(
-        &shares,
-        |_| 1,
-        |names| {
-            let output = command().arg("--exact").args(names).output().context("cargo cannot be started")?;
-            if !output.status.success() {
-                all_passed.store(false, Ordering::Relaxed);
-                eprint!("{}", String::from_utf8_lossy(&output.stderr));
-            }
-            print!("{}", String::from_utf8_lossy(&output.stdout));
-            Ok(())
-        },
-    )?;
-    Ok(if all_passed.into_inner() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let passed = shares.iter().par_bridge().map(|names| run_share(names)).collect::<Result<Vec<bool>>>()?;
+    Ok(if passed.iter().all(|passed| *passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs some of the tests, shows what miri says, and answers whether they have passed.
+fn run_share(names: &[&str]) -> Result<bool> {
+    let output = command().arg("--exact").args(names).output().context("cargo cannot be started")?;
+    let has_passed = output.status.success();
+    if !has_passed {
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    Ok(has_passed)
 }
 
 /// The names of the tests.
