@@ -223,6 +223,13 @@ pub mod inject {
         arm(Plan::Nth(nth))
     }
 
+    /// What to give to [`fail_nth`], one after the other, so that each allocation of an operation fails in turn: under Miri, which
+    /// takes a thousand times as long, every fifth.
+    #[cfg(test)]
+    pub(crate) fn in_turn() -> impl Iterator<Item = usize> {
+        (0..).step_by(if cfg!(miri) { 5 } else { 1 })
+    }
+
     /// Makes every allocation on this thread fail after `nth` more have succeeded.
     pub fn fail_from(nth: usize) -> Failing {
         arm(Plan::From(nth))

@@ -294,7 +294,7 @@ mod tests {
         let mut map = PageMap::new();
         let mut model = BTreeMap::new();
         let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-        for step in 0..if cfg!(miri) { 60 } else { 20_000 } {
+        for step in 0..if cfg!(miri) { 20 } else { 20_000 } {
             seed ^= seed << 13;
             seed ^= seed >> 7;
             seed ^= seed << 17;

@@ -122,7 +122,7 @@ pub(super) fn fail_each_allocation(
     prepare: impl Fn(&Process),
     operate: impl Fn(&Process) -> Result<(), Error>,
 ) -> usize {
-    for nth in 0.. {
+    for nth in inject::in_turn() {
         let process = process();
         prepare(&process);
         let before = snapshot(&process);

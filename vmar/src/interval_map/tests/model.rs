@@ -12,7 +12,7 @@ use super::{super::IntervalMap, Deep, Naive, scaled};
 /// A small space makes collisions frequent; the offset puts it where it matters.
 const SPACE: usize = 4096;
 /// The distance between addresses asked about.
-const PROBE: usize = if cfg!(miri) { 301 } else { 37 };
+const PROBE: usize = if cfg!(miri) { 1201 } else { 37 };
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -232,7 +232,7 @@ fn v7_model_large() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % bound
     };
-    let rounds = if cfg!(miri) { 300 } else { 30_000 };
+    let rounds = if cfg!(miri) { 100 } else { 30_000 };
     let mut tallest = 0;
     for round in 0..rounds {
         // Growing, then steady, then shrinking to nothing.

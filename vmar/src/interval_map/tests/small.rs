@@ -12,8 +12,8 @@ use super::{
 /// Every arrangement of entries in a space of eight bytes, and every question about it.
 #[test]
 fn v7_all_small_cases() {
-    const SPACE: usize = 8;
-    let step = if cfg!(miri) { 3331 } else { 1 };
+    const SPACE: usize = if cfg!(miri) { 4 } else { 8 };
+    let step = if cfg!(miri) { 17 } else { 1 };
     // Each byte is free, starts an entry, or continues one.
     for code in (0..3usize.pow(SPACE as u32)).step_by(step) {
         let mut naive = Naive::default();

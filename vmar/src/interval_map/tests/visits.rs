@@ -73,7 +73,7 @@ fn most_visits<const LEAF: usize, const FAN: usize>(count: usize) -> usize {
 /// smallest nodes, and no more than 2 with the sizes in use.
 #[test]
 fn v7_visits_are_logarithmic() {
-    let counts: &[usize] = if cfg!(miri) { &[256] } else { &[256, 1024, 4096, 16_384, 65_536, 262_144] };
+    let counts: &[usize] = if cfg!(miri) { &[64] } else { &[256, 1024, 4096, 16_384, 65_536, 262_144] };
     for count in counts {
         let log = count.ilog2() as usize;
         let deep = most_visits::<8, 16>(*count);
@@ -100,7 +100,7 @@ fn v7_alignment_costs_only_misplaced_gaps() {
     for _ in 0..misplaced {
         add(&mut map, HUGE, HUGE);
     }
-    for _ in 0..if cfg!(miri) { 200 } else { 20_000 } {
+    for _ in 0..if cfg!(miri) { 50 } else { 20_000 } {
         add(&mut map, PAGE, PAGE);
     }
     let sure = add(&mut map, 0, PAGE);

@@ -359,7 +359,7 @@ fn b2_trees_of_snapshots_are_as_the_model_says() {
             seed ^= seed << 17;
             (seed >> 11) as usize % below
         };
-        for step in 0..if cfg!(miri) { 40 } else { 150_u8 } {
+        for step in 0..if cfg!(miri) { 12 } else { 150_u8 } {
             let at = random(objects.len());
             match random(10) {
                 0..=2 if objects.len() < 8 => {
@@ -417,7 +417,7 @@ fn b2_trees_of_snapshots_are_as_the_model_says() {
 #[test]
 fn b2_every_allocation_of_snapshots_fails_in_turn() {
     let mut failures = 0;
-    for nth in 0.. {
+    for nth in inject::in_turn() {
         let sim = Sim::new(1);
         let vmo = object(&sim, 3);
         let copy = snapshot(&vmo);
@@ -450,7 +450,7 @@ fn b2_every_allocation_of_snapshots_fails_in_turn() {
         drop((vmo, copy));
         sim.assert_no_leaks();
     }
-    assert!(failures >= 10, "only {failures} allocations have failed");
+    assert!(cfg!(miri) || failures >= 10, "only {failures} allocations have failed");
 }
 
 #[test]

@@ -299,7 +299,7 @@ fn h10_a_late_reservation_that_fails_ends_the_program_that_touched_alone() {
 fn h10_every_allocation_of_reserved_memory_fails_in_turn() {
     let reserve = Arc::new(Reserve::new(100));
     for reservation in [Reservation::AtOnce, Reservation::AtTouch] {
-        for nth in 0.. {
+        for nth in inject::in_turn() {
             let sim = Sim::new(1);
             let process = Process::new(&sim, 0).unwrap();
             let failing = inject::fail_nth(nth);

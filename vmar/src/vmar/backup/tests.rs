@@ -129,13 +129,14 @@ fn r6_only_who_owns_an_object_writes_through_it() {
 
 #[test]
 fn r7_parent_and_child_start_with_empty_page_tables() {
-    let (sim, parent) = process_with(100);
+    const PAGES: usize = if cfg!(miri) { 5 } else { 100 };
+    let (sim, parent) = process_with(PAGES);
     let before = sim.transactions();
     let child = parent.fork_on(1).unwrap();
     assert!(sim.transactions() - before <= 2, "{} transactions", sim.transactions() - before);
     assert_eq!((entries(&parent), entries(&child)), (0, 0));
     for process in [&parent, &child] {
-        assert_eq!(process.vmar.rss().pages(RssKind::Anonymous), 100);
+        assert_eq!(process.vmar.rss().pages(RssKind::Anonymous), PAGES);
         process.audit();
     }
 }
@@ -154,32 +155,35 @@ fn r7_no_thread_writes_to_the_backup() {
 
 #[test]
 fn r7_the_parent_takes_its_space_back_whole() {
-    let (sim, parent) = process_with(50);
-    let frames: Vec<_> = (0..50).map(|page| frame(&parent, page)).collect();
+    const PAGES: usize = if cfg!(miri) { 5 } else { 50 };
+    const ONE: usize = PAGES / 5;
+    let (sim, parent) = process_with(PAGES);
+    let frames: Vec<_> = (0..PAGES).map(|page| frame(&parent, page)).collect();
     let child = parent.fork_on(1).unwrap();
-    child.read_byte(at(10)).unwrap();
-    child.write(at(20), &[99]).unwrap();
-    parent.write(at(30), &[77]).unwrap();
-    parent.read_byte(at(40)).unwrap();
+    child.read_byte(at(ONE)).unwrap();
+    child.write(at(2 * ONE), &[99]).unwrap();
+    parent.write(at(3 * ONE), &[77]).unwrap();
+    parent.read_byte(at(4 * ONE)).unwrap();
     drop(child);
     assert!(!is_borrowing(&parent));
-    assert_eq!((entries(&parent), sim.live_frames(), sim.live_spaces()), (50, 50, 1));
+    assert_eq!((entries(&parent), sim.live_frames(), sim.live_spaces()), (PAGES, PAGES, 1));
     // No copy, and but for what the child has looked at no fault.
     let before = sim.transactions();
     for (page, former) in frames.iter().enumerate() {
         parent.write(at(page) + 1, &[1]).unwrap();
-        assert!(page == 30 || frame(&parent, page) == *former);
+        assert!(page == 3 * ONE || frame(&parent, page) == *former);
     }
     assert!(sim.transactions() - before < 20, "{} transactions", sim.transactions() - before);
-    assert_eq!(parent.read(at(30), 2), Ok(vec![77, 1]));
-    assert_eq!(parent.read(at(20), 2), Ok(vec![21, 1]));
+    assert_eq!(parent.read(at(3 * ONE), 2), Ok(vec![77, 1]));
+    assert_eq!(parent.read(at(2 * ONE), 2), Ok(vec![2 * ONE as u8 + 1, 1]));
     parent.audit();
 }
 
 #[test]
 fn r7_a_child_outlives_its_parent() {
-    for parent_writes in [0, 3, 40] {
-        let (sim, parent) = process_with(40);
+    const PAGES: usize = if cfg!(miri) { 5 } else { 40 };
+    for parent_writes in [0, 3, PAGES] {
+        let (sim, parent) = process_with(PAGES);
         let vmo = Vmo::new(&sim, 2 * PAGE_SIZE, VmoKind::File).unwrap();
         over(&parent, 50..52, R).vmo(vmo).build().unwrap();
         parent.read_byte(at(50)).unwrap();
@@ -189,8 +193,8 @@ fn r7_a_child_outlives_its_parent() {
         drop(parent);
         assert!(!is_borrowing(&child));
         // The object has one page as well.
-        assert_eq!((sim.live_frames(), sim.live_spaces()), (41, 1));
-        for page in 0..40 {
+        assert_eq!((sim.live_frames(), sim.live_spaces()), (PAGES + 1, 1));
+        for page in 0..PAGES {
             assert_eq!(child.read_byte(at(page)), Ok(if page == 1 { 50 } else { page as u8 + 1 }));
         }
         child.audit();

@@ -166,7 +166,7 @@ fn v16_a_sparse_space_is_copied_in_chunks() {
         let (sim, parent) = process(policy);
         // A gibibyte, in which a few pages far apart and one full chunk are present.
         map_anonymous(&parent, 1 << 18, MappingFlags::empty());
-        let dense = 1000..1000 + if cfg!(miri) { 20 } else { 1100 };
+        let dense = 1000..1000 + if cfg!(miri) { 2 } else { 1100 };
         let pages: Vec<_> = [0, 511, 512, 99_999].into_iter().chain(dense).chain([(1 << 18) - 1]).collect();
         for page in &pages {
             parent.write(BASE + page * PAGE_SIZE, &page.to_le_bytes()).unwrap();
@@ -194,7 +194,7 @@ fn v16_a_fork_that_fails_leaves_everything_as_it_was() {
     }
     let frames = sim.live_frames();
     let mut failures = 0;
-    for nth in 0.. {
+    for nth in crate::fallible::inject::in_turn() {
         let failing = crate::fallible::inject::fail_nth(nth);
         let result = parent.vmar.fork();
         if !failing.has_failed() {
@@ -212,7 +212,7 @@ fn v16_a_fork_that_fails_leaves_everything_as_it_was() {
         }
         assert_eq!(sim.live_frames(), frames);
     }
-    assert!(failures > 10, "{failures} allocations");
+    assert!(cfg!(miri) || failures > 10, "{failures} allocations");
 }
 
 #[test]

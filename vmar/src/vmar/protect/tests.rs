@@ -189,7 +189,7 @@ proptest! {
 
     #[test]
     fn v13_protect_is_as_the_model_says(
-        steps in prop::collection::vec((0usize..30, 1usize..12, 0u8..10), 1..40),
+        steps in prop::collection::vec((0usize..30, 1usize..12, 0u8..10), 1..if cfg!(miri) { 10 } else { 40 }),
     ) {
         let process = process();
         let mut model: Model = vec![None; 60];

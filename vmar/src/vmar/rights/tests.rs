@@ -14,8 +14,10 @@ use crate::{
 };
 
 /// Returns every set of rights.
+/// Under Miri every seventh.
 fn all_sets() -> impl Iterator<Item = Rights> + Clone {
-    (0..=Rights::all().bits()).map(Rights::from_bits_truncate)
+    let step = if cfg!(miri) { 7 } else { 1 };
+    (0..=Rights::all().bits()).step_by(step).map(Rights::from_bits_truncate)
 }
 
 fn dynamic(rights: Rights) -> Vmar<Sim> {
@@ -79,8 +81,7 @@ fn v1_each_right_allows_its_mappings_and_accesses() {
 
 #[test]
 fn v2_derived_values_never_have_more_rights() {
-    let step = if cfg!(miri) { 7 } else { 1 };
-    for rights in all_sets().step_by(step) {
+    for rights in all_sets() {
         for wanted in all_sets() {
             let derived = dynamic(rights).restrict(wanted);
             match rights.contains(wanted) {

@@ -235,7 +235,7 @@ fn h12_pages_that_others_hold_too_are_copied() {
 
 #[test]
 fn h12_every_allocation_of_sharing_fails_in_turn() {
-    for nth in 0.. {
+    for nth in inject::in_turn() {
         let (sim, [first, second]) = spaces();
         segment(&sim, &first, RW);
         first.write(at(0), &[1]).unwrap();

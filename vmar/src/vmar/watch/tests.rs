@@ -280,7 +280,7 @@ fn a_wait_that_is_interrupted_ends_the_access() {
 fn there_can_be_more_watchers_than_numbers_one_after_the_other() {
     let process = process();
     map(&process, 0..2, RW);
-    for _ in 0..300 {
+    for _ in 0..if cfg!(miri) { 3 } else { 300 } {
         let handler = Arc::new(Recorder::new(refuse()));
         watch(&process, 0..1, MISSING, &handler);
         process.vmar.unmap(pages(0..1)).unwrap();

@@ -19,13 +19,13 @@ fn random(state: &mut u64, below: usize) -> usize {
 #[test]
 fn r7_trees_of_forks_agree_with_a_model() {
     const PAGES: usize = 12;
-    let rounds = if cfg!(miri) { 3 } else { 300 };
+    let (rounds, steps) = if cfg!(miri) { (1, 20) } else { (300, 60) };
     for seed in 0..rounds {
         let mut state = seed;
         let (sim, first) = process();
         map(&first, 0..PAGES, RW);
         let mut family = vec![(first, Contents::new())];
-        for step in 0..60 {
+        for step in 0..steps {
             let who = random(&mut state, family.len());
             let page = random(&mut state, PAGES);
             let count = family.len();
@@ -65,7 +65,7 @@ fn r7_trees_of_forks_agree_with_a_model() {
 
 #[test]
 fn r14_forks_and_exits_leave_no_chain_and_no_frame() {
-    let rounds = if cfg!(miri) { 20 } else { 10_000 };
+    let rounds = if cfg!(miri) { 4 } else { 10_000 };
     let (sim, parent) = process_with(20);
     for round in 0..rounds {
         let child = parent.fork_on(1).unwrap();
@@ -90,13 +90,14 @@ fn r14_forks_and_exits_leave_no_chain_and_no_frame() {
 
 #[test]
 fn r15_a_fork_that_fails_part_way_changes_nothing() {
+    const PAGES: usize = if cfg!(miri) { 5 } else { 30 };
     for borrows in [false, true] {
-        let (sim, parent) = process_with(30);
+        let (sim, parent) = process_with(PAGES);
         let vmo = Vmo::new(&sim, PAGE_SIZE, VmoKind::File).unwrap();
         over(&parent, 40..41, R).vmo(vmo).build().unwrap();
         let elder = borrows.then(|| parent.fork_on(2).unwrap());
         let before = (sim.live_frames(), sim.live_spaces());
-        for nth in 0.. {
+        for nth in inject::in_turn() {
             let failing = inject::fail_nth(nth);
             let result = parent.vmar.fork();
             if !failing.has_failed() {
@@ -109,7 +110,7 @@ fn r15_a_fork_that_fails_part_way_changes_nothing() {
             audit([&parent].into_iter().chain(&elder));
         }
         parent.audit();
-        for page in 0..30 {
+        for page in 0..PAGES {
             assert_eq!(parent.read_byte(at(page)), Ok(page as u8 + 1));
         }
     }

@@ -19,7 +19,7 @@ proptest! {
 
     #[test]
     fn v8_neighbours_merge_exactly_where_they_continue_each_other(
-        steps in prop::collection::vec((0usize..24, 1usize..8, 0usize..8, any::<bool>()), 1..40),
+        steps in prop::collection::vec((0usize..24, 1usize..8, 0usize..8, any::<bool>()), 1..if cfg!(miri) { 10 } else { 40 }),
     ) {
         let process = process();
         let vmo: Vmo<Sim, TRightSet<FullRights>> = object(&process, 64, VmoKind::File);
