@@ -43,11 +43,11 @@ const HOSTILE: &str = "free() { sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /pro
          [ $((before - after)) -le 512 ] && echo the shell lives && exit; \
      done; echo status $a, $before kB before, $after kB after";
 
-/// A command line that has two programs want 7/10 of what is free, each: one of them is ended, and the shell goes on. So it is
-/// whatever memory the machine has.
+/// A command line that has two programs want 7/10 of what is free, each, which they fill ten times: one of them is ended, and
+/// the shell goes on. So it is whatever memory the machine has.
 const EXHAUSTED: &str = "available=$(sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo); \
      want=$((available * 717)); \
-     for i in 1 2; do head -c $want /dev/zero | tail -c $want >/dev/null & done; \
+     for i in 1 2; do dd if=/dev/zero of=/dev/null bs=$want count=10 2>/dev/null & done; \
      wait %1; a=$?; wait %2; b=$?; \
      case \" $a $b \" in *' 137 '*) echo the shell lives;; *) echo $a $b;; esac";
 
