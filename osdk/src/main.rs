@@ -60,7 +60,7 @@ enum Verb {
     /// Run every test there is, and sum up.
     Test(test::Options),
     /// Run the framework's unit tests under miri.
-    Miri,
+    Miri(miri::Options),
     /// Run programs that people use on the kernel, and check what they say.
     Programs(programs::Options),
     /// Play somebody at the terminal.
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(&options),
         Verb::Initramfs(contents) => initramfs::run(&contents),
         Verb::Test(options) => test::run(&options),
-        Verb::Miri => miri::run(),
+        Verb::Miri(options) => miri::run(&options),
         Verb::Programs(options) => programs::run(&options),
         Verb::Interact(options) => interact::run(&options),
         Verb::Profile(options) => profile::run(&options),

@@ -9,16 +9,28 @@
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use clap::Args;
 use rayon::prelude::*;
 
 use crate::project;
+
+/// One test of so many is a quick run: some of each module.
+const QUICK: usize = 3;
+
+/// The options of the verb.
+#[derive(Args)]
+pub struct Options {
+    /// Run only one test of three, some of each module.
+    #[arg(long)]
+    quick: bool,
+}
 
 /// Shares of the tests for each processor: enough for the last ones to end about together, few enough for miri's start not to count.
 const SHARES_PER_PROCESSOR: usize = 6;
 
 /// Runs the tests; fails if one of them fails.
-pub fn run() -> Result<ExitCode> {
-    let names = list()?;
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let names: Vec<String> = list()?.into_iter().step_by(if options.quick { QUICK } else { 1 }).collect();
     let processors = rayon::current_num_threads();
     let shares = deal(&names, processors * SHARES_PER_PROCESSOR);
     println!("miri: {} tests in {} shares on {processors} processors", names.len(), shares.len());

@@ -45,7 +45,7 @@ pub fn all() -> Vec<Step> {
             .env("RUSTDOCFLAGS", "-D warnings"),
         Step::new("host", "host", Count::Libtest, 20, HOST),
         Step::new("host", "schedules", Count::Libtest, 20, SCHEDULES).env("RUSTFLAGS", "--cfg shuttle"),
-        Step::new("miri", "miri", Count::Libtest, 45, "xtask miri"),
+        Step::new("miri", "miri", Count::Libtest, 20, "xtask miri --quick"),
         Step::new("ktest", "ktest-ostd", Count::Libtest, 10, KTEST).folder("ostd"),
         Step::new("ktest", "ktest-ostd-smp", Count::Libtest, 10, KTEST).folder("ostd").env("SMP", "2"),
         Step::new("ktest", "ktest-kernel", Count::Libtest, 10, KTEST).folder("kernel"),
