@@ -140,7 +140,7 @@ test-fresh: setup-fresh ## Try a clean clone in a new Debian 12 root (needs root
 	@osdk/fresh.sh
 
 .PHONY: miri
-miri: setup-run ## All of the framework's unit tests under miri; make test runs one of three
+miri: setup-run ## All of the framework's unit tests under miri; make test runs one of six
 	@$(xtask) miri
 
 # ---- Measure ----------------------------------------------------------------------------------------------------

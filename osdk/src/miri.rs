@@ -15,18 +15,18 @@ use rayon::prelude::*;
 use crate::project;
 
 /// One test of so many is a quick run: some of each module.
-const QUICK: usize = 3;
+const QUICK: usize = 6;
 
 /// The options of the verb.
 #[derive(Args)]
 pub struct Options {
-    /// Run only one test of three, some of each module.
+    /// Run only one test of six, some of each module.
     #[arg(long)]
     quick: bool,
 }
 
 /// Shares of the tests for each processor: enough for the last ones to end about together, few enough for miri's start not to count.
-const SHARES_PER_PROCESSOR: usize = 6;
+const SHARES_PER_PROCESSOR: usize = 4;
 
 /// Runs the tests; fails if one of them fails.
 pub fn run(options: &Options) -> Result<ExitCode> {
