@@ -16,6 +16,8 @@ use crate::project;
 
 /// One test of so many is a quick run: some of each module.
 const QUICK: usize = 6;
+/// Shares of the tests for each processor: enough for the last ones to end about together, few enough for miri's start not to count.
+const SHARES_PER_PROCESSOR: usize = 4;
 
 /// The options of the verb.
 #[derive(Args)]
@@ -24,9 +26,6 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
 }
-
-/// Shares of the tests for each processor: enough for the last ones to end about together, few enough for miri's start not to count.
-const SHARES_PER_PROCESSOR: usize = 4;
 
 /// Runs the tests; fails if one of them fails.
 pub fn run(options: &Options) -> Result<ExitCode> {
