@@ -120,8 +120,10 @@ fuzz-framework: setup-fuzz ## New paths through the framework, looked for with c
 .PHONY: hostile
 hostile: setup-test ## Random system calls for ten minutes on two processors; FOR=seconds SEED=...
 	@cd test && rustup run $(stable) cargo build --quiet --release -p hostile --target x86_64-unknown-linux-musl
-	@TESSERA_CMD='hostile random $(or $(FOR),600) $(SEED)' $(xtask) run --smp 2 --mem 512M \
-		--program test/target/x86_64-unknown-linux-musl/release/hostile
+	@# What processes happen to write to the console is not for a terminal.
+	@mkdir -p target/run && { TESSERA_CMD='hostile random $(or $(FOR),600) $(SEED)' $(xtask) run --smp 2 --mem 512M \
+		--program test/target/x86_64-unknown-linux-musl/release/hostile </dev/null; echo $$? > target/run/hostile; } | \
+		LC_ALL=C grep -aoE --line-buffered '(hostile|usage): [ -~]*'; exit $$(cat target/run/hostile)
 
 .PHONY: selftests
 selftests: setup-suites ## Linux's own tests of memory on Debian's Linux and on Tessera; writes their table

@@ -35,24 +35,30 @@ const FOLDERS: [&str; 2] = ["/tmp/hostile", "/dev/shm/hostile"];
 const REFUSALS: usize = 8;
 
 fn main() -> ExitCode {
-    let word = std::env::args().nth(1).unwrap_or_default();
-    if let "locked" | "traced" = &*word {
-        let is_well = if word == "locked" { locked::run() } else { traced::run() };
-        return if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    let number = |at: usize| std::env::args().nth(at).and_then(|word| word.parse().ok());
-    if word == "random" {
-        let seed = number(3).unwrap_or_else(|| u64::from(std::process::id()) << 20 ^ sys::nanoseconds());
-        let is_well = random::run(number(2).unwrap_or(20), seed);
-        return if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    let Ok(seconds) = word.parse() else {
-        eprintln!("usage: hostile SECONDS | locked | traced | random [SECONDS [SEED]]");
-        return ExitCode::from(2);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let is_well = match *words {
+        ["locked"] => Some(locked::run()),
+        ["traced"] => Some(traced::run()),
+        ["random", ref numbers @ ..] => random::run(numbers),
+        [seconds] => seconds.parse().ok().map(everything),
+        _ => None,
     };
+    match is_well {
+        Some(true) => ExitCode::SUCCESS,
+        Some(false) => ExitCode::FAILURE,
+        None => {
+            eprintln!("usage: hostile SECONDS | locked | traced | random [SECONDS [SEED]]");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Takes everything for so many seconds; returns whether all who took have ended.
+fn everything(seconds: u64) -> bool {
     let Some(counts) = sys::shared_counters(KINDS.len()) else {
         eprintln!("hostile: no memory to begin with");
-        return ExitCode::FAILURE;
+        return false;
     };
     for folder in FOLDERS {
         let _ = std::fs::create_dir(folder);
@@ -60,7 +66,7 @@ fn main() -> ExitCode {
     sys::adopt_orphans();
     let Some(leader) = sys::fork(|| lead(counts)) else {
         eprintln!("hostile: no process to begin with");
-        return ExitCode::FAILURE;
+        return false;
     };
     sleep(Duration::from_secs(seconds));
     let all_ended = end_group(leader);
@@ -70,7 +76,7 @@ fn main() -> ExitCode {
     for ((name, _), count) in KINDS.iter().zip(counts) {
         println!("{name:<10} {:>8}", count.load(Relaxed));
     }
-    if all_ended { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    all_ended
 }
 
 /// Starts a chain of each kind, and starts it again when all of it has ended: for lack of memory the kernel ends some.

@@ -93,8 +93,23 @@ const SPARED: [libc::c_long; 9] = [
     libc::SYS_rt_sigreturn,
 ];
 
-/// Makes random calls for so many seconds; returns whether memory is as free as before.
-pub fn run(seconds: u64, seed: u64) -> bool {
+/// Makes random calls as the command line says, `[SECONDS [SEED]]`; returns whether memory is as free as before, or nothing if these
+/// are no numbers.
+pub fn run(numbers: &[&str]) -> Option<bool> {
+    let numbers = numbers.iter().map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>()?;
+    match *numbers {
+        [] => Some(call(20, any_seed())),
+        [seconds] => Some(call(seconds, any_seed())),
+        [seconds, seed] => Some(call(seconds, seed)),
+        _ => None,
+    }
+}
+
+fn any_seed() -> u64 {
+    u64::from(std::process::id()) << 20 ^ sys::nanoseconds()
+}
+
+fn call(seconds: u64, seed: u64) -> bool {
     println!("hostile: seed {seed}");
     // What the kernel sets up once is set up before memory is looked at.
     for round in 0..WORKERS {
