@@ -121,7 +121,7 @@ fuzz-framework: setup-fuzz ## New paths through the framework, looked for with c
 hostile: setup-test ## Random system calls for ten minutes on two processors; FOR=seconds SEED=...
 	@cd test && rustup run $(stable) cargo build --quiet --release -p hostile --target x86_64-unknown-linux-musl
 	@# What processes happen to write to the console is not for a terminal.
-	@mkdir -p target/run && { TESSERA_CMD='hostile random $(or $(FOR),600) $(SEED)' $(xtask) run --smp 2 --mem 512M \
+	@mkdir -p target/run && rm -f target/run/hostile && { TESSERA_CMD='hostile random $(or $(FOR),600) $(SEED)' $(xtask) run --smp 2 --mem 512M \
 		--program test/target/x86_64-unknown-linux-musl/release/hostile </dev/null; echo $$? > target/run/hostile; } | \
 		LC_ALL=C grep -aoE --line-buffered '(hostile|usage): [ -~]*'; exit $$(cat target/run/hostile)
 

@@ -63,7 +63,7 @@ const fn case(name: &'static str, command: &'static str, said: Said) -> Case {
     Case { name, command, root: Root::Busybox, memory: "1G", processors: 1, seconds: 60, status: 0, said }
 }
 
-/// All cases, those that take longest first.
+/// All cases, those of memory first: they take longest.
 fn all() -> impl Iterator<Item = &'static Case> {
     memory::CASES.iter().chain(CASES)
 }

@@ -86,7 +86,7 @@ fn may_be_missed(world: &World, advice: u64) -> bool {
     advice == PAGEOUT && world.shared.has_uffd.load(Relaxed) != 0
 }
 
-/// Notes advice that may take away pages which were only read: Linux does where nobody else maps them.
+/// Notes advice that may take away pages which were only read: Linux does where they are mapped once.
 fn note_pageout(world: &World, advice: u64) {
     if advice == PAGEOUT {
         world.shared.has_untouched.store(1, Relaxed);

@@ -212,7 +212,7 @@ fn v16_a_fork_that_fails_leaves_everything_as_it_was() {
         }
         assert_eq!(sim.live_frames(), frames);
     }
-    assert!(cfg!(miri) || failures > 10, "{failures} allocations");
+    assert!(failures > if cfg!(miri) { 1 } else { 10 }, "{failures} allocations");
 }
 
 #[test]
